@@ -1,0 +1,62 @@
+"""What all commands share: flags that are each command's own, and errors as one message."""
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from absl import flags
+
+from t2t_vqem.constants import UsageError
+
+USAGE_STATUS = 2
+
+
+def run(
+    main: Callable[[list[str]], int | None],
+    flag_values: flags.FlagValues = flags.FLAGS,
+    argv: Sequence[str] | None = None,
+) -> NoReturn:
+    """Parses the flags, runs `main` and exits with its status.
+
+    Args:
+        main: called with the program's name and what is left of the arguments (nothing); its
+            return value, None for 0, is the exit status.
+        flag_values: where the command's module defined its flags: a `flags.FlagValues()` of
+            its own, so that one process can import several commands that share a flag's name.
+        argv: the program's name and its arguments; None for sys.argv.
+
+    A `UsageError` (which an unknown name or a missing optional dependency also is) is printed
+    as one message without a traceback, and exits with status 2.
+    """
+    module = sys.modules[main.__module__]
+    name = module.__spec__.name if module.__spec__ else module.__name__
+    program = "t2t-" + name.rpartition(".")[2].removeprefix("t2t_").replace("_", "-")
+    argv = list(sys.argv if argv is None else argv)
+    if any(argument in ("-h", "-help", "--help", "--helpfull") for argument in argv[1:]):
+        print(f"{(module.__doc__ or '').strip()}\n\nFlags of {program}:{_help(flag_values)}")
+        sys.exit(0)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        rest = _parse(flag_values, argv)
+        sys.exit(main(rest))
+    except UsageError as error:
+        print(f"{program}: error: {error}", file=sys.stderr)
+        sys.exit(USAGE_STATUS)
+
+
+def _parse(flag_values: flags.FlagValues, argv: list[str]) -> list[str]:
+    try:
+        rest = flag_values(argv)
+    except flags.Error as error:
+        raise UsageError(f"{error} (--help lists the flags)") from error
+    if len(rest) > 1:
+        raise UsageError(f"unexpected argument {rest[1]!r}: arguments are written --flag=value")
+    return rest
+
+
+def _help(flag_values: flags.FlagValues) -> str:
+    """Returns the help of the command's flags, without those that libraries define."""
+    foreign = ("absl", "tensorflow", "keras")
+    modules = [m for m in flag_values.flags_by_module_dict() if not m.startswith(foreign)]
+    return "".join(flag_values.module_help(m).partition(":")[2] for m in modules)

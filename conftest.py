@@ -1,0 +1,23 @@
+"""Fails early, with the command to run, where the package is not installed from this checkout."""
+
+import importlib.util
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent
+INSTALL = "pip install -e '.[dev,all]' -c constraints.txt"
+
+
+def pytest_configure() -> None:
+    # The engine alone would be found in the working directory; the mapped folders only by an
+    # installation. From elsewhere they would be tested instead of the ones in this checkout.
+    spec = importlib.util.find_spec("t2t_vqem.problems")
+    if spec is None or spec.origin is None:
+        pytest.exit(f"t2t_vqem is not installed. Run: {INSTALL}", returncode=2)
+    installed = pathlib.Path(spec.origin).resolve()
+    if not installed.is_relative_to(ROOT.resolve()):
+        pytest.exit(
+            f"t2t_vqem is installed from {installed.parent}, not from {ROOT}. Run: {INSTALL}",
+            returncode=2,
+        )

@@ -1,0 +1,1 @@
+"""Registered hparams sets; installed as t2t_vqem.hparams."""

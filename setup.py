@@ -1,0 +1,87 @@
+"""Packaging. Three folders of the repository are installed below the one name t2t_vqem."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
+MAPPED = ("problems", "hparams", "bin")  # folder x is installed as t2t_vqem.x
+
+
+def version() -> str:
+    """Reads the version without importing the package, whose dependencies may be missing."""
+    text = (ROOT / "t2t_vqem" / "__init__.py").read_text(encoding="utf-8")
+    return re.search(r'^__version__ = "(.+)"$', text, re.MULTILINE).group(1)
+
+
+def long_description() -> str:
+    readme = ROOT / "README.md"
+    return readme.read_text(encoding="utf-8") if readme.exists() else ""
+
+
+def packages() -> list[str]:
+    engine = find_packages(str(ROOT), include=["t2t_vqem", "t2t_vqem.*"])
+    content = find_packages(
+        str(ROOT), include=[f"{name}{end}" for name in MAPPED for end in ("", ".*")]
+    )
+    return engine + [f"t2t_vqem.{name}" for name in content]
+
+
+# Lower ends: the oldest versions with wheels for the newest supported Python. Upper ends: the next
+# version that may break us. What is tested exactly is in constraints.txt.
+DEPENDENCIES = [
+    "absl-py>=2.0",
+    "array-record>=0.8,<0.9",
+    "gin-config>=0.5,<0.6",
+    "keras>=3.10,<4",
+    "numpy>=1.26,<3",
+    "sacrebleu>=2.4,<3",
+    "sentencepiece>=0.2.1,<0.3",
+    "tensorflow>=2.20,<2.22",
+    "tqdm>=4.60",
+]
+
+EXTRAS = {
+    "demo": ["babel>=2.12,<3"],  # the built-in English-German problem
+    "tfds": [  # WMT'14 through TensorFlow Datasets
+        "tensorflow-datasets>=4.9.9,<5",
+        "importlib_resources",  # TensorFlow Datasets imports it without declaring it
+    ],
+    "bleu": ["sacremoses>=0.1,<0.3"],  # Moses tokens, for the compound-split BLEU of the literature
+}
+EXTRAS["all"] = sorted({name for names in EXTRAS.values() for name in names})
+EXTRAS["dev"] = [
+    "hypothesis>=6",
+    "pytest>=8",
+    "ruff>=0.9",
+    "setuptools>=70",  # tests/test_install.py builds a wheel without an isolated environment
+    "wheel",
+]
+
+COMMANDS = {
+    "t2t-datagen": "t2t_datagen",
+    "t2t-trainer": "t2t_trainer",
+    "t2t-decoder": "t2t_decoder",
+    "t2t-bleu": "t2t_bleu",
+    "t2t-avg-all": "t2t_avg_all",
+    "t2t-demo": "t2t_demo",
+}
+
+setup(
+    name="t2t-vqem",
+    version=version(),
+    description="Sequence models with vector quantised latents, learned by EM, on TensorFlow",
+    long_description=long_description(),
+    long_description_content_type="text/markdown",
+    python_requires=">=3.10",
+    packages=packages(),
+    package_dir={f"t2t_vqem.{name}": name for name in MAPPED},
+    install_requires=DEPENDENCIES,
+    extras_require=EXTRAS,
+    entry_points={
+        "console_scripts": [
+            f"{command} = t2t_vqem.bin.{module}:entry_point" for command, module in COMMANDS.items()
+        ]
+    },
+)

@@ -1,0 +1,21 @@
+"""Names and numbers that every layer agrees on."""
+
+PAD_ID = 0
+EOS_ID = 1
+UNK_ID = 2  # exists because SentencePiece demands it; byte fallback never produces it
+
+INPUTS = "inputs"
+TARGETS = "targets"
+
+TRAIN = "train"
+DEV = "dev"
+TEST = "test"
+SPLITS = (TRAIN, DEV, TEST)
+
+
+class UsageError(ValueError):
+    """The user's input cannot be used: a flag, a file, a name or a value.
+
+    The commands print its message alone, without a traceback, and exit with status 2. The
+    message says what was wrong, what was found, what was expected and what to do.
+    """

@@ -1,0 +1,1 @@
+"""Records, vocabulary, batch plan and sources of text. Imports no TensorFlow."""

@@ -1,0 +1,1 @@
+"""Search: a step function in, tokens out; imports no model."""

@@ -1,0 +1,1 @@
+"""Driving a trained model over lines, files and dataset splits."""

@@ -1,0 +1,1 @@
+"""Registered models: their loss and their inference."""

@@ -1,0 +1,216 @@
+"""Registries of problems, models, hparams sets and schedules, filled by decorators.
+
+Looking a name up imports the registry's home package first, so that nobody has to import the
+module that registers it. Other registrations come from plug-ins, see `load_plugins`.
+"""
+
+import contextlib
+import difflib
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import os
+import pkgutil
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from t2t_vqem.constants import UsageError
+
+T = TypeVar("T")
+
+PLUGIN_GROUP = "t2t_vqem.plugins"
+
+# What failed to import, by module or entry point. Kept rather than raised: a problem whose optional
+# dependency is missing must not break the others. Whoever asks for an unknown name sees it.
+_plugin_failures: dict[str, Exception] = {}
+
+
+class RegistryError(UsageError):
+    """A name that is not registered, or that is registered already."""
+
+
+class _Entry(NamedTuple):
+    value: Any
+    origin: str  # file:line of the registration
+
+
+class Registry(Generic[T]):
+    """Things of one kind, by name."""
+
+    def __init__(self, kind: str, home: str):
+        """Makes an empty registry.
+
+        Args:
+            kind: what is registered, for messages: "problem".
+            home: package or module whose modules register; imported by the first look-up.
+        """
+        self.kind = kind
+        self._home = home
+        self._entries: dict[str, _Entry] = {}
+        self._failures: dict[str, Exception] = {}
+        self._loaded = False
+        self._lock = threading.RLock()
+
+    def register(self, name: str | None = None) -> Callable[[T], T]:
+        """Returns a decorator that registers a class or function and returns it unchanged.
+
+        Args:
+            name: None for the snake_case form of the object's own name.
+
+        Raises:
+            RegistryError: the name is taken; the message has both places.
+        """
+        frame = sys._getframe(1)  # the decorator's line; classes do not know their own
+        origin = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+        def decorate(value: T) -> T:
+            key = snake_case(value.__name__) if name is None else name
+            with self._lock:
+                if key in self._entries:
+                    raise RegistryError(
+                        f"{self.kind} {key!r} is registered twice: at {self._entries[key].origin} "
+                        f"and at {origin}. Rename one of them"
+                    )
+                self._entries[key] = _Entry(value, origin)
+            return value
+
+        return decorate
+
+    def get(self, name: str) -> T:
+        """Returns what is registered under `name`.
+
+        Raises:
+            RegistryError: nothing is; the message has the nearest names, or all where none is
+                near, and the modules that could not be imported.
+        """
+        return self._entry(name).value
+
+    def names(self) -> list[str]:
+        """Returns all registered names, sorted."""
+        self._load()
+        return sorted(self._entries)
+
+    def origin(self, name: str) -> str:
+        """Returns where `name` was registered, as "file:line"."""
+        return self._entry(name).origin
+
+    def summary(self, name: str) -> str:
+        """Returns the first line of the docstring of what is registered under `name`."""
+        documentation = inspect.getdoc(self._entry(name).value) or ""
+        return documentation.partition("\n")[0]
+
+    def failures(self) -> dict[str, Exception]:
+        """Returns what was raised by the modules that could not be imported, by module."""
+        self._load()
+        return {**self._failures, **_plugin_failures}
+
+    @contextlib.contextmanager
+    def temporary(self) -> Iterator[None]:
+        """Forgets, on leaving, what was registered inside."""
+        self._load()  # else the home package's own names would be forgotten too
+        saved = dict(self._entries)
+        try:
+            yield
+        finally:
+            self._entries = saved
+
+    def _entry(self, name: str) -> _Entry:
+        self._load()
+        if name not in self._entries:
+            message = unknown_name(self.kind, name, sorted(self._entries))
+            for module, error in self.failures().items():
+                message += f"\n  not available: {module} ({type(error).__name__}: {error})"
+            raise RegistryError(message)
+        return self._entries[name]
+
+    def _load(self) -> None:
+        with self._lock:
+            if self._loaded:
+                return
+            self._loaded = True  # now, since a module that is being imported may look a name up
+            self._import(self._home)
+            home = sys.modules.get(self._home)
+            prefix = f"{self._home}."
+            for module in pkgutil.walk_packages(
+                getattr(home, "__path__", ()), prefix, onerror=lambda name: None
+            ):
+                self._import(module.name)
+
+    def _import(self, module: str) -> None:
+        try:
+            importlib.import_module(module)
+        except Exception as error:
+            self._failures[module] = error
+
+
+def snake_case(name: str) -> str:
+    """Returns "translate_ende" for "TranslateEnde", "vqvae_model" for "VQVAEModel"."""
+    name = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", name)
+    return re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).lower()
+
+
+def unknown_name(kind: str, name: str, names: list[str]) -> str:
+    """Returns the message for a name that is not among `names`: the nearest, else all."""
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    if near:
+        return f"unknown {kind} {name!r}. Did you mean {' or '.join(near)}?"
+    return f"unknown {kind} {name!r}. There is: {', '.join(names) or 'none'}"
+
+
+def load_plugins(usr_dir: str | None = None) -> None:
+    """Imports what registers from outside: installed packages and the user's own folder.
+
+    Installed packages name a module in the entry-point group `t2t_vqem.plugins`; one that cannot
+    be imported is reported when an unknown name is asked for. The user's own folder is imported
+    as a package, as in Tensor2Tensor: its `__init__.py` imports the modules that register. What
+    that raises is raised. Calling this again changes nothing.
+
+    Args:
+        usr_dir: the folder, None or "" for none.
+
+    Raises:
+        UsageError: `usr_dir` is not a folder with an `__init__.py`, or has the name of another
+            module.
+    """
+    for entry_point in importlib.metadata.entry_points(group=PLUGIN_GROUP):
+        try:
+            entry_point.load()
+        except Exception as error:
+            _plugin_failures[f"plug-in {entry_point.name} = {entry_point.value}"] = error
+    if usr_dir:
+        _import_usr_dir(os.path.realpath(os.path.expanduser(usr_dir)))
+
+
+def _import_usr_dir(path: str) -> None:
+    init = os.path.join(path, "__init__.py")
+    if not os.path.isfile(init):
+        raise UsageError(
+            f"--t2t_usr_dir={path}: expected a folder with an __init__.py that imports the modules "
+            f"that register problems, models or hparams sets, but there is no {init}"
+        )
+    name = os.path.basename(path)
+    module = sys.modules.get(name)
+    if module is None and importlib.util.find_spec(name) is None:
+        spec = importlib.util.spec_from_file_location(name, init, submodule_search_locations=[path])
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # before it runs: `from . import mine` looks it up
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    elif module is None or os.path.realpath(getattr(module, "__file__", None) or "") != init:
+        raise UsageError(
+            f"--t2t_usr_dir={path}: there is another module {name!r}. Rename the folder to a name "
+            f"that no installed package has"
+        )
+
+
+problems: Registry[type] = Registry("problem", "t2t_vqem.problems")
+models: Registry[type] = Registry("model", "t2t_vqem.models")
+hparams_sets: Registry[Callable[[], Any]] = Registry("hparams set", "t2t_vqem.hparams")
+schedules: Registry[Callable[..., Any]] = Registry("schedule", "t2t_vqem.ops.schedules")
