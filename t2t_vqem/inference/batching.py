@@ -1,0 +1,72 @@
+"""Packing lines of any length into batches of a handful of static shapes.
+
+Decoding compiles once for each shape, so shapes are few: source lengths are rounded up to
+`LENGTH_BUCKETS`, and a batch has as many rows (a power of two) as fill the token budget at that
+length. Only the last batch of a window has fewer lines than rows; it takes a power of four rows.
+
+The packing is a pure function of the lengths: a decoder that is killed and started again gives
+every line the same neighbours, and so the same low bits, as one that was not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+LENGTH_BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+
+
+class PackedBatch(NamedTuple):
+    """Which lines go together, and the shape that they are padded to."""
+
+    members: np.ndarray  # int64 [n], indices of lines, longest first; n <= rows
+    rows: int
+    length: int  # source positions including EOS
+
+
+def length_bucket(length: int) -> int:
+    """Returns the number of padded source positions for a source of `length` ids with EOS."""
+    for bucket in LENGTH_BUCKETS:
+        if length <= bucket:
+            return bucket
+    step = LENGTH_BUCKETS[-1]
+    return -(-length // step) * step
+
+
+def full_rows(length: int, batch_tokens: int) -> int:
+    """Returns the rows of a full batch: the largest power of two within the token budget."""
+    return 1 << (max(1, batch_tokens // length).bit_length() - 1)
+
+
+def pack(lengths: Sequence[int], batch_tokens: int) -> list[PackedBatch]:
+    """Packs lines into batches, longest lines first.
+
+    Args:
+      lengths: source ids of each line, with EOS.
+      batch_tokens: padded source positions of a batch (rows times length) not to exceed, except
+        by a single row that is longer.
+
+    Returns:
+      Batches in which every line occurs once. Lines of equal length keep their order.
+    """
+    order = np.argsort(-np.asarray(lengths, np.int64), kind="stable")
+    batches = []
+    start = 0
+    while start < len(order):
+        length = length_bucket(int(lengths[order[start]]))
+        rows = full_rows(length, batch_tokens)
+        members = order[start : start + rows]
+        if len(members) < rows:
+            rows = min(rows, _partial_rows(len(members)))
+        batches.append(PackedBatch(members, rows, length))
+        start += len(members)
+    return batches
+
+
+def _partial_rows(count: int) -> int:
+    rows = 1
+    while rows < count:
+        rows *= 4
+    return rows

@@ -1,0 +1,209 @@
+"""Translating lines of text with a trained model."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from t2t_vqem.constants import EOS_ID, PAD_ID, UsageError
+from t2t_vqem.data.vocabulary import Vocabulary
+from t2t_vqem.decoding.options import DecodeOptions
+from t2t_vqem.inference.batching import PackedBatch, pack
+from t2t_vqem.inference.text_files import one_line
+
+# Lines that are sorted by length together. Output comes a window at a time, and a decoder that is
+# killed does at most one window again; fewer lines would leave more padding.
+WINDOW_LINES = 2048
+DEFAULT_BATCH_TOKENS = 4096
+# Output positions are a multiple of this: it costs nothing and keeps inner loops vectorised.
+_POSITION_MULTIPLE = 8
+
+
+class Hypothesis(NamedTuple):
+    """The translation of one line."""
+
+    text: str  # always one line
+    score: float  # as the search scores it, in nats; 0 for a blank line
+
+
+class Translator:
+    """Translates lines in their order, compiling the model once for each of a few shapes.
+
+    Compiled functions read the model's variables when they run, so one translator serves a model
+    while it trains.
+
+    Attributes:
+      num_cut: Lines so far that were cut because they exceed `max_length`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        vocabulary: Vocabulary,
+        options: DecodeOptions,
+        *,
+        max_length: int,
+        batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        seed: int = 0,
+        xla: bool = True,
+        concurrency: int = 2,
+    ):
+        """Makes a translator; nothing is compiled yet.
+
+        Args:
+          model: a built model with `infer(inputs, options, *, seed, row_ids, max_length)`.
+          vocabulary: turns text into ids and back.
+          options: how to search.
+          max_length: source ids of a line, with EOS; what is longer is cut, with a warning.
+          batch_tokens: padded source positions of a batch, counted once per beam.
+          seed: for sampling. A line's sample depends on the seed, the line's index and its text,
+            not on the lines around it.
+          xla: whether to compile with XLA: faster steps, some seconds of compilation per shape.
+          concurrency: batches in flight, so that text is prepared while the device works.
+
+        Raises:
+          UsageError: a number is out of range.
+        """
+        for name, value, least in (
+            ("max_length", max_length, 2),
+            ("batch_tokens", batch_tokens, 1),
+            ("concurrency", concurrency, 1),
+        ):
+            if value < least:
+                raise UsageError(f"{name} must be at least {least}, got {value}")
+        self.num_cut = 0
+        self._model = model
+        self._vocabulary = vocabulary
+        self._options = options
+        self._max_length = max_length
+        self._batch_tokens = max(1, batch_tokens // options.beam_size)
+        self._seed = seed
+        self._xla = xla
+        self._concurrency = concurrency
+        self._compiled: dict[tuple[int, int], Callable] = {}
+
+    def translate(
+        self,
+        lines: Iterable[str],
+        *,
+        first_index: int = 0,
+        progress: Callable[[int], None] | None = None,
+    ) -> Iterator[Hypothesis]:
+        """Yields one hypothesis for each line, in order, a window of lines at a time.
+
+        A blank line gives an empty translation. Text that is longer than `max_length` is cut, and
+        a warning at the end tells how many lines were.
+
+        Args:
+          lines: source text; read lazily, `WINDOW_LINES` ahead.
+          first_index: index of the first line, which sampling depends on.
+          progress: called with the number of lines that were finished, as batches complete.
+        """
+        lines = iter(lines)
+        num_cut_before = self.num_cut
+        pool = ThreadPoolExecutor(self._concurrency)
+        try:
+            while window := list(itertools.islice(lines, WINDOW_LINES)):
+                yield from self._translate_window(window, first_index, pool, progress)
+                first_index += len(window)
+        finally:  # after an error or an interrupt, do not work off what is queued
+            pool.shutdown(cancel_futures=True)
+        if num_cut := self.num_cut - num_cut_before:
+            logging.warning(
+                "%d input line(s) had more than max_length=%d tokens and were cut; "
+                "their translations end early",
+                num_cut,
+                self._max_length,
+            )
+
+    def _translate_window(
+        self,
+        window: Sequence[str],
+        first_index: int,
+        pool: ThreadPoolExecutor,
+        progress: Callable[[int], None] | None,
+    ) -> list[Hypothesis]:
+        full = [index for index, line in enumerate(window) if line and not line.isspace()]
+        sources = self._encode([window[index] for index in full])
+        results = [Hypothesis("", 0.0)] * len(window)
+        if progress and len(full) < len(window):
+            progress(len(window) - len(full))
+
+        def run(batch: PackedBatch, function: Callable) -> list[Hypothesis]:
+            row_ids = [first_index + full[member] for member in batch.members]
+            batch_sources = [sources[member] for member in batch.members]
+            return self._run(batch, function, batch_sources, row_ids)
+
+        batches = pack([len(source) for source in sources], self._batch_tokens)
+        functions = [self._function(batch.rows, batch.length) for batch in batches]
+        for batch, hypotheses in zip(batches, pool.map(run, batches, functions), strict=True):
+            for member, hypothesis in zip(batch.members, hypotheses, strict=True):
+                results[full[member]] = hypothesis
+            if progress:
+                progress(len(hypotheses))
+        return results
+
+    def _encode(self, lines: list[str]) -> list[list[int]]:
+        """Returns the ids of each line, with EOS, cut to the model's length."""
+        sources = []
+        for ids in self._vocabulary.encode(lines) if lines else ():
+            if len(ids) >= self._max_length:
+                ids = ids[: self._max_length - 1]
+                self.num_cut += 1
+            sources.append([*ids, EOS_ID])
+        return sources
+
+    def _run(
+        self,
+        batch: PackedBatch,
+        function: Callable,
+        sources: list[list[int]],
+        row_ids: list[int],
+    ) -> list[Hypothesis]:
+        """Runs the model on one batch; rows without a line are all padding."""
+        inputs = np.full([batch.rows, batch.length], PAD_ID, np.int32)
+        for row, source in enumerate(sources):
+            inputs[row, : len(source)] = source
+        ids = np.zeros([batch.rows], np.int32)
+        # Row ids are hashed, so that wrapping after 2^32 lines does no harm.
+        ids[: len(row_ids)] = np.asarray(row_ids, np.int64).astype(np.int32)
+        tokens, scores = (output.numpy() for output in function(inputs, ids))
+        hypotheses = []
+        for row in range(len(sources)):
+            text = self._vocabulary.decode(tokens[row].tolist())
+            hypotheses.append(Hypothesis(one_line(text), float(scores[row])))
+        return hypotheses
+
+    def _function(self, rows: int, length: int) -> Callable:
+        """Returns the search for a shape, (inputs, row_ids) -> (tokens, scores), to be compiled."""
+        key = (rows, length)
+        if key not in self._compiled:
+            positions = length + self._options.extra_length
+            positions = -(-positions // _POSITION_MULTIPLE) * _POSITION_MULTIPLE
+
+            def infer(inputs: tf.Tensor, row_ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+                decoded = self._model.infer(
+                    inputs,
+                    self._options,
+                    seed=tf.constant(self._seed, tf.int32),
+                    row_ids=row_ids,
+                    max_length=positions,
+                )
+                return decoded.tokens, decoded.scores
+
+            self._compiled[key] = tf.function(
+                infer,
+                input_signature=[
+                    tf.TensorSpec([rows, length], tf.int32),
+                    tf.TensorSpec([rows], tf.int32),
+                ],
+                jit_compile=self._xla,
+                autograph=False,
+            )
+        return self._compiled[key]

@@ -1,0 +1,109 @@
+import gzip
+import os
+import pathlib
+import sys
+
+import pytest
+import sacrebleu
+
+from t2t_vqem.constants import UsageError
+from t2t_vqem.metrics import bleu
+
+REFERENCES = ["Der Hund läuft über die Straße.", "Eine Frau-und-Mann-Gruppe sitzt da.", "Ja."]
+HYPOTHESES = ["Ein Hund läuft über die Straße.", "Eine Frau-und-Mann-Gruppe steht da.", "Ja."]
+
+
+@pytest.fixture
+def newstest2014():
+    """An output of a latent model on newstest2014 and its references, published by others."""
+    data = os.environ.get("T2T_VQEM_DATA")
+    if not data:
+        pytest.skip("T2T_VQEM_DATA is not set: no newstest2014")
+
+    def read(name):
+        with gzip.open(pathlib.Path(data, "wmt14", name), "rt", encoding="utf-8") as file:
+            return file.read().removesuffix("\n").split("\n")
+
+    return read("newstest2014.latent_nat_24.9.de.gz"), read("newstest2014.de.gz")
+
+
+def test_newstest2014_has_the_published_figures(newstest2014):
+    hypotheses, references = newstest2014
+    assert round(bleu.sacrebleu_score(hypotheses, references).value, 1) == 23.8
+    pytest.importorskip("sacremoses")
+    assert round(bleu.compound_split_bleu(hypotheses, references).value, 1) == 25.0
+
+
+def test_newstest2014_reference_has_the_published_number_of_tokens(newstest2014, monkeypatch):
+    pytest.importorskip("sacremoses")
+    lengths = []
+    corpus_score = sacrebleu.BLEU.corpus_score
+
+    def keep_length(self, *args, **kwargs):
+        score = corpus_score(self, *args, **kwargs)
+        lengths.append(score.ref_len)
+        return score
+
+    monkeypatch.setattr(sacrebleu.BLEU, "corpus_score", keep_length)
+    bleu.compound_split_bleu(*newstest2014)
+    assert lengths == [64496]
+
+
+def test_scores_are_those_of_sacrebleu():
+    expected = sacrebleu.corpus_bleu(HYPOTHESES, [REFERENCES]).score
+    assert bleu.sacrebleu_score(HYPOTHESES, REFERENCES).value == pytest.approx(expected)
+    expected = sacrebleu.corpus_chrf(HYPOTHESES, [REFERENCES]).score
+    assert bleu.chrf_score(HYPOTHESES, REFERENCES).value == pytest.approx(expected)
+
+
+def test_signatures_tell_the_figures_apart():
+    plain = bleu.sacrebleu_score(HYPOTHESES, REFERENCES)
+    assert "tok:13a" in plain.signature and f"version:{sacrebleu.__version__}" in plain.signature
+    assert "nc:6" in bleu.chrf_score(HYPOTHESES, REFERENCES).signature
+    pytest.importorskip("sacremoses")
+    split = bleu.compound_split_bleu(HYPOTHESES, REFERENCES)
+    assert "tok:moses-de" in split.signature and "compounds:split" in split.signature
+    assert "not sacreBLEU" in str(split)
+
+
+def test_perfect_translations_score_100():
+    pytest.importorskip("sacremoses")
+    for score in (bleu.sacrebleu_score, bleu.chrf_score, bleu.compound_split_bleu):
+        assert score(REFERENCES, REFERENCES).value == pytest.approx(100.0)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("a-b", "a ##AT##-##AT## b"),
+        ("eine EU-Norm , ja", "eine EU ##AT##-##AT## Norm , ja"),
+        ("Mund-zu-Mund", "Mund ##AT##-##AT## zu ##AT##-##AT## Mund"),
+        # The Perl substitution consumes both neighbours, so the second hyphen has none left.
+        ("a-b-c", "a ##AT##-##AT## b-c"),
+        ("allein - und -halb", "allein - und -halb"),
+    ],
+)
+def test_compounds_split_as_in_the_reference_script(line, expected):
+    assert bleu.split_compounds(line) == expected
+
+
+def test_compound_split_normalises_punctuation():
+    pytest.importorskip("sacremoses")
+    typographic = ["Er sagte : „ Das ist der erste Tag “ ."]
+    plain = ['Er sagte : " Das ist der erste Tag " .']
+    assert bleu.compound_split_bleu(typographic, plain).value == pytest.approx(100.0)
+    assert bleu.sacrebleu_score(typographic, plain).value < 99
+
+
+@pytest.mark.parametrize("score", [bleu.sacrebleu_score, bleu.chrf_score, bleu.compound_split_bleu])
+def test_unequal_numbers_of_segments_are_refused(score):
+    with pytest.raises(UsageError, match="3 translations but 2 references"):
+        score(HYPOTHESES, REFERENCES[:2])
+    with pytest.raises(UsageError, match="no lines"):
+        score([], [])
+
+
+def test_missing_sacremoses_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sacremoses", None)
+    with pytest.raises(UsageError, match=r"pip install 't2t-vqem\[bleu\]'"):
+        bleu.compound_split_bleu(HYPOTHESES, REFERENCES)
