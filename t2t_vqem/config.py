@@ -1,52 +1,36 @@
-"""Typed, frozen configuration: hyperparameters of models and settings of problems.
+"""Hyperparameters of the models, and how a run gets them and its problem's settings.
 
-A configuration is a frozen dataclass derived from `Config`, whose fields are declared with
-`option`. `resolve` fills one from a registered set and what the user overrides, `describe` shows
-one, `to_json` and `from_json` store one. Nothing here imports TensorFlow.
+A model's hyperparameters are a frozen dataclass derived from `HParams`. `resolve` fills one from a
+registered set and what the user overrides. Nothing here imports TensorFlow.
 """
 
 import dataclasses
-import math
-import types
-import typing
-from typing import Any, ClassVar, TypeVar
+import logging
+import os
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NamedTuple
 
+import gin
+
+from t2t_vqem import registry
 from t2t_vqem.constants import UsageError
-from t2t_vqem.registry import unknown_name
+from t2t_vqem.fields import Config, check, default_of, describe, from_json, meaning, option, to_json
+from t2t_vqem.overrides import parse_overrides
 
-C = TypeVar("C")
-
-
-def option(
-    default: Any,
-    meaning: str,
-    *,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    below: float | None = None,
-    choices: tuple[str, ...] | None = None,
-) -> Any:
-    """Declares a field of a `Config`.
-
-    Args:
-        default: its value where nobody sets one.
-        meaning: what it means, its unit and its source, for the listing.
-        minimum: smallest value allowed.
-        maximum: largest value allowed.
-        below: the value must be smaller than this.
-        choices: all values allowed.
-    """
-    limits = {"minimum": minimum, "maximum": maximum, "below": below, "choices": choices}
-    return dataclasses.field(default=default, metadata={"meaning": meaning, **limits})
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """A configuration whose values are checked when it is made."""
-
-    def __post_init__(self) -> None:
-        for name, value in check(type(self), vars(self)).items():
-            object.__setattr__(self, name, value)
+__all__ = [
+    "Config",
+    "HParams",
+    "Resolved",
+    "TransformerHParams",
+    "describe",
+    "from_json",
+    "hparams_class",
+    "hparams_classes",
+    "option",
+    "resolve",
+    "to_json",
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -144,12 +128,16 @@ def hparams_class(model: str) -> type[HParams]:
     """Returns the class with the hyperparameters of `model`.
 
     Raises:
-        UsageError: no class that has been imported belongs to that model.
+        UsageError: there is no such model, or it has no such class.
     """
-    classes = hparams_classes()
-    if model not in classes:
-        raise UsageError(unknown_name("model with hyperparameters", model, sorted(classes)))
-    return classes[model]
+    if model not in hparams_classes():
+        registry.models.get(model)  # its module may define the class; an unknown name ends here
+    if model not in hparams_classes():
+        raise UsageError(
+            f"the model {model!r} has no hyperparameters: expected a frozen dataclass derived from "
+            f"t2t_vqem.config.HParams with model = {model!r}"
+        )
+    return hparams_classes()[model]
 
 
 def hparams_classes() -> dict[str, type[HParams]]:
@@ -164,127 +152,166 @@ def hparams_classes() -> dict[str, type[HParams]]:
     return found
 
 
-def check(cls: type, values: dict[str, Any], where: str = "") -> dict[str, Any]:
-    """Checks values against the names, types and limits of a dataclass's fields.
+class Resolved(NamedTuple):
+    """What a run is configured with."""
+
+    problem_config: Any  # the problem's Config, None without a problem
+    hparams: HParams | None  # None without a set, a model and a base
+    gin_text: str  # a gin file that gives the same again
+
+
+def resolve(
+    *,
+    problem: str | None = None,
+    model: str | None = None,
+    hparams_set: str | None = None,
+    gin_files: Sequence[str] = (),
+    gin_params: Sequence[str] = (),
+    hparams: str = "",
+    problem_params: str = "",
+    base: Resolved | None = None,
+) -> Resolved:
+    """Returns the settings of a run, checked.
+
+    Hyperparameters come from the set, then the gin files in order, then the gin parameters, then
+    `hparams`; the later wins. A problem's settings likewise, beginning with its defaults and
+    ending with `problem_params`. In gin, the name of the model or of the problem comes before the
+    field: `transformer.hidden_size = 256`.
 
     Args:
-        cls: the dataclass.
-        values: by field name; not every field needs one.
-        where: beginning of every message, such as "--hparams: ".
-
-    Returns:
-        The values in their fields' types: an int where a float is expected is made one, and a
-        list where a tuple is.
+        problem: registered problem whose settings are wanted.
+        model: registered model; needed only where no set and no base gives one.
+        hparams_set: registered set to begin with.
+        gin_files: paths of gin files.
+        gin_params: gin bindings.
+        hparams: "name=value,name=value".
+        problem_params: the same for the problem's settings.
+        base: settings of an earlier run, to begin with where no set is named.
 
     Raises:
-        UsageError: a name that is no field (the message has the nearest), or a value of the wrong
-            type or out of range.
+        UsageError: an unknown name, a value of the wrong type or out of range, gin that cannot be
+            parsed, or a set that belongs to another model.
     """
-    hints = typing.get_type_hints(cls)
-    fields = {field.name: field for field in dataclasses.fields(cls)}
-    checked = {}
-    for name, value in values.items():
-        if name not in fields:
-            raise UsageError(where + unknown_name(f"field of {cls.__name__}", name, sorted(fields)))
-        try:
-            checked[name] = _convert(value, hints[name])
-        except TypeError:
+    start = _starting_hparams(model, hparams_set, base)
+    if start is None and hparams:
+        raise UsageError(f"--hparams={hparams!r} needs --hparams_set or --model")
+    if problem is None and problem_params:
+        raise UsageError(f"--problem_params={problem_params!r} needs --problem")
+    names = list(hparams_classes()) + registry.problems.names()
+    gin.clear_config()
+    _declare(names)
+    problem_class = registry.problems.get(problem).Config if problem else None
+    if problem_class is not None:
+        _bind(problem, _values(base.problem_config) if base else {})
+    if start is not None:
+        _bind(start.model, _values(start))
+    _parse_gin(gin_files, gin_params, names)
+    _bind_overrides(problem, problem_class, problem_params, "--problem_params")
+    _bind_overrides(start and start.model, start and type(start), hparams, "--hparams")
+    chosen = {problem: problem_class, **({start.model: type(start)} if start else {})}
+    _refuse_lost_bindings(names, chosen)
+    config = problem_class and _build(problem, problem_class)
+    resolved = start and _build(start.model, type(start))
+    return Resolved(config, resolved, gin.operative_config_str())
+
+
+def _starting_hparams(
+    model: str | None, hparams_set: str | None, base: Resolved | None
+) -> HParams | None:
+    if hparams_set:
+        start = registry.hparams_sets.get(hparams_set)()
+        if model and model != start.model:
             raise UsageError(
-                f"{where}{name}={value!r} is of type {type(value).__name__}, "
-                f"expected {type_name(hints[name])}: {meaning(fields[name])}"
-            ) from None
-        _check_limits(fields[name], checked[name], where)
-    return checked
-
-
-def _convert(value: Any, hint: Any) -> Any:
-    """Returns `value` as the type `hint`; raises TypeError where it is not of that type."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        for argument in arguments:
-            try:
-                return _convert(value, argument)
-            except TypeError:
-                continue
-        raise TypeError
-    if origin is tuple and isinstance(value, (tuple, list)):
-        return tuple(_convert(item, arguments[0]) for item in value)
-    # bool is a subclass of int, but True is no number of layers.
-    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    if hint is Any or (hint is type(None) and value is None):
-        return value
-    if isinstance(hint, type) and type(value) is hint:
-        return value
-    raise TypeError
-
-
-def _check_limits(field: dataclasses.Field, value: Any, where: str) -> None:
-    expected = limits(field)
-    low, high = field.metadata.get("minimum"), field.metadata.get("maximum")
-    below, choices = field.metadata.get("below"), field.metadata.get("choices")
-    for item in value if isinstance(value, tuple) else (value,):
-        wrong = isinstance(item, float) and not math.isfinite(item)
-        if isinstance(item, (int, float)) and not isinstance(item, bool):
-            wrong |= low is not None and item < low
-            wrong |= high is not None and item > high
-            wrong |= below is not None and item >= below
-        wrong |= choices is not None and item not in choices
-        if wrong:
+                f"--hparams_set={hparams_set} is for the model {start.model!r}, got --model={model}"
+            )
+        return start
+    if base is not None and base.hparams is not None:
+        if model and model != base.hparams.model:
             raise UsageError(
-                f"{where}{field.name}={value!r} is out of range, expected "
-                f"{expected or 'a finite number'}: {meaning(field)}"
+                f"--model={model}: the output directory holds a run of {base.hparams.model!r}"
+            )
+        return base.hparams
+    return hparams_class(model)() if model else None
+
+
+def _values(config: Any) -> dict[str, Any]:
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+
+
+# What gin configures: for each model and problem, a function that returns what is bound to it. The
+# dataclasses are made from that later, since gin knows neither their types nor, given arguments
+# that are all named, their fields.
+_configurables: dict[str, Callable[[], dict[str, Any]]] = {}
+
+
+def _declare(names: Sequence[str]) -> None:
+    for name in names:
+        if name not in _configurables:
+            _configurables[name] = gin.external_configurable(
+                lambda **values: values, name=name, module="t2t_vqem"
             )
 
 
-def limits(field: dataclasses.Field) -> str:
-    """Returns the values that `field` allows, "from 0 to below 1"; "" for any."""
-    low, high = field.metadata.get("minimum"), field.metadata.get("maximum")
-    below, choices = field.metadata.get("below"), field.metadata.get("choices")
-    parts = ["one of " + ", ".join(map(repr, choices))] if choices else []
-    parts += [f"from {low}"] if low is not None else []
-    parts += [f"to {high}"] if high is not None else []
-    parts += [f"below {below}"] if below is not None else []
-    return " ".join(parts)
+def _bind(name: str, values: dict[str, Any]) -> None:
+    for field, value in values.items():
+        gin.bind_parameter(f"{name}.{field}", value)
 
 
-def meaning(field: dataclasses.Field) -> str:
-    """Returns what `field` means, in words."""
-    return field.metadata.get("meaning", "")
+def _bind_overrides(name: str | None, cls: type | None, text: str, flag: str) -> None:
+    if name and cls and text:
+        _bind(name, parse_overrides(cls, text, f"{flag}: "))
 
 
-def type_name(hint: Any) -> str:
-    """Returns "int" for int, "str | None" for the union of both."""
-    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+def _parse_gin(files: Sequence[str], params: Sequence[str], names: Sequence[str]) -> None:
+    for path in files:
+        if "://" not in path and not os.path.isfile(path):
+            raise UsageError(f"--gin_file={path}: there is no such file")
+    try:
+        gin.parse_config_files_and_bindings(list(files), list(params), finalize_config=False)
+    except (OSError, SyntaxError, TypeError, ValueError) as error:
+        message = str(error)
+        unknown = re.search(r"No configurable matching '([^']*)'", message)
+        if unknown:
+            message += "\n" + registry.unknown_name("model or problem", unknown[1], sorted(names))
+        raise UsageError(f"gin: {message}") from error
 
 
-def to_json(config: Any) -> dict[str, Any]:
-    """Returns the fields of a configuration as values that `json.dump` writes."""
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in dataclasses.asdict(config).items()
-    }
+def _refuse_lost_bindings(names: Sequence[str], chosen: dict[str | None, type | None]) -> None:
+    """Raises where gin took a binding that reaches nothing; warns where it is for another run."""
+    scoped = re.search(r"^# Parameters for (\S+)/(\S+):$", gin.config_str(), re.MULTILINE)
+    if scoped and scoped[2] in names:
+        raise UsageError(
+            f"gin: {scoped[1]}/{scoped[2]} is bound in a scope, which has no meaning here: "
+            f"write {scoped[2]}"
+        )
+    for name, cls in chosen.items():
+        for field in dataclasses.fields(cls) if cls else ():
+            if _is_macro(field.name):
+                raise UsageError(
+                    f"gin: {field.name} = ... defines a macro: write {name}.{field.name} = ..."
+                )
+    for name in names:
+        others = {} if name in chosen else gin.get_bindings(name, resolve_references=False)
+        if others:
+            logging.getLogger(__name__).warning(
+                "gin sets %s of %r, which is no part of this run: ignored", ", ".join(others), name
+            )
 
 
-def from_json(cls: type[C], values: dict[str, Any]) -> C:
-    """Returns the configuration that `to_json` was given.
-
-    A field that was added since then has its default.
-
-    Raises:
-        UsageError: a field that `cls` does not have, or a value that it does not allow.
-    """
-    return cls(**check(cls, values, f"stored {cls.__name__}: "))
+def _is_macro(name: str) -> bool:
+    try:
+        gin.query_parameter(f"%{name}")
+    except ValueError:
+        return False
+    return True
 
 
-def describe(config: Any) -> str:
-    """Returns the fields of a configuration, or of its class: type, value and meaning each."""
-    cls = config if isinstance(config, type) else type(config)
-    hints = typing.get_type_hints(cls)
-    lines = []
+def _build(name: str, cls: type) -> Any:
+    values = check(cls, _configurables[name](), f"gin: {name}: ")
     for field in dataclasses.fields(cls):
-        value = field.default if config is cls else getattr(config, field.name)
-        lines.append(f"  {field.name}: {type_name(hints[field.name])} = {value!r}")
-        allowed = limits(field)
-        lines.append(f"      {meaning(field)}" + (f" ({allowed})" if allowed else ""))
-    return "\n".join(lines)
+        if field.name not in values and default_of(field) is dataclasses.MISSING:
+            raise UsageError(
+                f"{name} needs {field.name}: {meaning(field)}. "
+                f"Give it with --problem_params='{field.name}=...'"
+            )
+    return cls(**values)

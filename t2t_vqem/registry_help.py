@@ -1,0 +1,62 @@
+"""The text of --registry_help: what is registered, and what can be set."""
+
+import inspect
+
+from t2t_vqem import registry
+from t2t_vqem.config import describe, hparams_classes
+from t2t_vqem.constants import UsageError
+
+REGISTRIES = (registry.problems, registry.models, registry.hparams_sets, registry.schedules)
+
+
+def registry_help(name: str | None = None) -> str:
+    """Returns the list of everything registered, or what can be said about `name`.
+
+    Args:
+        name: a registered problem, model, hparams set or schedule; None or "" for the list. Where
+            several kinds have that name, all are shown.
+
+    Raises:
+        UsageError: nothing is registered under that name; the message has the nearest.
+    """
+    if not name:
+        return "\n\n".join(_listing(kind) for kind in REGISTRIES)
+    found = [kind for kind in REGISTRIES if name in kind.names()]
+    if not found:
+        everything = sorted({other for kind in REGISTRIES for other in kind.names()})
+        raise UsageError(
+            registry.unknown_name("problem, model, hparams set or schedule", name, everything)
+        )
+    return "\n\n".join(_details(kind, name) for kind in found)
+
+
+def _listing(kind: registry.Registry) -> str:
+    names = kind.names()
+    width = max(map(len, names), default=0)
+    lines = [f"{_plural(kind.kind)}:"]
+    lines += [f"  {name:{width}}  {kind.summary(name)}" for name in names] or ["  none"]
+    for module, error in kind.failures().items():
+        lines.append(f"  not available: {module} ({error})")
+    return "\n".join(lines)
+
+
+def _plural(kind: str) -> str:
+    return kind.capitalize() + "s"
+
+
+def _details(kind: registry.Registry, name: str) -> str:
+    value = kind.get(name)
+    lines = [f"{kind.kind} {name}, registered at {kind.origin(name)}", ""]
+    lines += [inspect.getdoc(value) or "(no description)"]
+    if kind is registry.problems:
+        lines += _fields("Settings (--problem_params, or gin as NAME.FIELD)", value.Config)
+    elif kind is registry.models and name in hparams_classes():
+        lines += _fields("Hyperparameters, with their defaults", hparams_classes()[name])
+    elif kind is registry.hparams_sets:
+        hparams = value()
+        lines += _fields(f"Hyperparameters of the model {hparams.model}, as set here", hparams)
+    return "\n".join(lines)
+
+
+def _fields(title: str, config: object) -> list[str]:
+    return ["", f"{title}:", describe(config)]
