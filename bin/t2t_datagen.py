@@ -1,0 +1,87 @@
+"""Makes the data of a problem: vocabulary and records, in --data_dir/PROBLEM.
+
+    t2t-datagen --problem=translate_ende_multi30k --source_dir=multi30k --data_dir=data
+    t2t-datagen --problem=translate_text --source_dir=mine --data_dir=data \\
+        --problem_params='source_language=en,target_language=fr'
+    t2t-datagen --problem=translate_ende_wmt14 --tfds_dir=prepared --data_dir=data
+
+Uses all cores. Started again after a kill, it goes on from what was finished, to the same result.
+Prints what was kept and what was dropped, and why; report.txt beside the data has it too.
+"""
+
+import os
+
+from absl import flags
+
+from t2t_vqem import config, registry
+from t2t_vqem.bin import _main, _registry_flag
+from t2t_vqem.constants import UsageError
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string("problem", None, "Registered problem.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "data_dir", None, "Where the data goes, in a folder PROBLEM.", flag_values=FLAGS
+)
+flags.DEFINE_string("source_dir", None, "Folder with your files.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "tfds_dir",
+    None,
+    "Folder with data sets that TFDS has prepared; nothing is downloaded then.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+    "num_workers",
+    None,
+    "Processes; default: one for each core. The result is the same.",
+    lower_bound=1,
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "problem_params", "", "Settings of the problem, 'name=value,name=value'.", flag_values=FLAGS
+)
+flags.DEFINE_multi_string("gin_file", [], "File of gin bindings.", flag_values=FLAGS)
+flags.DEFINE_multi_string("gin_param", [], "Gin binding.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "t2t_usr_dir", None, "Folder with your own problems, as a package.", flag_values=FLAGS
+)
+_registry_flag.define_registry_help(FLAGS)
+
+
+def main(argv: list[str]) -> None:
+    """Generates --problem in --data_dir, or shows what there is."""
+    del argv
+    registry.load_plugins(FLAGS.t2t_usr_dir)
+    if _registry_flag.show_registry_help(FLAGS):
+        return
+    if not FLAGS.problem or not FLAGS.data_dir:
+        missing = "--problem" if not FLAGS.problem else "--data_dir"
+        raise UsageError(
+            f"{missing} is missing: t2t-datagen needs --problem and --data_dir. There is: "
+            + ", ".join(registry.problems.names())
+        )
+    problem_class = registry.problems.get(FLAGS.problem)
+    settings = config.resolve(
+        problem=FLAGS.problem,
+        gin_files=FLAGS.gin_file,
+        gin_params=FLAGS.gin_param,
+        problem_params=FLAGS.problem_params,
+    )
+    problem = problem_class(settings.problem_config)
+    data_dir = os.path.expanduser(FLAGS.data_dir)
+    problem.generate(
+        data_dir,
+        source_dir=FLAGS.source_dir,
+        tfds_dir=FLAGS.tfds_dir,
+        num_workers=FLAGS.num_workers,
+    )
+    print(problem.report(data_dir))
+    print(f"{problem.dir(data_dir)} is ready.")
+
+
+def entry_point() -> None:
+    """Runs the command."""
+    _main.run(main, FLAGS)
+
+
+if __name__ == "__main__":
+    entry_point()

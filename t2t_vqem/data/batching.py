@@ -1,0 +1,180 @@
+"""The sequence of batches as a pure function of the step.
+
+Which examples make up the batch of a step follows from the lengths, the settings, the seed and the
+step alone, so training resumes at the right place without reading what came before, and one machine
+or sixteen see the same batches.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import NamedTuple
+
+import numpy as np
+
+_MULTIPLE = 4  # of bucket lengths
+
+
+class Batch(NamedTuple):
+    """Examples of one step.
+
+    Attributes:
+        indices: numbers of the examples, int64 [rows]; -1 marks an empty row.
+        length: positions that every row is padded to.
+    """
+
+    indices: np.ndarray
+    length: int
+
+
+def bucket_lengths(lengths: np.ndarray, max_length: int, num_buckets: int) -> list[int]:
+    """Returns the lengths to pad to that leave the fewest padded positions.
+
+    Args:
+        lengths: length of each example [n], at most `max_length`.
+        max_length: the longest length allowed; the lengths returned are multiples of 4, or this.
+        num_buckets: how many to return at most.
+
+    Returns:
+        Rising lengths; the last one holds the longest example.
+    """
+    rounded = np.minimum(-(-np.maximum(lengths, 1) // _MULTIPLE) * _MULTIPLE, max_length)
+    candidates, counts = np.unique(rounded, return_counts=True)
+    totals = np.concatenate([[0], np.cumsum(counts)])
+    num = len(candidates)
+    # cost[j]: fewest positions for the first j candidates in the buckets used so far, the last of
+    # them at j-1.
+    cost = np.full(num + 1, np.inf)
+    cost[0] = 0
+    choices = []
+    for _ in range(min(num_buckets, num)):
+        # options[i, j]: one more bucket takes candidates i..j.
+        options = cost[:-1, None] + (totals[None, 1:] - totals[:-1, None]) * candidates[None, :]
+        options[np.tril_indices(num, -1)] = np.inf
+        choice = options.argmin(axis=0)
+        best = options[choice, np.arange(num)]
+        cost = np.concatenate([[np.inf], best])
+        choices.append((best[-1], choice))
+    used = min(range(len(choices)), key=lambda k: choices[k][0]) + 1
+    bounds = []
+    last = num - 1
+    for _, choice in reversed(choices[:used]):
+        bounds.append(int(candidates[last]))
+        last = choice[last] - 1
+    return bounds[::-1]
+
+
+class BatchPlan:
+    """Maps each step to its batch: examples of similar length, in an order drawn for each epoch.
+
+    Every example occurs exactly once in an epoch. A bucket has a fixed number of rows, so shapes
+    are few and an epoch always has the same number of steps; the last batch of a bucket is filled
+    up with empty rows.
+
+    Args:
+        lengths: positions of each example [n]; longer ones count as `max_length`.
+        batch_size: positions of a batch, padding included: rows x length.
+        max_length: the most positions of a row.
+        num_buckets: the most different lengths.
+        seed: seed of the order.
+        shuffle: False takes the examples in their order, bucket by bucket, in every epoch.
+        row_multiple: the number of rows is rounded up to a multiple of this.
+        epochs: how many epochs there are; None never ends.
+
+    Raises:
+        ValueError: no example, or a setting below 1.
+    """
+
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        *,
+        batch_size: int,
+        max_length: int,
+        num_buckets: int,
+        seed: int,
+        shuffle: bool = True,
+        row_multiple: int = 1,
+        epochs: int | None = None,
+    ):
+        for name, value in (
+            ("number of examples", len(lengths)),
+            ("batch_size", batch_size),
+            ("max_length", max_length),
+            ("num_buckets", num_buckets),
+            ("row_multiple", row_multiple),
+        ):
+            if value < 1:
+                raise ValueError(f"{name} is {value}, expected at least 1.")
+        lengths = np.minimum(np.asarray(lengths), max_length)
+        self._seed = seed
+        self._shuffle = shuffle
+        self._epochs = epochs
+        bounds = bucket_lengths(lengths, max_length, num_buckets)
+        rows = [
+            row_multiple * math.ceil(max(1, batch_size // bound) / row_multiple) for bound in bounds
+        ]
+        bucket = np.searchsorted(bounds, lengths)
+        # The examples by bucket, each bucket in the order of the data.
+        self._by_bucket = np.argsort(bucket, kind="stable").astype(np.int32)
+        counts = np.bincount(bucket, minlength=len(bounds)).tolist()
+        self._starts = np.concatenate([[0], np.cumsum(counts)]).tolist()
+        self._steps = [math.ceil(count / r) for count, r in zip(counts, rows, strict=True)]
+        self.shapes: list[tuple[int, int]] = list(zip(rows, bounds, strict=True))
+        self.num_examples = len(lengths)
+        self.steps_per_epoch = sum(self._steps)
+        self._lock = threading.Lock()
+        self._cached: tuple[int, np.ndarray, np.ndarray] | None = None
+
+    @property
+    def num_steps(self) -> int | None:
+        """Steps of all epochs; None where they never end."""
+        return None if self._epochs is None else self._epochs * self.steps_per_epoch
+
+    @property
+    def positions_per_epoch(self) -> int:
+        """Positions of an epoch's batches, padding and empty rows included."""
+        return sum(
+            steps * rows * length
+            for steps, (rows, length) in zip(self._steps, self.shapes, strict=True)
+        )
+
+    def batch(self, step: int) -> Batch:
+        """Returns the batch of a step, counted from 0.
+
+        Raises:
+            IndexError: a step that the epochs do not have.
+        """
+        if step < 0 or (self._epochs is not None and step >= self._epochs * self.steps_per_epoch):
+            raise IndexError(f"step {step} is outside the {self.num_steps} steps of the plan.")
+        epoch, position = divmod(step, self.steps_per_epoch)
+        examples, batches = self._epoch(epoch if self._shuffle else 0)
+        number = int(batches[position])
+        bucket = 0
+        while number >= self._steps[bucket]:
+            number -= self._steps[bucket]
+            bucket += 1
+        rows, length = self.shapes[bucket]
+        start = self._starts[bucket] + number * rows
+        taken = examples[start : min(start + rows, self._starts[bucket + 1])]
+        indices = np.full(rows, -1, np.int64)
+        indices[: len(taken)] = taken
+        return Batch(indices, length)
+
+    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the examples [n] by bucket and the order of the batches [steps_per_epoch]."""
+        with self._lock:
+            if self._cached is None or self._cached[0] != epoch:
+                examples, batches = self._by_bucket, np.arange(self.steps_per_epoch)
+                if self._shuffle:
+                    rng = np.random.Generator(np.random.PCG64([self._seed, epoch]))
+                    examples = np.concatenate(
+                        [
+                            rng.permutation(examples[start:end])
+                            for start, end in zip(self._starts, self._starts[1:], strict=False)
+                        ]
+                    )
+                    batches = rng.permutation(batches)
+                self._cached = (epoch, examples, batches)
+            return self._cached[1:]

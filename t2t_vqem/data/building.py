@@ -1,0 +1,181 @@
+"""Writes a data set aside and puts it in place when it is whole.
+
+While it is being made, a data set lies in NAME.partial; what is finished there is reused when the
+command is started again. The manifest is written last, then the folder is renamed to NAME: a folder
+of that name is always complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from t2t_vqem.constants import UsageError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None
+
+MANIFEST = "manifest.json"
+SCRATCH = "scratch"  # inside NAME.partial: what the finished data set does not need
+_IDENTITY = "identity.json"
+_logger = logging.getLogger(__name__)
+
+
+def build(
+    directory: str,
+    identity: dict[str, Any],
+    make: Callable[[str, str], dict[str, Any]],
+    *,
+    command: str,
+) -> dict[str, Any]:
+    """Returns the manifest of the data set in `directory`, after making it if it is not there.
+
+    Args:
+        directory: where the data set shall be.
+        identity: what it is made from and how; JSON. The same identity gives the same files.
+        make: called with the folder to write into and a folder for what is needed on the way;
+            returns what the manifest says besides `identity`. Finds there what an earlier, killed
+            call with the same identity has left.
+        command: the command line, for messages.
+
+    Raises:
+        UsageError: `directory` holds a data set with another identity, the disk is full, or the
+            same data set is being made by another process.
+    """
+    identity = json.loads(json.dumps(identity))  # as it will be read again
+    directory = os.path.abspath(directory)
+    partial = f"{directory}.partial"
+    scratch = os.path.join(partial, SCRATCH)
+    try:
+        os.makedirs(os.path.dirname(directory), exist_ok=True)
+        with _locked(f"{directory}.lock", directory):
+            existing = read_manifest(directory)
+            if existing is not None:
+                compare(existing, identity, directory)
+                _logger.info("%s is already generated from the same sources: done.", directory)
+                return existing
+            if not os.path.exists(os.path.join(partial, MANIFEST)):
+                _start(partial, scratch, identity)
+                manifest = {**identity, **make(partial, scratch)}
+                write_json(os.path.join(partial, MANIFEST), manifest)
+            # A kill in the lines below finds the manifest next time and goes on here.
+            elif read_manifest(partial, identity) is None:
+                shutil.rmtree(partial)
+                raise UsageError(f"{partial} was made from other sources. Run {command} again.")
+            shutil.rmtree(scratch, ignore_errors=True)
+            os.rename(partial, directory)
+            return read_manifest(directory)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UsageError(
+            f"no space left on the disk of {os.path.dirname(directory)} "
+            f"({shutil.disk_usage(os.path.dirname(directory)).free / 1e6:.1f} MB free; writing "
+            f"{error.filename or partial}). Nothing was put in place; finished parts are kept in "
+            f"{partial}. Make room and run {command} again, it goes on from there."
+        ) from error
+
+
+def read_manifest(directory: str, identity: dict[str, Any] | None = None) -> dict[str, Any] | None:
+    """Returns the manifest in a folder; None if there is none, or none with that identity.
+
+    Raises:
+        UsageError: the manifest cannot be read.
+    """
+    path = os.path.join(directory, MANIFEST)
+    if not os.path.exists(path):
+        return None
+    try:
+        with open(path, encoding="utf-8") as file:
+            manifest = json.load(file)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{path}: cannot be read ({error}). Delete {directory} and run t2t-datagen again."
+        ) from error
+    if identity is not None and any(manifest.get(key) != identity[key] for key in identity):
+        return None
+    return manifest
+
+
+def write_json(path: str, value: Any) -> None:
+    """Writes JSON so that a kill leaves either the whole file or none."""
+    temporary = f"{path}.tmp"
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1, ensure_ascii=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _start(partial: str, scratch: str, identity: dict[str, Any]) -> None:
+    """Makes the folders; empties what was left by a run with another identity."""
+    path = os.path.join(scratch, _IDENTITY)
+    if os.path.isdir(partial):
+        try:
+            with open(path, encoding="utf-8") as file:
+                same = json.load(file) == identity
+        except (OSError, ValueError):
+            same = False
+        if same:
+            _logger.info("going on from what an earlier run has left in %s", partial)
+        else:
+            _logger.info("%s was left by a run with other sources or settings: removed", partial)
+            shutil.rmtree(partial)
+    os.makedirs(scratch, exist_ok=True)
+    write_json(path, identity)
+
+
+def compare(existing: dict[str, Any], identity: dict[str, Any], directory: str) -> None:
+    differences = []
+    for key, wanted in identity.items():
+        got = existing.get(key)
+        if got == wanted:
+            continue
+        if isinstance(wanted, dict) and isinstance(got, dict):
+            names = [n for n in {**got, **wanted} if got.get(n) != wanted.get(n)]
+            differences += [f"{key}: {n} was {got.get(n)!r}, now {wanted.get(n)!r}" for n in names]
+        else:
+            differences.append(f"{key} was {got!r}, now {wanted!r}")
+    if differences:
+        raise UsageError(
+            f"{directory} was generated differently:\n  "
+            + "\n  ".join(differences)
+            + "\nUse another --data_dir, or delete that folder to generate it anew."
+        )
+
+
+@contextlib.contextmanager
+def _locked(path: str, directory: str) -> Iterator[None]:
+    """Keeps a second process out. The lock ends with the process, however it ends."""
+    if fcntl is None:
+        yield
+        return
+    while True:
+        file = open(path, "w")  # noqa: SIM115 (it is closed below)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise UsageError(
+                f"{directory} is being generated by another process. Wait until it is done."
+            ) from None
+        except OSError as error:  # a file system without locks
+            _logger.warning("%s cannot be locked (%s): make sure to run once", path, error)
+        # Whoever held the lock before may have deleted the file meanwhile: lock the one there is.
+        if os.path.exists(path) and os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+            break
+        file.close()
+    try:
+        yield
+    finally:
+        os.unlink(path)
+        file.close()

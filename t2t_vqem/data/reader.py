@@ -1,0 +1,128 @@
+"""Reads the batches of a plan ahead of the consumer, in a background thread."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from t2t_vqem.data.batching import BatchPlan
+
+_POLL_SECONDS = 0.1
+
+
+class Records(Protocol):
+    """What the reader needs of a `RecordReader`."""
+
+    def read(self, indices: np.ndarray) -> list[dict[str, np.ndarray]]: ...
+
+
+MakeBatch = Callable[[list[dict[str, np.ndarray] | None], int], dict[str, np.ndarray]]
+
+
+class BatchReader:
+    """Iterates over (step, batch), batches being read ahead. Use it as a context manager.
+
+    Args:
+        records: where the examples are.
+        plan: which examples make up a step.
+        make_batch: turns records (None for an empty row) and a length into arrays.
+        start_step: the first step.
+        num_steps: how many steps; None for all that the plan has.
+        prefetch: batches to hold ready.
+        rows: the rows of each batch to read: a worker among several reads its own.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        plan: BatchPlan,
+        make_batch: MakeBatch,
+        *,
+        start_step: int,
+        num_steps: int | None = None,
+        prefetch: int = 8,
+        rows: slice = slice(None),
+    ):
+        self._records = records
+        self._plan = plan
+        self._make_batch = make_batch
+        self._rows = rows
+        self.wait_seconds = 0.0  # how long the consumer has waited so far
+        end = plan.num_steps
+        if num_steps is not None:
+            end = start_step + num_steps if end is None else min(end, start_step + num_steps)
+        self._queue: queue.Queue[Any] = queue.Queue(maxsize=max(1, prefetch))
+        self._stopped = threading.Event()
+        self._finished = False
+        self._thread = threading.Thread(
+            target=self._run, args=(start_step, end), name="batch-reader", daemon=True
+        )
+        self._thread.start()
+
+    def read(self, step: int) -> dict[str, np.ndarray]:
+        """Returns the batch of one step, read now and in the caller's thread."""
+        indices, length = self._plan.batch(step)
+        indices = indices[self._rows]
+        real = np.flatnonzero(indices >= 0)
+        rows: list[dict[str, np.ndarray] | None] = [None] * len(indices)
+        for row, record in zip(real, self._records.read(indices[real]), strict=True):
+            rows[row] = record
+        return self._make_batch(rows, length)
+
+    def __iter__(self) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        return self
+
+    def __next__(self) -> tuple[int, dict[str, np.ndarray]]:
+        """Returns the next step and its batch.
+
+        Raises:
+            StopIteration: no step is left, or the reader was closed.
+            Exception: whatever went wrong while reading.
+        """
+        if self._finished or self._stopped.is_set():
+            raise StopIteration
+        started = time.perf_counter()
+        item = self._queue.get()
+        self.wait_seconds += time.perf_counter() - started
+        if isinstance(item, tuple):
+            return item
+        self._finished = True
+        if isinstance(item, BaseException):
+            raise item
+        raise StopIteration
+
+    def close(self) -> None:
+        """Stops reading and waits for the thread; the batches read ahead are lost."""
+        self._stopped.set()
+        self._thread.join()
+
+    def __enter__(self) -> BatchReader:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _run(self, step: int, end: int | None) -> None:
+        try:
+            while end is None or step < end:
+                if not self._put((step, self.read(step))):
+                    return
+                step += 1
+            self._put(None)
+        except BaseException as error:
+            self._put(error)
+
+    def _put(self, item: Any) -> bool:
+        """Queues an item; returns False if the reader was closed meanwhile."""
+        while not self._stopped.is_set():
+            try:
+                self._queue.put(item, timeout=_POLL_SECONDS)
+                return True
+            except queue.Full:
+                continue
+        return False

@@ -1,0 +1,362 @@
+"""Makes a text data set: parallel text in, vocabulary and records out.
+
+In four steps, each of which a killed run leaves finished or not at all: the text of each split is
+copied and checked; the vocabulary is trained on a sample of the training text; the text is encoded
+in parts, on all cores; lengths and counts of the parts are put together. What comes out depends on
+the text and the settings alone, not on the number of workers.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import logging
+import os
+import random
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from t2t_vqem.constants import INPUTS, SPLITS, TARGETS, TRAIN, UsageError
+from t2t_vqem.data.building import write_json
+from t2t_vqem.data.progress import Progress
+from t2t_vqem.data.records import Field, RecordWriter, Schema
+from t2t_vqem.data.text_source import PairSource
+from t2t_vqem.data.vocabulary import Vocabulary
+from t2t_vqem.data.workers import check_parent, run_tasks
+
+VOCABULARY = "vocab.model"
+REPORT = "report.txt"
+DROP_REASONS = ("empty", "too long", "ratio")
+
+_MARK_LINES = 1024  # the place of every so many lines is kept, so that a worker finds its part
+_PART_LINES = 8192  # of a part, at least
+_MAX_PARTS = 256  # above which parts grow instead
+_CHUNK_LINES = 256  # encoded at once
+_logger = logging.getLogger(__name__)
+
+
+class TextSettings(NamedTuple):
+    """How text becomes records; the fields mean what those of a text problem's config do."""
+
+    languages: tuple[str, str]
+    vocab_size: int
+    vocab_sample: int
+    max_length: int
+    max_ratio: float
+    seed: int
+
+
+class _Part(NamedTuple):
+    """A row of lines of one split that becomes one shard."""
+
+    directory: str
+    scratch: str
+    split: str
+    number: int
+    num_parts: int
+    num_lines: int
+    texts: tuple[str, str]
+    offsets: tuple[int, int]  # bytes, in the two texts
+    settings: TextSettings
+    vocabulary_hash: str
+
+    @property
+    def shard(self) -> str:
+        return f"{self.split}-{self.number:05}-of-{self.num_parts:05}.array_record"
+
+    @property
+    def result(self) -> str:
+        """File that says that the part is finished, and what came of it."""
+        return os.path.join(self.scratch, f"{self.split}-{self.number:05}.npz")
+
+
+def build_text(
+    directory: str,
+    scratch: str,
+    source: PairSource,
+    settings: TextSettings,
+    *,
+    num_workers: int,
+    progress: bool,
+) -> dict[str, Any]:
+    """Writes vocabulary, records, lengths, dev and test text, and the report.
+
+    Args:
+        directory: where to; what an earlier run with the same source and settings left is reused.
+        scratch: a folder for what is needed on the way, kept between the runs.
+        source: the text.
+        settings: how to encode and what to drop.
+        num_workers: processes that encode.
+        progress: whether to show the progress.
+
+    Returns:
+        What the manifest says about the data: schema, vocabulary, splits.
+
+    Raises:
+        UsageError: text that cannot be used, with file and line.
+        OSError: the disk is full.
+    """
+    marks = {}
+    for split in SPLITS:
+        # Training text is needed only on the way; the others are references to score against.
+        folder = scratch if split == TRAIN else directory
+        marks[split] = _copy_text(folder, scratch, source, split, settings.languages, progress)
+    vocabulary = _train_vocabulary(directory, marks[TRAIN], settings)
+    parts = [
+        part
+        for split in SPLITS
+        for part in _parts(directory, scratch, marks[split], settings, vocabulary.hash)
+    ]
+    _encode_parts(parts, num_workers, progress)
+    splits = {split: _join(directory, [p for p in parts if p.split == split]) for split in SPLITS}
+    report = format_report(splits, settings)
+    if not splits[TRAIN]["num_examples"]:
+        raise UsageError(f"no training pair is left:\n{report}")
+    with open(os.path.join(directory, REPORT), "w", encoding="utf-8") as file:
+        file.write(report + "\n")
+    return {
+        "schema": schema(vocabulary.size).to_json(),
+        "vocabulary": {"file": VOCABULARY, "size": vocabulary.size, "sha256": vocabulary.hash},
+        "splits": splits,
+    }
+
+
+def schema(vocab_size: int) -> Schema:
+    """Returns the schema of a pair: ids without EOS, in the smallest type that holds them."""
+    dtype = "uint16" if vocab_size <= 1 << 16 else "int32"
+    return Schema([Field(INPUTS, dtype, (None,)), Field(TARGETS, dtype, (None,))])
+
+
+class _Marks(NamedTuple):
+    """Where the lines of a split are."""
+
+    split: str
+    texts: tuple[str, str]
+    num_lines: int
+    offsets: list[tuple[int, int]]  # of lines 0, _MARK_LINES, 2 * _MARK_LINES, ...
+
+
+def _copy_text(
+    folder: str,
+    scratch: str,
+    source: PairSource,
+    split: str,
+    languages: tuple[str, str],
+    progress: bool,
+) -> _Marks:
+    """Copies the text of a split to files whose lines can be found, and checks it on the way."""
+    texts = tuple(os.path.join(folder, f"{split}.{code}") for code in languages)
+    state = os.path.join(scratch, f"{split}.json")
+    if os.path.exists(state):
+        with open(state, encoding="utf-8") as file:
+            num_lines, offsets = json.load(file)
+        return _Marks(split, texts, num_lines, offsets)
+    offsets = []
+    ends = [0, 0]
+    num_lines = 0
+    with (
+        Progress(f"reading {split}", None, "lines", enabled=progress) as bar,
+        open(texts[0], "wb") as left,
+        open(texts[1], "wb") as right,
+    ):
+        for pair in source.pairs(split):
+            if num_lines % _MARK_LINES == 0:
+                offsets.append(tuple(ends))
+            num_lines += 1
+            bar.advance(1)
+            for side, file in enumerate((left, right)):
+                ends[side] += file.write(pair[side] + b"\n")
+    if not num_lines:
+        raise UsageError(f"{source.describe()}: the {split} split is empty.")
+    write_json(state, [num_lines, offsets])
+    return _Marks(split, texts, num_lines, offsets)
+
+
+def _train_vocabulary(directory: str, marks: _Marks, settings: TextSettings) -> Vocabulary:
+    path = os.path.join(directory, VOCABULARY)
+    if not os.path.exists(path):
+        count = min(settings.vocab_sample, marks.num_lines)
+        _logger.info("training a vocabulary on %s pairs", f"{count:,}")
+        Vocabulary.train(
+            _sample_lines(marks, count, settings.seed), settings.vocab_size, path, settings.seed
+        )
+    vocabulary = Vocabulary(path)
+    if vocabulary.size < settings.vocab_size:
+        _logger.info(
+            "the text supports %d pieces, fewer than vocab_size=%d",
+            vocabulary.size,
+            settings.vocab_size,
+        )
+    return vocabulary
+
+
+def _sample_lines(marks: _Marks, count: int, seed: int) -> Iterator[str]:
+    """Returns lines of both languages, `count` of each, drawn without reading all into memory."""
+    chosen = sorted(random.Random(seed).sample(range(marks.num_lines), count))
+    for text in marks.texts:
+        numbers = iter(chosen)
+        wanted = next(numbers, None)
+        with open(text, "rb") as file:
+            for number, line in enumerate(file):
+                if number == wanted:
+                    yield line[:-1].decode()
+                    wanted = next(numbers, None)
+
+
+def _parts(
+    directory: str, scratch: str, marks: _Marks, settings: TextSettings, vocabulary_hash: str
+) -> list[_Part]:
+    """Cuts a split into parts: a function of the number of lines alone."""
+    marks_per_part = max(_PART_LINES // _MARK_LINES, -(-len(marks.offsets) // _MAX_PARTS))
+    starts = range(0, len(marks.offsets), marks_per_part)
+    lines = marks_per_part * _MARK_LINES
+    return [
+        _Part(
+            directory,
+            scratch,
+            marks.split,
+            number,
+            len(starts),
+            min(lines, marks.num_lines - number * lines),
+            marks.texts,
+            tuple(marks.offsets[start]),
+            settings,
+            vocabulary_hash,
+        )
+        for number, start in enumerate(starts)
+    ]
+
+
+def _encode_parts(parts: list[_Part], num_workers: int, progress: bool) -> None:
+    open_parts = [part for part in parts if not os.path.exists(part.result)]
+    total = sum(part.num_lines for part in parts)
+    with Progress("encoding", total, "pairs", enabled=progress) as bar:
+        bar.advance(total - sum(part.num_lines for part in open_parts), skipped=True)
+        for number, _ in run_tasks(_encode_part, open_parts, num_workers):
+            bar.advance(open_parts[number].num_lines)
+
+
+def _encode_part(part: _Part) -> None:
+    """Encodes the lines of a part into its shard (in a worker process)."""
+    vocabulary = _vocabulary(os.path.join(part.directory, VOCABULARY), part.vocabulary_hash)
+    shard = os.path.join(part.directory, part.shard)
+    # Named after the process: a worker whose parent was killed may still be at the same part.
+    temporary = os.path.join(part.scratch, f"{part.shard}.{os.getpid()}")
+    lengths: list[tuple[int, int]] = []
+    dropped: Counter[str] = Counter()
+    try:
+        with RecordWriter(temporary, schema(vocabulary.size)) as writer:
+            for lines in _chunks(part):
+                check_parent()
+                ids = [vocabulary.encode(side) for side in lines]
+                for left, right, source, target in zip(*lines, *ids, strict=True):
+                    size = (len(source) + 1, len(target) + 1)  # with EOS
+                    reason = part.split == TRAIN and _drop(left, right, size, part.settings)
+                    if reason:
+                        dropped[reason] += 1
+                        continue
+                    writer.write({INPUTS: np.array(source), TARGETS: np.array(target)})
+                    lengths.append(size)
+        os.replace(temporary, shard)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+    _save_result(part, lengths, dropped)
+
+
+def _save_result(part: _Part, lengths: list[tuple[int, int]], dropped: Counter[str]) -> None:
+    temporary = f"{part.result}.{os.getpid()}"
+    with open(temporary, "wb") as file:
+        np.savez(
+            file,
+            lengths=np.array(lengths, np.int32).reshape(-1, 2),
+            dropped=np.array([dropped[reason] for reason in DROP_REASONS]),
+        )
+    os.replace(temporary, part.result)
+
+
+def _drop(left: str, right: str, size: tuple[int, int], settings: TextSettings) -> str | None:
+    """Returns why a training pair is dropped, None if it is kept."""
+    if not left.strip() or not right.strip():
+        return "empty"
+    if max(size) > settings.max_length:
+        return "too long"
+    if settings.max_ratio and max(size) > settings.max_ratio * min(size):
+        return "ratio"
+    return None
+
+
+def _chunks(part: _Part) -> Iterator[tuple[list[str], list[str]]]:
+    """Returns the lines of a part, a few at a time."""
+    with open(part.texts[0], "rb") as left, open(part.texts[1], "rb") as right:
+        left.seek(part.offsets[0])
+        right.seek(part.offsets[1])
+        for start in range(0, part.num_lines, _CHUNK_LINES):
+            count = min(_CHUNK_LINES, part.num_lines - start)
+            yield tuple(
+                [line[:-1].decode() for line in itertools.islice(file, count)]
+                for file in (left, right)
+            )
+
+
+@functools.lru_cache(maxsize=1)
+def _vocabulary(path: str, model_hash: str) -> Vocabulary:
+    """Returns the vocabulary, loaded once in a process; the hash tells a new one at an old path."""
+    vocabulary = Vocabulary(path)
+    if vocabulary.hash != model_hash:
+        raise UsageError(f"{path} has changed while it was in use. Run t2t-datagen again.")
+    return vocabulary
+
+
+def _join(directory: str, parts: list[_Part]) -> dict[str, Any]:
+    """Writes the lengths of a split and returns what the manifest says of it."""
+    split = parts[0].split
+    lengths, dropped = [], np.zeros(len(DROP_REASONS), np.int64)
+    for part in parts:
+        with np.load(part.result) as result:
+            lengths.append(result["lengths"])
+            dropped += result["dropped"]
+    joined = np.concatenate(lengths)
+    np.save(os.path.join(directory, lengths_file(split)), joined)
+    return {
+        "shards": [part.shard for part in parts],
+        "num_lines": sum(part.num_lines for part in parts),
+        "num_examples": len(joined),
+        "dropped": dict(zip(DROP_REASONS, dropped.tolist(), strict=True)),
+        "source_tokens": int(joined[:, 0].sum()),
+        "target_tokens": int(joined[:, 1].sum()),
+        "longest": int(joined.max(initial=0)),
+    }
+
+
+def lengths_file(split: str) -> str:
+    """Returns the name of the file with the lengths of a split's examples."""
+    return f"lengths.{split}.npy"
+
+
+def format_report(splits: dict[str, Any], settings: TextSettings) -> str:
+    """Returns what came of each split, in words."""
+    lines = []
+    for split, numbers in splits.items():
+        source, target = settings.languages
+        examples = numbers["num_examples"]
+        mean = numbers["target_tokens"] / max(examples, 1)
+        lines.append(
+            f"{split}: {examples:,} pairs of {numbers['num_lines']:,} lines; tokens with EOS: "
+            f"{numbers['source_tokens']:,} {source}, {numbers['target_tokens']:,} {target} "
+            f"({mean:.1f} per sentence, longest {numbers['longest']})"
+        )
+        dropped = numbers["dropped"]
+        if split == TRAIN:
+            lines.append(
+                f"  dropped {sum(dropped.values()):,}: {dropped['empty']:,} with an empty side, "
+                f"{dropped['too long']:,} too long (over {settings.max_length} tokens), "
+                f"{dropped['ratio']:,} by ratio (one side over {settings.max_ratio:g} times the "
+                f"other)"
+            )
+    return "\n".join(lines)

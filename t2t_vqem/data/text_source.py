@@ -1,0 +1,285 @@
+"""Where parallel text comes from: the user's files, a TFDS data set, or a program.
+
+A line ends at a line feed and nowhere else. A carriage return before it belongs to the line end, as
+in files from Windows; any other control character or Unicode line separator is part of the text.
+"""
+
+from __future__ import annotations
+
+import abc
+import glob
+import gzip
+import hashlib
+import itertools
+import os
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from t2t_vqem.constants import DEV, TEST, TRAIN, UsageError
+
+_GZIP_MAGIC = b"\x1f\x8b"  # no UTF-8 text begins with it
+_BOM = b"\xef\xbb\xbf"
+
+
+class PairSource(abc.ABC):
+    """Pairs of lines in two languages, in the splits train, dev and test."""
+
+    @abc.abstractmethod
+    def describe(self) -> str:
+        """Returns where the text comes from, for messages."""
+
+    @abc.abstractmethod
+    def fingerprint(self) -> dict[str, str]:
+        """Returns hashes that change when the text does, by the name of what they cover."""
+
+    @abc.abstractmethod
+    def pairs(self, split: str) -> Iterator[tuple[bytes, bytes]]:
+        """Returns the pairs of a split in order: UTF-8, without line feeds.
+
+        Raises:
+            UsageError: input that cannot be used, with file and line.
+        """
+
+
+class FilePairs(PairSource):
+    """Two files for each split, plain or gzip.
+
+    Args:
+        files: for each split, the file in the source language and that in the target language.
+    """
+
+    def __init__(self, files: Mapping[str, tuple[str, str]]):
+        self.files = dict(files)
+
+    def describe(self) -> str:
+        return ", ".join(path for pair in self.files.values() for path in pair)
+
+    def fingerprint(self) -> dict[str, str]:
+        return {
+            f"{split} {side}": hash_file(path)
+            for split, pair in self.files.items()
+            for side, path in zip(("source", "target"), pair, strict=True)
+        }
+
+    def pairs(self, split: str) -> Iterator[tuple[bytes, bytes]]:
+        source_path, target_path = self.files[split]
+        count = 0
+        missing = object()
+        source, target = read_lines(source_path), read_lines(target_path)
+        for left, right in itertools.zip_longest(source, target, fillvalue=missing):
+            if left is missing or right is missing:
+                # One of them has given a line already that the other does not have.
+                more = count + 1 + sum(1 for _ in source) + sum(1 for _ in target)
+                counts = (count, more) if left is missing else (more, count)
+                raise UsageError(
+                    f"line counts differ: {source_path} has {counts[0]} lines, {target_path} has "
+                    f"{counts[1]}; line i of one must be the translation of line i of the other. "
+                    f"Line {count + 1} is the first without a counterpart. (Only \\n ends a line.)"
+                )
+            count += 1
+            yield left, right
+        if not count:
+            raise UsageError(
+                f"{source_path} and {target_path} are empty, expected one sentence on each line."
+            )
+
+
+class GeneratedPairs(PairSource):
+    """Pairs that a program makes.
+
+    Args:
+        version: changes whenever the program would make other pairs.
+        splits: for each split, a function that starts the pairs from the beginning.
+    """
+
+    def __init__(self, version: str, splits: Mapping[str, Callable[[], Iterable[tuple[str, str]]]]):
+        self._version = version
+        self._splits = dict(splits)
+
+    def describe(self) -> str:
+        return f"generated text, {self._version}"
+
+    def fingerprint(self) -> dict[str, str]:
+        return {"generator": self._version}
+
+    def pairs(self, split: str) -> Iterator[tuple[bytes, bytes]]:
+        for source, target in self._splits[split]():
+            if "\n" in source or "\n" in target:
+                raise ValueError(f"a generated pair holds a line feed: {source!r}, {target!r}")
+            yield source.encode(), target.encode()
+
+
+class TfdsPairs(PairSource):
+    """A translation data set that TFDS has prepared. Reads it where it lies, never the network.
+
+    Args:
+        directory: the prepared version, the folder with dataset_info.json.
+        languages: codes of the source and the target language.
+    """
+
+    _SPLITS = {TRAIN: "train", DEV: "validation", TEST: "test"}  # noqa: RUF012 (a constant)
+
+    def __init__(self, directory: str, languages: tuple[str, str]):
+        self._directory = directory
+        self._languages = languages
+
+    def describe(self) -> str:
+        return f"TFDS data set {self._directory}"
+
+    def fingerprint(self) -> dict[str, str]:
+        paths = sorted(glob.glob(os.path.join(glob.escape(self._directory), "*record*")))
+        if not paths:
+            raise UsageError(f"{self._directory}: no records of a TFDS data set in it.")
+        return {os.path.basename(path): hash_file(path) for path in paths}
+
+    def pairs(self, split: str) -> Iterator[tuple[bytes, bytes]]:
+        tfds = import_tfds()
+        builder = tfds.builder_from_directory(self._directory)
+        unknown = [code for code in self._languages if code not in builder.info.features]
+        if unknown:
+            raise UsageError(
+                f"unknown language {unknown[0]!r}: {self._directory} has "
+                f"{', '.join(builder.info.features)}. Set source_language and target_language."
+            )
+        # One file after the other: the order must not depend on timing.
+        dataset = builder.as_dataset(
+            split=self._SPLITS[split],
+            shuffle_files=False,
+            read_config=tfds.ReadConfig(interleave_cycle_length=1),
+        )
+        source, target = self._languages
+        for pair in tfds.as_numpy(dataset):
+            yield _one_line(pair[source]), _one_line(pair[target])
+
+
+def import_tfds():
+    """Returns the module tensorflow_datasets.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    from t2t_vqem.extras import import_extra
+
+    return import_extra("tensorflow_datasets", "tfds")
+
+
+def find_tfds(tfds_dir: str, name: str) -> str:
+    """Returns the folder of the newest prepared version of a data set.
+
+    Args:
+        tfds_dir: what TFDS calls data_dir, or the folder of a version itself.
+        name: data set and configuration, "wmt14_translate/de-en".
+
+    Raises:
+        UsageError: it is not there.
+    """
+    if os.path.isfile(os.path.join(tfds_dir, "dataset_info.json")):
+        return tfds_dir
+    parent = os.path.join(tfds_dir, name)
+    versions = [
+        version
+        for version in (os.listdir(parent) if os.path.isdir(parent) else [])
+        if os.path.isfile(os.path.join(parent, version, "dataset_info.json"))
+    ]
+    if not versions:
+        raise UsageError(
+            f"--tfds_dir={tfds_dir}: no prepared data set there, looked for "
+            f"{parent}/VERSION/dataset_info.json. Prepare {name} with TFDS, or leave --tfds_dir "
+            "out to have it downloaded."
+        )
+    newest = max(versions, key=lambda v: [int(n) for n in re.findall(r"\d+", v)])
+    return os.path.join(parent, newest)
+
+
+def find_pair(source_dir: str, stems: Sequence[str], languages: tuple[str, str]) -> tuple[str, str]:
+    """Returns the files STEM.LANGUAGE of a split, or STEM.LANGUAGE.gz, of the first stem that
+    exists.
+
+    Raises:
+        UsageError: no such files; the message has what was looked for and what there is.
+    """
+    if not os.path.isdir(source_dir):
+        raise UsageError(f"--source_dir={source_dir}: no such directory.")
+    for stem in stems:
+        found = [
+            path
+            for code in languages
+            for path in [_plain_or_gzip(os.path.join(source_dir, f"{stem}.{code}"))]
+            if path
+        ]
+        if len(found) == 2:
+            return found[0], found[1]
+    looked_for = " or ".join(" and ".join(f"{stem}.{code}" for code in languages) for stem in stems)
+    there = sorted(os.listdir(source_dir))
+    listing = ", ".join(there[:20]) + (", ..." if len(there) > 20 else "")
+    codes = sorted(
+        {
+            match[1]
+            for name in there
+            for stem in stems
+            if (match := re.fullmatch(re.escape(stem) + r"\.([^.]+)(?:\.gz)?", name))
+        }
+    )
+    unknown = [code for code in languages if codes and code not in codes]
+    raise UsageError(
+        (f"unknown language {unknown[0]!r}: " if unknown else "missing file: ")
+        + f"looked for {looked_for} (plain or .gz) in {source_dir}, which holds "
+        + (listing or "nothing")
+        + (f". Languages there: {', '.join(codes)}" if unknown else "")
+        + "."
+    )
+
+
+def _plain_or_gzip(path: str) -> str | None:
+    return next((p for p in (path, f"{path}.gz") if os.path.isfile(p)), None)
+
+
+def read_lines(path: str) -> Iterator[bytes]:
+    """Returns the lines of a file, plain or gzip: UTF-8, without line ends.
+
+    Raises:
+        UsageError: a file that cannot be read, is cut off, or is not UTF-8 (with the line).
+    """
+    number = 0
+    try:
+        with open(path, "rb") as raw:
+            zipped = raw.read(2) == _GZIP_MAGIC
+        with gzip.open(path, "rb") if zipped else open(path, "rb") as file:
+            for number, line in enumerate(file, start=1):
+                if number == 1:
+                    line = line.removeprefix(_BOM)
+                line.decode("utf-8")
+                yield line.removesuffix(b"\n").removesuffix(b"\r")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{path}, line {number}: not UTF-8 (byte 0x{error.object[error.start]:02x} at "
+            f"position {error.start + 1}). Convert the file, for example "
+            f"iconv -f ISO-8859-1 -t UTF-8."
+        ) from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UsageError(
+            f"{path}: damaged or cut-off gzip file after line {number} ({error}). Fetch it again."
+        ) from error
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror or error}).") from error
+
+
+def hash_file(path: str) -> str:
+    """Returns the SHA-256 of a file's bytes.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}).") from error
+    return digest.hexdigest()
+
+
+def _one_line(text: bytes) -> bytes:
+    return text.replace(b"\r\n", b" ").replace(b"\n", b" ")

@@ -1,0 +1,205 @@
+"""Subword vocabulary: SentencePiece with byte fallback, exact in both directions.
+
+`decode(encode(s)) == s` for every text `s` that is one line: nothing is normalised, no white space is
+removed, and what has no piece is spelt in UTF-8 bytes, so nothing is unknown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+from collections.abc import Iterable, Sequence
+from typing import overload
+
+import numpy as np
+
+from t2t_vqem.constants import EOS_ID, PAD_ID, UNK_ID, UsageError
+
+# SentencePiece writes a space as this character, and so takes the character itself for a space.
+_SPACE_MARK = "\u2581"
+# The result of training depends on the number of threads (the order of floating-point sums), hence
+# a fixed one.
+_TRAINING_THREADS = 16
+# Longer lines are cut for training only: a few of them would otherwise decide its memory.
+_MAX_TRAINING_CHARS = 1024
+
+
+class Vocabulary:
+    """A trained vocabulary. PAD, EOS and UNK have the ids of `constants`; UNK never occurs.
+
+    Args:
+        model_path: file of the SentencePiece model.
+
+    Raises:
+        UsageError: the file is missing, is no SentencePiece model, or one with other ids.
+    """
+
+    def __init__(self, model_path: str):
+        import sentencepiece
+
+        try:
+            with open(model_path, "rb") as file:
+                self.model = file.read()
+        except OSError as error:
+            raise UsageError(
+                f"{model_path}: vocabulary cannot be read ({error.strerror}). "
+                "t2t-datagen writes it beside the records."
+            ) from error
+        self._processor = sentencepiece.SentencePieceProcessor()
+        try:
+            self._processor.LoadFromSerializedProto(self.model)
+        except RuntimeError as error:
+            raise UsageError(f"{model_path}: not a SentencePiece model ({error}).") from error
+        sp = self._processor
+        ids = {"PAD": sp.pad_id(), "EOS": sp.eos_id(), "UNK": sp.unk_id()}
+        if ids != {"PAD": PAD_ID, "EOS": EOS_ID, "UNK": UNK_ID}:
+            raise UsageError(
+                f"{model_path}: special ids {ids}, expected PAD {PAD_ID}, EOS {EOS_ID}, "
+                f"UNK {UNK_ID}. Take a vocabulary that t2t-datagen has trained."
+            )
+        self._mark_ids = [sp.PieceToId(f"<0x{byte:02X}>") for byte in _SPACE_MARK.encode()]
+        if UNK_ID in self._mark_ids:
+            raise UsageError(
+                f"{model_path}: has no pieces for single bytes, expected a model trained with "
+                "byte fallback. Take a vocabulary that t2t-datagen has trained."
+            )
+
+    @property
+    def size(self) -> int:
+        """Number of ids, the special ones among them."""
+        return self._processor.GetPieceSize()
+
+    @property
+    def hash(self) -> str:
+        """Hash of the model: equal where the ids mean the same."""
+        return hashlib.sha256(self.model).hexdigest()
+
+    @overload
+    def encode(self, text: str) -> list[int]: ...
+    @overload
+    def encode(self, text: list[str]) -> list[list[int]]: ...
+    def encode(self, text):
+        """Returns the ids of a text, or of each text in a list, without EOS.
+
+        Raises:
+            UsageError: a text with lone surrogates, which UTF-8 cannot express.
+        """
+        if not isinstance(text, str):
+            try:
+                plain = self._processor.EncodeAsIds([t.replace(_SPACE_MARK, "") for t in text])
+            except (RuntimeError, UnicodeError):
+                return [self.encode(t) for t in text]  # finds the one to name
+            return [
+                self.encode(t) if _SPACE_MARK in t else ids
+                for t, ids in zip(text, plain, strict=True)
+            ]
+        try:
+            if _SPACE_MARK in text:
+                return self._encode_with_marks(text)
+            return self._processor.EncodeAsIds(text)
+        except (RuntimeError, UnicodeError) as error:
+            raise UsageError(f"text {text[:80]!r} is not valid Unicode: {error}") from error
+
+    def _encode_with_marks(self, text: str) -> list[int]:
+        """Encodes a text that holds the space mark: as a stand-in first, then by its own bytes."""
+        stand_in, spelt = self._stand_in(text)
+        ids = self._processor.EncodeAsIds(text.replace(_SPACE_MARK, stand_in))
+        result: list[int] = []
+        position = 0
+        while position < len(ids):
+            if ids[position : position + len(spelt)] == spelt:
+                result += self._mark_ids
+                position += len(spelt)
+            else:
+                result.append(ids[position])
+                position += 1
+        return result
+
+    def _stand_in(self, text: str) -> tuple[str, list[int]]:
+        """Returns a character that is neither in the text nor in any piece, and its byte ids."""
+        sp = self._processor
+        for code in range(0x10FFFD, 0x100000, -1):  # private use
+            char = chr(code)
+            spelt = [sp.PieceToId(f"<0x{byte:02X}>") for byte in char.encode()]
+            if char not in text and sp.EncodeAsIds("a" + char)[-len(spelt) :] == spelt:
+                return char, spelt
+        raise UsageError("the text uses all 65,533 characters of private-use plane 16.")
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        """Returns the text of ids [T]: what precedes the first EOS, without PAD.
+
+        The result is one line: a line feed, which no line of training text holds, becomes a space.
+        Bytes that are not UTF-8 become U+FFFD.
+
+        Raises:
+            IndexError: an id outside the vocabulary.
+        """
+        kept = []
+        for id_ in np.asarray(ids).reshape(-1).tolist():
+            if id_ == EOS_ID:
+                break
+            if not 0 <= id_ < self.size:
+                raise IndexError(f"id {id_} is outside the vocabulary of {self.size} pieces.")
+            if id_ != PAD_ID:
+                kept.append(id_)
+        return self._processor.DecodeIds(kept).replace("\n", " ")
+
+    @staticmethod
+    def train(sentences: Iterable[str], size: int, path: str, seed: int) -> Vocabulary:
+        """Trains a vocabulary, writes it to `path` and returns it.
+
+        The same sentences in the same order give the same file. A text that does not support `size`
+        pieces gives fewer.
+
+        Args:
+            sentences: the text, one line each; about 20 times their size is needed in memory.
+            size: number of ids wanted, with the special ones and 256 for single bytes.
+            path: the file to write.
+            seed: seed of whatever the trainer draws at random.
+
+        Raises:
+            UsageError: `size` is too small for the characters of the text, or there is no text.
+        """
+        import sentencepiece
+
+        model = io.BytesIO()
+        sentencepiece.set_random_generator_seed(seed)
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=(line[:_MAX_TRAINING_CHARS] for line in sentences),
+                model_writer=model,
+                model_type="unigram",
+                vocab_size=size,
+                hard_vocab_limit=False,
+                byte_fallback=True,
+                normalization_rule_name="identity",
+                remove_extra_whitespaces=False,
+                max_sentence_length=4 * _MAX_TRAINING_CHARS,
+                pad_id=PAD_ID,
+                eos_id=EOS_ID,
+                unk_id=UNK_ID,
+                bos_id=-1,
+                num_threads=_TRAINING_THREADS,
+                minloglevel=2,
+            )
+        except RuntimeError as error:
+            raise UsageError(_training_failure(str(error), size)) from error
+        temporary = f"{path}.tmp"
+        with open(temporary, "wb") as file:
+            file.write(model.getvalue())
+        os.replace(temporary, path)
+        return Vocabulary(path)
+
+
+def _training_failure(error: str, size: int) -> str:
+    needed = re.search(r"smaller than required_chars. \d+ vs (\d+)", error)
+    if needed:
+        return (
+            f"vocab_size {size} is too small: the text needs at least {needed[1]} (3 special ids, "
+            f"256 bytes and its characters), better a few thousand. Raise vocab_size."
+        )
+    if "sentences_.empty()" in error:
+        return "no text to train the vocabulary on: every line of the training split is empty."
+    return f"the vocabulary could not be trained: {error}"

@@ -1,0 +1,130 @@
+"""Runs tasks in worker processes that end when their parent does.
+
+Unlike multiprocessing's pools: a worker holds no other worker's pipe, so when the parent is killed
+every worker sees the end of its own and exits, rather than waiting for ever; a worker that dies is
+an error, not a hang; and no more tasks are under way than there are workers.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import pickle
+import signal
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+_parent: int | None = None  # in a worker, the process that started it
+
+
+def default_num_workers() -> int:
+    """Returns how many processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def run_tasks(
+    function: Callable[[Any], Any], tasks: Sequence[Any], num_workers: int
+) -> Iterator[tuple[int, Any]]:
+    """Runs `function` on every task and yields (number of the task, result) as they finish.
+
+    A single worker is this process itself.
+
+    Args:
+        function: a function of a module, so that a new process can import it.
+        tasks: its arguments; anything that can be pickled.
+        num_workers: processes at most.
+
+    Raises:
+        Exception: the first that a task raised; the other tasks are stopped.
+        RuntimeError: a worker died.
+    """
+    num_workers = min(num_workers, len(tasks))
+    if num_workers <= 1:
+        for number, task in enumerate(tasks):
+            yield number, function(task)
+        return
+    # spawn: a fork of a process with threads (TensorFlow's, say) can hang.
+    context = multiprocessing.get_context("spawn")
+    workers = {}
+    try:
+        for _ in range(num_workers):
+            ours, theirs = context.Pipe()
+            process = context.Process(
+                target=_work, args=(theirs, function, os.getpid()), daemon=True
+            )
+            process.start()
+            theirs.close()
+            workers[ours] = process
+        yield from _distribute(workers, tasks)
+    finally:
+        for pipe, process in workers.items():
+            pipe.close()
+            process.terminate()
+        for process in workers.values():
+            process.join()
+
+
+def _distribute(workers: dict[Any, Any], tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+    waiting = deque(enumerate(tasks))
+    running = {}
+    for pipe in workers:
+        running[pipe] = _hand_out(pipe, waiting)
+    while running:
+        for pipe in multiprocessing.connection.wait(list(running)):
+            try:
+                result, error, trace = pipe.recv()
+            except EOFError:
+                workers[pipe].join()
+                raise RuntimeError(
+                    f"a worker process died with exit code {workers[pipe].exitcode} "
+                    f"(-9: killed, often for lack of memory). Try a smaller --num_workers."
+                ) from None
+            if error is not None:
+                raise error from RuntimeError(f"in a worker process:\n{trace}")
+            yield running.pop(pipe), result
+            if waiting:
+                running[pipe] = _hand_out(pipe, waiting)
+
+
+def _hand_out(pipe: Any, waiting: deque[tuple[int, Any]]) -> int:
+    number, task = waiting.popleft()
+    pipe.send(task)
+    return number
+
+
+def check_parent() -> None:
+    """Ends a worker whose parent is gone; to be called now and then in long tasks."""
+    if _parent is not None and os.getppid() != _parent:
+        os._exit(1)
+
+
+def _work(pipe: Any, function: Callable[[Any], Any], parent: int) -> None:
+    global _parent
+    _parent = parent
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and ends us
+    while True:
+        try:
+            task = pipe.recv()
+        except EOFError:
+            return
+        try:
+            message = (function(task), None, "")
+        except Exception as error:
+            message = (None, _picklable(error), traceback.format_exc())
+        try:
+            pipe.send(message)
+        except OSError:
+            return  # nobody is there to read it
+
+
+def _picklable(error: Exception) -> Exception:
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
