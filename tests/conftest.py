@@ -1,0 +1,86 @@
+"""Fixtures for tests of several parts."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import random
+from typing import NamedTuple
+
+import pytest
+
+from t2t_vqem.problem import TextProblem
+from t2t_vqem.registry import problems
+
+_WORDS = {
+    "one": "eins",
+    "two": "zwei",
+    "three": "drei",
+    "four": "vier",
+    "five": "fünf",
+    "six": "sechs",
+    "seven": "sieben",
+    "eight": "acht",
+    "nine": "neun",
+    "ten": "zehn",
+}
+
+
+class TinyText(NamedTuple):
+    """A toy translation task: number words, translated word by word and in reverse order.
+
+    Attributes:
+        data_dir: where its records are, made by the real generation.
+        source_dir: folder with {train,dev,test}.{en,de}.
+        problem_name: registered name of the problem.
+        problem_params: what --problem_params was.
+        problem: the problem itself.
+    """
+
+    data_dir: str
+    source_dir: str
+    problem_name: str
+    problem_params: str
+    problem: TextProblem
+
+
+def toy_pair(rng: random.Random) -> tuple[str, str]:
+    """Returns a sentence of one to eight number words, and its translation."""
+    words = rng.choices(list(_WORDS), k=rng.randint(1, 8))
+    return " ".join(words), " ".join(_WORDS[word] for word in reversed(words))
+
+
+def write_toy_text(
+    folder: pathlib.Path, *, train: int, dev: int = 40, test: int = 30, seed: int = 0
+) -> None:
+    """Writes {train,dev,test}.{en,de} with so many toy pairs each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = random.Random(seed)
+    for split, count in (("train", train), ("dev", dev), ("test", test)):
+        pairs = [toy_pair(rng) for _ in range(count)]
+        for side, language in enumerate(("en", "de")):
+            text = "".join(pair[side] + "\n" for pair in pairs)
+            (folder / f"{split}.{language}").write_bytes(text.encode())
+
+
+@pytest.fixture(scope="session")
+def tiny_text_data(tmp_path_factory: pytest.TempPathFactory) -> TinyText:
+    """Toy text, 2,000 pairs to train on, generated once for all tests; not to be changed."""
+    folder = tmp_path_factory.mktemp("tiny_text")
+    write_toy_text(folder / "text", train=2000)
+    settings = {"vocab_size": 320, "max_length": 32}
+    problem_class = problems.get("translate_text")
+    problem = problem_class(problem_class.Config(**settings))
+    data_dir = str(folder / "data")
+    problem.generate(data_dir, source_dir=str(folder / "text"), num_workers=1, progress=False)
+    params = ",".join(f"{name}={value}" for name, value in settings.items())
+    return TinyText(data_dir, str(folder / "text"), "translate_text", params, problem)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> pathlib.Path:
+    """Folder with real data sets, named by T2T_VQEM_DATA; skips the test where there is none."""
+    folder = os.environ.get("T2T_VQEM_DATA")
+    if not folder:
+        pytest.skip("T2T_VQEM_DATA is not set: no folder with real data to test on")
+    return pathlib.Path(folder)
