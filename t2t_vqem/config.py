@@ -307,7 +307,11 @@ def _is_macro(name: str) -> bool:
 
 
 def _build(name: str, cls: type) -> Any:
-    values = check(cls, _configurables[name](), f"gin: {name}: ")
+    try:
+        bound = _configurables[name]()
+    except TypeError as error:  # a %macro that nothing defines
+        raise UsageError(f"gin: {name}: {error}") from error
+    values = check(cls, bound, f"gin: {name}: ")
     for field in dataclasses.fields(cls):
         if field.name not in values and default_of(field) is dataclasses.MISSING:
             raise UsageError(

@@ -1,0 +1,216 @@
+"""Where the values of a run come from, and what is refused on the way."""
+
+import dataclasses
+import json
+import logging
+import subprocess
+import sys
+from typing import ClassVar
+
+import pytest
+
+from t2t_vqem import registry
+from t2t_vqem.config import (
+    Config,
+    HParams,
+    Resolved,
+    TransformerHParams,
+    from_json,
+    hparams_class,
+    option,
+    resolve,
+    to_json,
+)
+from t2t_vqem.constants import UsageError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(Config):
+    """Settings of a problem for these tests."""
+
+    source_language: str = option("en", "language of the source")
+    vocabulary_size: int = option(100, "entries", minimum=2)
+
+
+@pytest.fixture(autouse=True)
+def registered():
+    """A problem `toy` and a set `toy_set`."""
+    with registry.problems.temporary(), registry.hparams_sets.temporary():
+        registry.problems.register("toy")(type("Toy", (), {"Config": Settings}))
+
+        @registry.hparams_sets.register()
+        def toy_set():
+            return TransformerHParams(hidden_size=64, filter_size=64, num_heads=4, dropout=0.25)
+
+        yield
+
+
+def toy(**overrides) -> TransformerHParams:
+    return resolve(hparams_set="toy_set", **overrides).hparams
+
+
+def test_the_set_alone():
+    assert toy() == TransformerHParams(hidden_size=64, filter_size=64, num_heads=4, dropout=0.25)
+
+
+def test_later_sources_win_one_by_one(tmp_path):
+    first, second = tmp_path / "first.gin", tmp_path / "second.gin"
+    names = ("dropout", "attention_dropout", "relu_dropout", "label_smoothing")
+    first.write_text("\n".join(f"transformer.{name} = 0.11" for name in names))
+    second.write_text("\n".join(f"transformer.{name} = 0.12" for name in names[1:]))
+    hparams = toy(
+        gin_files=[str(first), str(second)],
+        gin_params=[f"transformer.{name} = 0.13" for name in names[2:]],
+        hparams="label_smoothing=0.14",
+    )
+    assert hparams.dropout == 0.11
+    assert hparams.attention_dropout == 0.12
+    assert hparams.relu_dropout == 0.13
+    assert hparams.label_smoothing == 0.14
+    assert hparams.hidden_size == 64  # the set's
+
+
+def test_gin_and_hparams_are_the_same_override():
+    by_flag = resolve(hparams_set="toy_set", hparams="num_heads=2,dtype=bfloat16,clip_norm=1")
+    by_gin = resolve(
+        hparams_set="toy_set",
+        gin_params=[
+            "transformer.num_heads = 2",
+            "transformer.dtype = 'bfloat16'",
+            "transformer.clip_norm = 1",
+        ],
+    )
+    assert by_flag.hparams == by_gin.hparams
+    assert isinstance(by_gin.hparams.clip_norm, float)
+
+
+def test_macros_reach_fields():
+    assert toy(gin_params=["width = 32", "transformer.hidden_size = %width"]).hidden_size == 32
+
+
+def test_nothing_is_left_over_from_an_earlier_call():
+    toy(gin_params=["transformer.num_heads = 2"])
+    assert toy().num_heads == 4
+
+
+def test_settings_of_a_problem():
+    resolved = resolve(
+        problem="toy",
+        gin_params=["toy.source_language = 'de'", "toy.vocabulary_size = 7"],
+        problem_params="vocabulary_size=9",
+    )
+    assert resolved.problem_config == Settings(source_language="de", vocabulary_size=9)
+    assert resolved.hparams is None
+
+
+def test_the_gin_text_gives_the_same_again(tmp_path):
+    first = resolve(
+        problem="toy",
+        hparams_set="toy_set",
+        problem_params="source_language='a\"\\',b'",
+        hparams="learning_rate=0.1234567890123456789,adam_epsilon=1e-300",
+    )
+    path = tmp_path / "config.gin"
+    path.write_text(first.gin_text)
+    again = resolve(problem="toy", hparams_set="transformer_big", gin_files=[str(path)])
+    assert again.hparams == first.hparams
+    assert again.problem_config == first.problem_config
+
+
+def test_a_run_goes_on_with_what_it_was_started_with():
+    base = resolve(problem="toy", hparams_set="toy_set", problem_params="vocabulary_size=9")
+    again = resolve(problem="toy", base=base, hparams="dropout=0")
+    assert again.problem_config == base.problem_config
+    assert again.hparams == dataclasses.replace(base.hparams, dropout=0)
+    other = resolve(problem="toy", hparams_set="transformer_tiny", base=base)
+    assert other.hparams == registry.hparams_sets.get("transformer_tiny")()
+
+
+def test_a_model_alone_gives_its_defaults():
+    assert resolve(model="transformer").hparams == TransformerHParams()
+    assert resolve() == Resolved(None, None, resolve().gin_text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"hparams_set": "toy_se"}, r"unknown hparams set 'toy_se'. Did you mean toy_set\?"),
+        ({"problem": "toi"}, r"unknown problem 'toi'. Did you mean toy\?"),
+        ({"hparams": "num_haeds=2"}, "--hparams: unknown field .* Did you mean num_heads"),
+        ({"hparams": "num_heads=many"}, "--hparams: num_heads=many: expected int"),
+        ({"hparams": "dropout=1"}, "--hparams: dropout=1.0 is out of range"),
+        ({"hparams": "num_heads=7"}, "expected a hidden_size that num_heads divides"),
+        ({"gin_params": ["transformer.num_haeds = 2"]}, "gin: .* Did you mean num_heads"),
+        ({"gin_params": ["transformer.num_heads = '2'"]}, "gin: .* is of type str, expected int"),
+        ({"gin_params": ["transformer.num_heads = 0"]}, "gin: .* num_heads=0 is out of range"),
+        ({"gin_params": ["transfomer.num_heads = 2"]}, r"Did you mean transformer\?"),
+        ({"gin_params": ["num_heads = 2"]}, "write transformer.num_heads = ..."),
+        (
+            {"gin_params": ["eval/transformer.num_heads = 2"]},
+            "eval/transformer is bound in a scope",
+        ),
+        ({"gin_params": ["transformer.num_heads 2"]}, "gin: Couldn't parse statement"),
+        ({"gin_params": ["transformer.num_heads = %two"]}, "gin: .*two"),
+        ({"gin_files": ["no_such.gin"]}, "--gin_file=no_such.gin: there is no such file"),
+        ({"problem_params": "a=1"}, "--problem_params='a=1' needs --problem"),
+        ({"hparams_set": None, "hparams": "a=1"}, "--hparams='a=1' needs --hparams_set or --model"),
+        ({"model": "vqvae"}, "--hparams_set=toy_set is for the model 'transformer'"),
+        ({"problem": "toy", "problem_params": "source_languge=de"}, "mean source_language"),
+    ],
+)
+def test_what_is_refused(arguments, message):
+    with pytest.raises(UsageError, match=message):
+        resolve(**{"hparams_set": "toy_set", **arguments})
+
+
+def test_the_place_in_a_gin_file_is_named(tmp_path):
+    path = tmp_path / "mine.gin"
+    path.write_text("# a comment\ntransfomer.num_heads = 2\n")
+    with pytest.raises(UsageError, match=r'In file ".*mine.gin", line 2'):
+        toy(gin_files=[str(path)])
+
+
+def test_bindings_of_another_problem_are_ignored_with_a_warning(caplog):
+    with caplog.at_level(logging.WARNING):
+        assert toy(gin_params=["toy.vocabulary_size = 5"]) == toy()
+    assert "gin sets vocabulary_size of 'toy', which is no part of this run" in caplog.text
+
+
+def test_a_required_field_is_asked_for():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Strict(Config):
+        language: str = dataclasses.field(metadata={"meaning": "the language"})
+
+    registry.problems.register("strict")(type("Strict", (), {"Config": Strict}))
+    with pytest.raises(UsageError, match="strict needs language: the language"):
+        resolve(problem="strict")
+    assert resolve(problem="strict", problem_params="language=de").problem_config.language == "de"
+
+
+def test_hparams_class_finds_the_class_of_a_plug_in():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class MineHParams(HParams):
+        model: ClassVar[str] = "mine_of_tests"
+        depth: int = option(2, "layers", minimum=1)
+
+    assert hparams_class("mine_of_tests") is MineHParams
+    resolved = resolve(model="mine_of_tests", gin_params=["mine_of_tests.depth = 5"])
+    assert resolved.hparams == MineHParams(depth=5)
+
+
+def test_json_of_hparams():
+    hparams = TransformerHParams(dropout=0.3)
+    assert from_json(TransformerHParams, json.loads(json.dumps(to_json(hparams)))) == hparams
+
+
+def test_every_field_has_a_meaning():
+    for field in dataclasses.fields(TransformerHParams):
+        assert field.metadata.get("meaning"), field.name
+
+
+def test_no_tensorflow_is_imported():
+    program = (
+        "import sys, t2t_vqem.config as c; c.resolve(hparams_set='transformer_base')\n"
+        "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

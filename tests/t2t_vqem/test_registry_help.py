@@ -1,0 +1,45 @@
+"""The listing of what is registered."""
+
+import dataclasses
+
+import pytest
+
+from t2t_vqem import registry
+from t2t_vqem.config import TransformerHParams
+from t2t_vqem.constants import UsageError
+from t2t_vqem.registry_help import registry_help
+
+
+def test_the_list_has_everything_with_one_line_each():
+    lines = registry_help().splitlines()
+    kinds = (registry.problems, registry.models, registry.hparams_sets, registry.schedules)
+    for kind in kinds:
+        assert kind.names()
+        for name in kind.names():
+            matching = [line for line in lines if line.split()[:1] == [name]]
+            assert any(line.endswith(kind.summary(name)) for line in matching), name
+
+
+def test_a_model_is_shown_with_every_field():
+    text = registry_help("transformer")
+    assert text.startswith("model transformer, registered at ")
+    for field in dataclasses.fields(TransformerHParams):
+        assert f"  {field.name}: " in text
+        assert field.metadata["meaning"] in text
+
+
+def test_a_set_is_shown_with_its_own_values():
+    assert "hidden_size: int = 1024" in registry_help("transformer_big")
+
+
+@pytest.mark.parametrize("name", registry.problems.names())
+def test_a_problem_is_shown_with_its_settings(name):
+    text = registry_help(name)
+    for field in dataclasses.fields(registry.problems.get(name).Config):
+        assert f"  {field.name}: " in text
+        assert field.metadata.get("meaning"), f"{name}: {field.name} has no meaning"
+
+
+def test_an_unknown_name_shows_the_nearest():
+    with pytest.raises(UsageError, match="'transformer_bse'. Did you mean transformer_base"):
+        registry_help("transformer_bse")
