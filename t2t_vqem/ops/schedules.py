@@ -1,0 +1,70 @@
+"""Learning rates as functions of the step. All rise linearly to the peak rate first.
+
+A schedule is registered under its own name and called as `schedule(step, learning_rate=...,
+warmup_steps=..., train_steps=...)`:
+
+  step: the number of updates that were already applied, 0 before the first (scalar tensor or int).
+  learning_rate: the peak rate, reached at the end of the warm-up.
+  warmup_steps: length of the linear rise; 0 starts at the peak.
+  train_steps: the length of the whole run. Only schedules that end depend on it.
+
+It returns the rate of the update that comes next, a float32 scalar.
+"""
+
+import math
+
+import tensorflow as tf
+
+from t2t_vqem.registry import schedules
+
+
+def _next_update(step: tf.Tensor | int) -> tf.Tensor:
+    return tf.cast(step, tf.float32) + 1.0
+
+
+def _warmup(step: tf.Tensor | int, warmup_steps: int) -> tf.Tensor:
+    """Returns the share of the peak rate that the warm-up allows, at most 1."""
+    return tf.minimum(1.0, _next_update(step) / max(1, warmup_steps))
+
+
+def _progress(step: tf.Tensor | int, warmup_steps: int, train_steps: int) -> tf.Tensor:
+    """Returns how much of the run after the warm-up is over, in [0, 1]."""
+    length = max(1, train_steps - warmup_steps)
+    return tf.clip_by_value((_next_update(step) - warmup_steps) / length, 0.0, 1.0)
+
+
+@schedules.register()
+def constant(
+    step: tf.Tensor | int, *, learning_rate: float, warmup_steps: int, train_steps: int
+) -> tf.Tensor:
+    """The peak rate after the warm-up."""
+    del train_steps
+    return learning_rate * _warmup(step, warmup_steps)
+
+
+@schedules.register()
+def rsqrt(
+    step: tf.Tensor | int, *, learning_rate: float, warmup_steps: int, train_steps: int
+) -> tf.Tensor:
+    """Falls with the inverse square root of the step (Vaswani et al. 2017, eq. 3)."""
+    del train_steps
+    decay = tf.math.rsqrt(tf.maximum(_next_update(step) / max(1, warmup_steps), 1.0))
+    return learning_rate * _warmup(step, warmup_steps) * decay
+
+
+@schedules.register()
+def cosine(
+    step: tf.Tensor | int, *, learning_rate: float, warmup_steps: int, train_steps: int
+) -> tf.Tensor:
+    """Falls along half a cosine to 0 at the last step of the run."""
+    decay = 0.5 * (1.0 + tf.cos(math.pi * _progress(step, warmup_steps, train_steps)))
+    return learning_rate * _warmup(step, warmup_steps) * decay
+
+
+@schedules.register()
+def linear(
+    step: tf.Tensor | int, *, learning_rate: float, warmup_steps: int, train_steps: int
+) -> tf.Tensor:
+    """Falls in a straight line to 0 at the last step of the run."""
+    decay = 1.0 - _progress(step, warmup_steps, train_steps)
+    return learning_rate * _warmup(step, warmup_steps) * decay

@@ -1,0 +1,69 @@
+"""What a run changes as it goes, all of which a checkpoint holds."""
+
+from collections.abc import Callable, Sequence
+
+import keras
+import tensorflow as tf
+
+from t2t_vqem.config import HParams
+from t2t_vqem.models.base import Model
+from t2t_vqem.training.optimizer import Optimizer
+
+
+class TrainState:
+    """Weights, their average, Adam's state and the step.
+
+    Attributes:
+      model: the model that is trained.
+      averaged: its copy with averaged weights; None where hparams.ema_decay is 0.
+      optimizer: Adam's moving averages.
+      step: int64 variable, updates applied; kept by the loop, written before saving.
+    """
+
+    def __init__(
+        self,
+        strategy: tf.distribute.Strategy,
+        make_model: Callable[[], Model],
+        hparams: HParams,
+        *,
+        seed: int,
+    ):
+        """Builds everything in the strategy's scope.
+
+        Args:
+          strategy: where the variables are to be.
+          make_model: called once or twice; returns a model without variables.
+          hparams: says whether there is an averaged copy.
+          seed: of the initial weights.
+        """
+        keras.utils.set_random_seed(seed)
+        with strategy.scope():
+            self.model = make_model()
+            self.model.build_variables()
+            self.averaged = None
+            if hparams.ema_decay:
+                self.averaged = make_model()
+                self.averaged.build_variables()
+                for average, variable in zip(
+                    raw(self.averaged.variables), raw(self.model.variables), strict=True
+                ):
+                    average.assign(variable)
+            self.optimizer = Optimizer(raw(self.model.trainable_variables))
+        self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
+
+    @property
+    def inference_model(self) -> Model:
+        """The model to evaluate and decode with: the averaged copy where there is one."""
+        return self.averaged or self.model
+
+    def checkpoint(self) -> tf.train.Checkpoint:
+        """Returns the checkpoint of everything."""
+        parts = {"model": self.model, "optimizer": self.optimizer, "step": self.step}
+        if self.averaged:
+            parts["averaged"] = self.averaged
+        return tf.train.Checkpoint(**parts)
+
+
+def raw(variables: Sequence[keras.Variable]) -> list[tf.Variable]:
+    """Returns TensorFlow's variables behind those of Keras."""
+    return [variable.value for variable in variables]

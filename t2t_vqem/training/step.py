@@ -1,0 +1,181 @@
+"""One update of the weights, from one global batch or several."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from t2t_vqem import registry
+from t2t_vqem.config import HParams
+from t2t_vqem.models.base import LossOutput
+from t2t_vqem.ops.random import Rng
+from t2t_vqem.training.optimizer import Slots, adam_update, average_update, clip_by_global_norm
+from t2t_vqem.training.state import TrainState, raw
+from t2t_vqem.training.strategies import ReplicaBatch
+
+
+class Sums(NamedTuple):
+    """What replicas and accumulated batches add up."""
+
+    gradients: list[tf.Tensor]  # of the summed loss, float32
+    output: LossOutput
+
+
+class StepResult(NamedTuple):
+    """Figures of one update, over all its batches and replicas; float32 scalars."""
+
+    loss: tf.Tensor  # nats, sum
+    weight: tf.Tensor  # what the loss is a sum over (target tokens)
+    metrics: dict[str, tuple[tf.Tensor, tf.Tensor]]  # name -> (sum, weight)
+    gradient_norm: tf.Tensor  # of the mean gradient, before clipping
+    learning_rate: tf.Tensor
+
+
+class TrainStep:
+    """Computes gradients, reduces them over the replicas and updates the weights.
+
+    Losses and gradients are sums; the mean gradient is their sum over all replicas and accumulated
+    batches, divided by the sum of the weights. Nothing here depends on how rows are divided.
+
+    With XLA the forward and backward pass is one compiled function, and the update another. They
+    are apart because the sum over the replicas lies between them, and because so the update is
+    compiled once and not for each shape of the batch.
+    """
+
+    def __init__(
+        self,
+        strategy: tf.distribute.Strategy,
+        state: TrainState,
+        hparams: HParams,
+        *,
+        seed: int,
+        train_steps: int,
+        xla: bool,
+    ):
+        """Prepares the step; nothing is traced or compiled yet.
+
+        Args:
+          strategy: where `state` was built.
+          state: what is updated.
+          hparams: the optimiser's numbers.
+          seed: of dropout and other randomness.
+          train_steps: length of the run, for schedules that end.
+          xla: whether to compile with XLA.
+        """
+        self._strategy = strategy
+        self._state = state
+        self._hparams = hparams
+        self._seed = seed
+        self._train_steps = train_steps
+        self._schedule = registry.schedules.get(hparams.schedule)
+        self._gradients = tf.function(self._compute_gradients, jit_compile=xla, autograph=False)
+        self._update = tf.function(self._compute_update, jit_compile=xla, autograph=False)
+        self._advance = tf.function(self._run_replicas, autograph=False)
+
+    def __call__(self, batches: Sequence[ReplicaBatch], *, step: int) -> StepResult:
+        """Applies one update.
+
+        Args:
+          batches: hparams.accumulate_steps distributed batches.
+          step: updates applied before this one.
+
+        Returns:
+          The figures, on the device: reading them waits for the update.
+        """
+        sums = None
+        time = tf.constant(step, tf.int32)
+        for index, batch in enumerate(batches):
+            micro_step = tf.constant(step * len(batches) + index, tf.int32)
+            last = index + 1 == len(batches)
+            sums = self._advance(sums, batch, micro_step, time, update=last)
+        return self._strategy.experimental_local_results(sums)[0]
+
+    def _run_replicas(self, sums, batch, micro_step, step, *, update: bool):
+        return self._strategy.run(self._replica_step, args=(sums, batch, micro_step, step, update))
+
+    def _replica_step(
+        self, sums: Sums | None, batch: ReplicaBatch, micro_step, step, update: bool
+    ) -> Sums | StepResult:
+        """Adds the gradients of a batch to `sums`; after the last batch, updates the weights."""
+        new = self._gradients(batch.features, batch.row_offset, micro_step)
+        if sums is not None:
+            new = tf.nest.map_structure(tf.add, sums, new)
+        if not update:
+            return new
+        context = tf.distribute.get_replica_context()
+        total = tf.nest.pack_sequence_as(
+            new, context.all_reduce(tf.distribute.ReduceOp.SUM, tf.nest.flatten(new))
+        )
+        norm, rate = self._update(total, step, self._own_copies())
+        return StepResult(*total.output, norm, rate)
+
+    def _compute_gradients(self, features, row_offset, micro_step) -> Sums:
+        variables = raw(self._state.model.trainable_variables)
+        rng = Rng(self._seed, micro_step, row_offset)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(variables)
+            output = self._state.model.loss(features, rng=rng)
+        gradients = tape.gradient(
+            output.loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        return Sums([tf.cast(gradient, tf.float32) for gradient in gradients], output)
+
+    def _own_copies(self) -> "Copies":
+        """Returns the current replica's own copies of the variables."""
+        state = self._state
+        return Copies(
+            weights=own_copies(raw(state.model.trainable_variables)),
+            slots=Slots(own_copies(state.optimizer.first), own_copies(state.optimizer.second)),
+            averaged=own_copies(raw(state.averaged.variables)) if state.averaged else None,
+            averaged_from=own_copies(raw(state.model.variables)) if state.averaged else None,
+        )
+
+    def _compute_update(
+        self, total: Sums, step: tf.Tensor, copies: "Copies"
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        hparams = self._hparams
+        rate = self._schedule(
+            step,
+            learning_rate=hparams.learning_rate,
+            warmup_steps=hparams.warmup_steps,
+            train_steps=self._train_steps,
+        )
+        weight = tf.maximum(total.output.weight, 1.0)  # a batch of empty rows changes nothing
+        gradients = [gradient / weight for gradient in total.gradients]
+        gradients, norm = clip_by_global_norm(gradients, hparams.clip_norm)
+        adam_update(
+            copies.weights,
+            copies.slots,
+            gradients,
+            step=step,
+            learning_rate=rate,
+            hparams=hparams,
+        )
+        if copies.averaged:
+            average_update(
+                copies.averaged, copies.averaged_from, step=step, decay=hparams.ema_decay
+            )
+        return norm, rate
+
+
+class Copies(NamedTuple):
+    """The variables that an update changes, as one replica has them."""
+
+    weights: list[tf.Variable]
+    slots: Slots
+    averaged: list[tf.Variable] | None
+    averaged_from: list[tf.Variable] | None  # all variables of the model, in `averaged`'s order
+
+
+def own_copies(variables: Sequence[tf.Variable]) -> list[tf.Variable]:
+    """Returns, in a replica, the copies that it holds of distributed variables.
+
+    A compiled function can update these; the distributed variable itself would have to be updated
+    for all replicas together, outside of what is compiled.
+    """
+    context = tf.distribute.get_replica_context()
+    replica = tf.get_static_value(context.replica_id_in_sync_group)
+    if replica is None:  # on a TPU all replicas are one program, and the variable does it itself
+        return list(variables)
+    copies = [context.strategy.experimental_local_results(variable) for variable in variables]
+    return [copy[int(replica) % len(copy)] for copy in copies]
