@@ -14,7 +14,7 @@ USAGE_STATUS = 2
 
 def run(
     main: Callable[[list[str]], int | None],
-    flag_values: flags.FlagValues = flags.FLAGS,
+    flag_values: flags.FlagValues,
     argv: Sequence[str] | None = None,
 ) -> NoReturn:
     """Parses the flags, runs `main` and exits with its status.
