@@ -1,0 +1,45 @@
+"""How to decode: the options that every model's `infer` takes."""
+
+import dataclasses
+
+from t2t_vqem.constants import UsageError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecodeOptions:
+    """Greedy search by default; beam search with `beam_size`, sampling with a temperature.
+
+    Attributes:
+      beam_size: hypotheses kept a sentence; 1 is greedy.
+      alpha: exponent of the length penalty ((5 + length) / 6)^alpha of beam search.
+      extra_length: a translation has at most source length + extra_length tokens.
+      sampling_temperature: draw from softmax(logits / temperature) instead; 0 is off.
+      sampling_top_k: draw among the k most probable tokens only; 0 is all.
+    """
+
+    beam_size: int = 1
+    alpha: float = 0.6
+    extra_length: int = 50
+    sampling_temperature: float = 0.0
+    sampling_top_k: int = 0
+
+    def __post_init__(self):
+        if self.beam_size < 1:
+            raise UsageError(f"beam_size must be at least 1, got {self.beam_size}.")
+        if self.extra_length < 1:
+            raise UsageError(f"extra_length must be at least 1, got {self.extra_length}.")
+        if self.sampling_temperature < 0 or self.sampling_top_k < 0:
+            raise UsageError(
+                "sampling_temperature and sampling_top_k must not be negative, got "
+                f"{self.sampling_temperature} and {self.sampling_top_k}."
+            )
+        if self.beam_size > 1 and self.sampling_temperature:
+            raise UsageError(
+                f"Sampling (temperature {self.sampling_temperature}) and beam search (beam_size "
+                f"{self.beam_size}) exclude each other: set one of them back to its default."
+            )
+        if self.sampling_top_k and not self.sampling_temperature:
+            raise UsageError(
+                f"sampling_top_k {self.sampling_top_k} does nothing without a sampling "
+                "temperature: set sampling_temperature, for example to 1.0."
+            )

@@ -1,0 +1,125 @@
+"""Multi-head attention, over whole sequences and one decoding step at a time.
+
+Shapes: B batch, T query length, S memory length, H heads, D width. A bias is added to the attention
+logits: 0 where attention may go, about -1e9 where it may not; it broadcasts to [B, H, T, S].
+"""
+
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from t2t_vqem.layers.common import Dense
+from t2t_vqem.ops.random import Rng, dropout
+
+
+class KeyValue(NamedTuple):
+    """Keys and values of a memory, each [B, H, S, D/H]: also the decoding cache of one layer."""
+
+    key: tf.Tensor
+    value: tf.Tensor
+
+
+def split_heads(x: tf.Tensor, num_heads: int) -> tf.Tensor:
+    """[B, T, D] -> [B, H, T, D/H]."""
+    batch, length, width = x.shape
+    return tf.transpose(tf.reshape(x, [batch, length, num_heads, width // num_heads]), [0, 2, 1, 3])
+
+
+def combine_heads(x: tf.Tensor) -> tf.Tensor:
+    """[B, H, T, D/H] -> [B, T, D]: the inverse of `split_heads`."""
+    batch, heads, length, head_dim = x.shape
+    return tf.reshape(tf.transpose(x, [0, 2, 1, 3]), [batch, length, heads * head_dim])
+
+
+def attend(
+    query: tf.Tensor, memory: KeyValue, bias: tf.Tensor, rate: float = 0.0, rng: Rng | None = None
+) -> tf.Tensor:
+    """Scaled dot-product attention (Vaswani et al. 2017, equation 1), softmax in float32.
+
+    Args:
+      query: [B, H, T, D/H].
+      memory: keys and values.
+      bias: float32, broadcastable to [B, H, T, S].
+      rate: dropout of the attention weights.
+      rng: None for inference.
+
+    Returns:
+      [B, H, T, D/H].
+    """
+    query = query * tf.cast(query.shape[-1] ** -0.5, query.dtype)
+    logits = tf.matmul(query, memory.key, transpose_b=True)
+    weights = tf.nn.softmax(tf.cast(logits, tf.float32) + bias)
+    weights = dropout(tf.cast(weights, query.dtype), rate, rng)
+    return tf.matmul(weights, memory.value)
+
+
+class SelfAttention(keras.layers.Layer):
+    """Self-attention with one fused product for queries, keys and values."""
+
+    def __init__(self, width: int, num_heads: int, *, attention_dropout: float = 0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        self.attention_dropout = attention_dropout
+        self.query_key_value = Dense(3 * width, fused=3, name="qkv", dtype=self.dtype_policy)
+        self.output_transform = Dense(width, name="output", dtype=self.dtype_policy)
+
+    def _project(self, x: tf.Tensor) -> tuple[tf.Tensor, KeyValue]:
+        projected = tf.split(self.query_key_value(x), 3, axis=-1)
+        query, key, value = (split_heads(part, self.num_heads) for part in projected)
+        return query, KeyValue(key, value)
+
+    def call(self, x: tf.Tensor, bias: tf.Tensor, rng: Rng | None = None) -> tf.Tensor:
+        """Attends from every position of x [B, T, D] to every position that the bias allows."""
+        query, memory = self._project(x)
+        attended = attend(query, memory, bias, self.attention_dropout, rng)
+        return self.output_transform(combine_heads(attended))
+
+    def step(
+        self, x: tf.Tensor, cache: KeyValue, position: tf.Tensor, bias: tf.Tensor
+    ) -> tuple[tf.Tensor, KeyValue]:
+        """Computes one position and writes its key and value into the cache.
+
+        Args:
+          x: [B, 1, D], the position's input.
+          cache: [B, H, S, D/H], filled below `position`.
+          position: int scalar, where to write.
+          bias: [1, 1, 1, S], hides what lies after `position`.
+
+        Returns:
+          The output [B, 1, D] and the cache with one more entry.
+        """
+        query, new = self._project(x)
+        cache = KeyValue(*(write_position(c, n, position) for c, n in zip(cache, new, strict=True)))
+        return self.output_transform(combine_heads(attend(query, cache, bias))), cache
+
+
+class CrossAttention(keras.layers.Layer):
+    """Attention to another sequence, whose keys and values come from one fused product."""
+
+    def __init__(self, width: int, num_heads: int, *, attention_dropout: float = 0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        self.attention_dropout = attention_dropout
+        self.query_transform = Dense(width, name="query", dtype=self.dtype_policy)
+        self.key_value = Dense(2 * width, fused=2, name="kv", dtype=self.dtype_policy)
+        self.output_transform = Dense(width, name="output", dtype=self.dtype_policy)
+
+    def project_memory(self, memory: tf.Tensor) -> KeyValue:
+        """Keys and values of memory [B, S, D], to be computed once per sentence in decoding."""
+        key, value = tf.split(self.key_value(memory), 2, axis=-1)
+        return KeyValue(split_heads(key, self.num_heads), split_heads(value, self.num_heads))
+
+    def call(
+        self, x: tf.Tensor, memory: KeyValue, bias: tf.Tensor, rng: Rng | None = None
+    ) -> tf.Tensor:
+        """Attends from x [B, T, D] to a projected memory."""
+        query = split_heads(self.query_transform(x), self.num_heads)
+        attended = attend(query, memory, bias, self.attention_dropout, rng)
+        return self.output_transform(combine_heads(attended))
+
+
+def write_position(cache: tf.Tensor, new: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+    """Writes new [B, H, 1, D/H] at `position` of the cache [B, H, S, D/H]."""
+    at_position = tf.range(cache.shape[2]) == position
+    return tf.where(at_position[None, None, :, None], new, cache)

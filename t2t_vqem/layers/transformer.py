@@ -1,0 +1,142 @@
+"""Pre-norm Transformer stacks: x + dropout(f(norm(x))) around each sub-layer, a norm on top."""
+
+import keras
+import tensorflow as tf
+
+from t2t_vqem.layers.attention import CrossAttention, KeyValue, SelfAttention
+from t2t_vqem.layers.common import FeedForward, LayerNorm
+from t2t_vqem.ops.masks import prefix_bias
+from t2t_vqem.ops.random import Rng, dropout
+
+
+class TransformerBlock(keras.layers.Layer):
+    """Self-attention, optional attention to a memory, feed-forward; each with norm and residual."""
+
+    def __init__(
+        self,
+        width: int,
+        filter_size: int,
+        num_heads: int,
+        *,
+        cross_attention: bool = False,
+        residual_dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        relu_dropout: float = 0.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.residual_dropout = residual_dropout
+        args = {"attention_dropout": attention_dropout, "dtype": self.dtype_policy}
+        self.attention_norm = LayerNorm(name="attention_norm", dtype=self.dtype_policy)
+        self.attention = SelfAttention(width, num_heads, name="attention", **args)
+        self.cross_norm = self.cross = None
+        if cross_attention:
+            self.cross_norm = LayerNorm(name="cross_norm", dtype=self.dtype_policy)
+            self.cross = CrossAttention(width, num_heads, name="cross", **args)
+        self.feed_forward_norm = LayerNorm(name="feed_forward_norm", dtype=self.dtype_policy)
+        self.feed_forward = FeedForward(
+            width,
+            filter_size,
+            relu_dropout=relu_dropout,
+            name="feed_forward",
+            dtype=self.dtype_policy,
+        )
+
+    def call(
+        self,
+        x: tf.Tensor,
+        bias: tf.Tensor,
+        memory: tf.Tensor | None = None,
+        memory_bias: tf.Tensor | None = None,
+        rng: Rng | None = None,
+    ) -> tf.Tensor:
+        """Runs the block over x [B, T, D], with memory [B, S, D] where it attends to one."""
+        attended = self.attention(self.attention_norm(x), bias, rng=rng)
+        x += dropout(attended, self.residual_dropout, rng)
+        if self.cross is not None:
+            projected = self.cross.project_memory(memory)
+            attended = self.cross(self.cross_norm(x), projected, memory_bias, rng=rng)
+            x += dropout(attended, self.residual_dropout, rng)
+        forward = self.feed_forward(self.feed_forward_norm(x), rng=rng)
+        return x + dropout(forward, self.residual_dropout, rng)
+
+    def step(
+        self,
+        x: tf.Tensor,
+        cache: KeyValue,
+        position: tf.Tensor,
+        bias: tf.Tensor,
+        memory: KeyValue | None = None,
+        memory_bias: tf.Tensor | None = None,
+    ) -> tuple[tf.Tensor, KeyValue]:
+        """Runs one position x [B, 1, D] (inference) and extends the cache."""
+        attended, cache = self.attention.step(self.attention_norm(x), cache, position, bias)
+        x += attended
+        if self.cross is not None:
+            x += self.cross(self.cross_norm(x), memory, memory_bias)
+        return x + self.feed_forward(self.feed_forward_norm(x)), cache
+
+
+class TransformerStack(keras.layers.Layer):
+    """Blocks in a row and a last normalisation: an encoder, or with memory a decoder."""
+
+    def __init__(self, num_layers: int, width: int, filter_size: int, num_heads: int, **kwargs):
+        """Makes the stack.
+
+        Args:
+          num_layers: number of blocks.
+          width: D.
+          filter_size: inner size of the feed-forward layers.
+          num_heads: H; must divide D.
+          **kwargs: what `TransformerBlock` takes, and Keras layer arguments.
+        """
+        layer_args = {key: kwargs.pop(key) for key in ("name", "dtype") if key in kwargs}
+        super().__init__(**layer_args)
+        self.num_heads = num_heads
+        self.head_dim = width // num_heads
+        self.blocks = [
+            TransformerBlock(
+                width, filter_size, num_heads, name=f"block_{i}", dtype=self.dtype_policy, **kwargs
+            )
+            for i in range(num_layers)
+        ]
+        self.norm = LayerNorm(name="norm", dtype=self.dtype_policy)
+
+    def call(
+        self,
+        x: tf.Tensor,
+        bias: tf.Tensor,
+        memory: tf.Tensor | None = None,
+        memory_bias: tf.Tensor | None = None,
+        rng: Rng | None = None,
+    ) -> tf.Tensor:
+        """Runs all blocks over x [B, T, D]."""
+        for block in self.blocks:
+            x = block(x, bias, memory, memory_bias, rng=rng)
+        return self.norm(x)
+
+    def project_memory(self, memory: tf.Tensor) -> list[KeyValue]:
+        """Keys and values of memory [B, S, D] for each block."""
+        return [block.cross.project_memory(memory) for block in self.blocks]
+
+    def empty_cache(self, batch: int, length: int) -> list[KeyValue]:
+        """A cache for `length` decoding steps, one entry a block."""
+        zeros = tf.zeros([batch, self.num_heads, length, self.head_dim], self.compute_dtype)
+        return [KeyValue(zeros, zeros) for _ in self.blocks]
+
+    def step(
+        self,
+        x: tf.Tensor,
+        caches: list[KeyValue],
+        position: tf.Tensor,
+        memories: list[KeyValue] | None = None,
+        memory_bias: tf.Tensor | None = None,
+    ) -> tuple[tf.Tensor, list[KeyValue]]:
+        """Runs one position x [B, 1, D] of causal decoding; returns the output and the caches."""
+        bias = prefix_bias(position, caches[0].key.shape[2])
+        new_caches = []
+        for i, block in enumerate(self.blocks):
+            memory = memories[i] if memories is not None else None
+            x, cache = block.step(x, caches[i], position, bias, memory, memory_bias)
+            new_caches.append(cache)
+        return self.norm(x), new_caches

@@ -1,0 +1,155 @@
+"""The autoregressive Transformer: teacher and baseline of the latent models."""
+
+import tensorflow as tf
+
+from t2t_vqem import registry
+from t2t_vqem.config import TransformerHParams
+from t2t_vqem.constants import PAD_ID
+from t2t_vqem.decoding.beam import beam_search
+from t2t_vqem.decoding.greedy import Decoded, StepFn, decode
+from t2t_vqem.decoding.options import DecodeOptions
+from t2t_vqem.decoding.sampling import sampler
+from t2t_vqem.layers.common import TokenEmbedding, sinusoidal_positions
+from t2t_vqem.layers.transformer import TransformerStack
+from t2t_vqem.models.base import LossOutput, Model
+from t2t_vqem.ops.losses import token_cross_entropy
+from t2t_vqem.ops.masks import causal_bias, mask_padding_token, padding_bias, padding_mask
+from t2t_vqem.ops.random import Rng, dropout
+
+
+@registry.models.register("transformer")
+class Transformer(Model):
+    """Encoder-decoder Transformer (Vaswani et al. 2017), pre-norm, all embeddings shared.
+
+    Depths of encoder and decoder are separate, so a deep encoder with a shallow decoder (Kasai et
+    al. 2021) is a matter of hparams. Shapes: B batch, S source length, T target length, D width,
+    V vocabulary.
+    """
+
+    def __init__(self, hparams: TransformerHParams, *, vocab_size: int):
+        """Makes the layers.
+
+        Args:
+          hparams: sizes and rates.
+          vocab_size: V, PAD and EOS included.
+        """
+        super().__init__(hparams, name="transformer")
+        policy = self.dtype_policy
+        self.embedding = TokenEmbedding(
+            vocab_size, hparams.hidden_size, name="embedding", dtype=policy
+        )
+        args = {
+            "width": hparams.hidden_size,
+            "filter_size": hparams.filter_size,
+            "num_heads": hparams.num_heads,
+            "residual_dropout": hparams.dropout,
+            "attention_dropout": hparams.attention_dropout,
+            "relu_dropout": hparams.relu_dropout,
+            "dtype": policy,
+        }
+        self.encoder = TransformerStack(hparams.num_encoder_layers, name="encoder", **args)
+        self.decoder = TransformerStack(
+            hparams.num_decoder_layers, name="decoder", cross_attention=True, **args
+        )
+
+    def example_batch(self) -> dict[str, tf.Tensor]:
+        """One row of two source and two target tokens."""
+        ids = tf.ones([1, 2], tf.int32)
+        return {"inputs": ids, "targets": ids}
+
+    def _with_positions(self, x: tf.Tensor) -> tf.Tensor:
+        return x + tf.cast(sinusoidal_positions(x.shape[1], x.shape[2]), x.dtype)
+
+    def encode(self, inputs: tf.Tensor, rng: Rng | None = None) -> tuple[tf.Tensor, tf.Tensor]:
+        """Encodes source ids int32 [B, S] to a memory [B, S, D] and its attention bias."""
+        bias = padding_bias(padding_mask(inputs))
+        x = dropout(self._with_positions(self.embedding(inputs)), self.hparams.dropout, rng)
+        return self.encoder(x, bias, rng=rng), bias
+
+    def loss(self, batch: dict[str, tf.Tensor], rng: Rng | None = None) -> LossOutput:
+        """Label-smoothed cross-entropy of the targets, summed over real target tokens, in nats.
+
+        Args:
+          batch: "inputs" int32 [B, S] and "targets" int32 [B, T], both ending in EOS, then PAD.
+          rng: randomness of dropout; None evaluates.
+
+        Returns:
+          Loss, weight (real target tokens), metrics "nll" (nats a token) and "accuracy".
+        """
+        targets = batch["targets"]
+        memory, memory_bias = self.encode(batch["inputs"], rng)
+        shifted = tf.pad(targets[:, :-1], [[0, 0], [1, 0]], constant_values=PAD_ID)
+        x = dropout(self._with_positions(self.embedding(shifted)), self.hparams.dropout, rng)
+        x = self.decoder(x, causal_bias(targets.shape[1]), memory, memory_bias, rng=rng)
+        sums = token_cross_entropy(
+            self.embedding.logits(x), targets, padding_mask(targets), self.hparams.label_smoothing
+        )
+        metrics = {"nll": (sums.nll, sums.weight), "accuracy": (sums.correct, sums.weight)}
+        return LossOutput(sums.loss, sums.weight, metrics)
+
+    def step_fn(
+        self, inputs: tf.Tensor, max_length: int, num_hypotheses: int = 1
+    ) -> tuple[StepFn, list]:
+        """Encodes the sources and makes the function that computes one decoding step.
+
+        Args:
+          inputs: int32 [B, S].
+          max_length: target positions that the cache holds.
+          num_hypotheses: hypotheses a sentence; rows b*num_hypotheses ... belong to sentence b.
+
+        Returns:
+          `step(tokens [N], position, cache) -> (logits float32 [N, V], cache)` with N = B *
+          num_hypotheses, and the empty cache.
+        """
+        memory, memory_bias = self.encode(inputs)
+        if num_hypotheses > 1:
+            memory_bias = tf.repeat(memory_bias, num_hypotheses, axis=0)
+            memory = tf.repeat(memory, num_hypotheses, axis=0)
+        memories = self.decoder.project_memory(memory)
+        positions = tf.constant(sinusoidal_positions(max_length, self.hparams.hidden_size))
+
+        def step(tokens, position, cache):
+            x = self.embedding(tokens)[:, None]
+            x += tf.cast(tf.gather(positions, position), x.dtype)
+            x, cache = self.decoder.step(x, cache, position, memories, memory_bias)
+            return mask_padding_token(self.embedding.logits(x)[:, 0]), cache
+
+        cache = self.decoder.empty_cache(inputs.shape[0] * num_hypotheses, max_length)
+        return step, cache
+
+    def infer(
+        self,
+        inputs: tf.Tensor,
+        options: DecodeOptions,
+        *,
+        max_length: int,
+        seed: int | tf.Tensor = 0,
+        row_ids: tf.Tensor | None = None,
+    ) -> Decoded:
+        """Translates source ids; greedy, beam search or sampling as the options say.
+
+        Args:
+          inputs: int32 [B, S], each ending in EOS, then PAD.
+          options: how to decode. A row may grow to its source length + `options.extra_length`.
+          max_length: static number of output positions, EOS included.
+          seed: of sampling.
+          row_ids: int32 [B], what a row's samples depend on beside the seed (default: its index).
+
+        Returns:
+          tokens int32 [B, max_length], PAD after EOS, and scores float32 [B].
+        """
+        source_lengths = tf.reduce_sum(tf.cast(padding_mask(inputs), tf.int32), 1)
+        limits = tf.minimum(source_lengths + options.extra_length, max_length)
+        step, cache = self.step_fn(inputs, max_length, options.beam_size)
+        if options.beam_size > 1:
+            return beam_search(
+                step, cache, limits, options.beam_size, options.alpha, max_length=max_length
+            )
+        choose = None
+        if options.sampling_temperature:
+            if row_ids is None:
+                row_ids = tf.range(inputs.shape[0])
+            choose = sampler(
+                options.sampling_temperature, options.sampling_top_k, seed=seed, row_ids=row_ids
+            )
+        return decode(step, cache, limits, max_length=max_length, choose_fn=choose)
