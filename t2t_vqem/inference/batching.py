@@ -1,8 +1,9 @@
 """Packing lines of any length into batches of a handful of static shapes.
 
-Decoding compiles once for each shape, so shapes are few: source lengths are rounded up to
-`LENGTH_BUCKETS`, and a batch has as many rows (a power of two) as fill the token budget at that
-length. Only the last batch of a window has fewer lines than rows; it takes a power of four rows.
+Decoding compiles once for each shape, which takes longer than decoding hundreds of sentences, so
+shapes are few: source lengths are rounded up to `LENGTH_BUCKETS`, and a batch has as many rows (a
+power of two) as fill the token budget at that length. What is left over at the end is decoded in
+the shape before.
 
 The packing is a pure function of the lengths: a decoder that is killed and started again gives
 every line the same neighbours, and so the same low bits, as one that was not.
@@ -23,7 +24,7 @@ class PackedBatch(NamedTuple):
 
     members: np.ndarray  # int64 [n], indices of lines, longest first; n <= rows
     rows: int
-    length: int  # source positions including EOS
+    length: int  # source positions, EOS included
 
 
 def length_bucket(length: int) -> int:
@@ -44,7 +45,7 @@ def pack(lengths: Sequence[int], batch_tokens: int) -> list[PackedBatch]:
     """Packs lines into batches, longest lines first.
 
     Args:
-      lengths: source ids of each line, with EOS.
+      lengths: source ids of each line, EOS included.
       batch_tokens: padded source positions of a batch (rows times length) not to exceed, except
         by a single row that is longer.
 
@@ -52,20 +53,24 @@ def pack(lengths: Sequence[int], batch_tokens: int) -> list[PackedBatch]:
       Batches in which every line occurs once. Lines of equal length keep their order.
     """
     order = np.argsort(-np.asarray(lengths, np.int64), kind="stable")
-    batches = []
+    batches: list[PackedBatch] = []
     start = 0
     while start < len(order):
         length = length_bucket(int(lengths[order[start]]))
         rows = full_rows(length, batch_tokens)
+        if len(order) - start < rows:
+            if batches:
+                _, rows, length = batches[-1]
+            else:
+                rows = min(rows, _few_rows(len(order)))
         members = order[start : start + rows]
-        if len(members) < rows:
-            rows = min(rows, _partial_rows(len(members)))
         batches.append(PackedBatch(members, rows, length))
         start += len(members)
     return batches
 
 
-def _partial_rows(count: int) -> int:
+def _few_rows(count: int) -> int:
+    """Returns a power of four that is at least `count`."""
     rows = 1
     while rows < count:
         rows *= 4

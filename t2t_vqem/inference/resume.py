@@ -2,47 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
-from t2t_vqem.inference.text_files import TextFile, write_lines
+from t2t_vqem.constants import UsageError
+from t2t_vqem.inference.text_files import Lines, TextFile, write_lines
 
-
-class Lines(Protocol):
-    """Lines of text that can be read from any line on; `TextFile` is one."""
-
-    num_lines: int
-    sha256: str
-
-    def lines(self, start: int = 0) -> Iterator[str]:
-        """Yields the lines from index `start` on."""
-
-
-class LineList:
-    """`Lines` that are held in memory."""
-
-    def __init__(self, lines: Sequence[str]):
-        self._lines = lines
-        self.num_lines = len(lines)
-        text = "".join(f"{line}\n" for line in lines)
-        self.sha256 = hashlib.sha256(text.encode()).hexdigest()
-
-    def lines(self, start: int = 0) -> Iterator[str]:
-        """Yields the lines from index `start` on."""
-        yield from self._lines[start:]
+_logger = logging.getLogger(__name__)
 
 
 class PartialOutput:
     """The unfinished output beside `path`, and a note of what it is and how far it got.
 
-    `PATH.partial` takes the lines as they come; `PATH.partial.json` says for which input, model
-    and options they are, and how many lines and bytes are safely there. Only `finish` touches
-    `path` itself, by renaming.
+    `PATH.partial` takes the lines as they come; `PATH.partial.json` says of which input, model and
+    options they are, and how many lines and bytes are safely there. Only `finish` touches `path`
+    itself, by renaming.
 
     Attributes:
       num_lines: Lines that need not be done again.
@@ -54,14 +32,22 @@ class PartialOutput:
         Args:
           path: where the finished output is to be; compressed if it ends in .gz.
           identity: all that the output depends on, as JSON takes it.
+
+        Raises:
+          UsageError: nothing can be written there.
         """
         self._path = path
         self._partial = f"{path}.partial"
         self._state = f"{path}.partial.json"
         self._identity = json.loads(json.dumps(identity))
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         self.num_lines, num_bytes = self._recover()
-        self._file = open(self._partial, "ab")  # noqa: SIM115 (closed by `close`)
+        try:
+            os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+            if os.path.isdir(path):
+                raise IsADirectoryError(0, "it is a directory")
+            self._file = open(self._partial, "ab")  # noqa: SIM115 (closed by `close`)
+        except OSError as error:
+            raise UsageError(f"cannot write {path}: {error.strerror}") from error
         self._file.truncate(num_bytes)  # whatever came after the last note may be half a line
 
     def _recover(self) -> tuple[int, int]:
@@ -70,23 +56,23 @@ class PartialOutput:
             with open(self._state, encoding="utf-8") as file:
                 state = json.load(file)
             earlier, lines, size = state["identity"], state["lines"], state["bytes"]
-            present = os.path.getsize(self._partial)
-        except (OSError, ValueError, KeyError, TypeError):
-            return 0, 0
-        if earlier != self._identity:
             changed = sorted(
                 key
                 for key in {*earlier, *self._identity}
                 if earlier.get(key) != self._identity.get(key)
             )
-            logging.warning(
-                "%s was made with other settings (%s): starting anew",
-                self._partial,
-                ", ".join(changed),
+            present = os.path.getsize(self._partial)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            return 0, 0  # there is none, or not one that can be understood
+        if changed:
+            _logger.warning(
+                "%s was made with another %s: starting anew", self._partial, ", ".join(changed)
             )
             return 0, 0
         if present < size:
-            logging.warning("%s is shorter than it was: starting anew", self._partial)
+            _logger.warning(
+                "%s has %d bytes, expected %d: starting anew", self._partial, present, size
+            )
             return 0, 0
         return lines, size
 
@@ -129,7 +115,7 @@ def translate_to_file(
     *,
     identity: dict[str, Any],
     window: int,
-    on_resume: Callable[[int], None] | None = None,
+    on_resume: Callable[[int], None] = lambda num_lines: None,
 ) -> None:
     """Translates all lines of `source` into the file `path`, one line for each.
 
@@ -138,17 +124,16 @@ def translate_to_file(
       source: the input.
       path: the output file.
       identity: what the output depends on besides the input's content.
-      window: after how many lines to note progress; lines of one window are translated together,
+      window: after how many lines to note progress. Lines of one window are translated together,
         so going on from the start of a window gives what an unbroken run gives.
       on_resume: called with the number of lines that an earlier run had finished, if any.
     """
-    output = PartialOutput(path, {"input_sha256": source.sha256, **identity})
+    output = PartialOutput(path, {"input": source.sha256, **identity})
     try:
         start = output.num_lines
         if start:
-            logging.info("%s.partial has %d lines already: going on", path, start)
-            if on_resume:
-                on_resume(start)
+            _logger.info("%s.partial has %d lines already: going on from there", path, start)
+            on_resume(start)
         hypotheses = translate(source.lines(start), first_index=start)
         while chunk := list(itertools.islice(hypotheses, window)):
             output.append(hypothesis.text for hypothesis in chunk)

@@ -1,20 +1,21 @@
 r"""Text files in which `\n`, and nothing else, ends a line.
 
-Python's text mode also splits at a carriage return, and `str.splitlines` at eleven more
-characters; a corpus that holds one of them inside a sentence would lose its alignment.
+Python's text mode also splits at a carriage return, and `str.splitlines` at nine more characters; a
+corpus that holds one of them inside a sentence would lose its alignment.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+import itertools
 import os
 import re
-import zlib
-from collections.abc import Iterable, Iterator
-from typing import BinaryIO
+from collections.abc import Iterable, Iterator, Sequence
+from typing import BinaryIO, Protocol
 
 from t2t_vqem.constants import UsageError
+from t2t_vqem.data import text_source
 
 # Everything at which str.splitlines() breaks a line.
 _LINE_SEPARATOR = re.compile("\r\n|[\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
@@ -25,16 +26,26 @@ def one_line(text: str) -> str:
     return _LINE_SEPARATOR.sub(" ", text)
 
 
-class TextFile:
-    """A UTF-8 file of lines, plain or gzip (by the suffix .gz), checked whole when opened.
-
-    Checking first means that a bad byte in the last line costs no hours of decoding. The file
-    is never held in memory.
+class Lines(Protocol):
+    """Lines of text that can be read from any line on.
 
     Attributes:
-      path: Where it is.
-      num_lines: How many lines it has; a last line without `\\n` counts.
-      sha256: Digest of the uncompressed bytes, in hex.
+      num_lines: How many there are.
+      sha256: Digest of their bytes, in hex.
+    """
+
+    num_lines: int
+    sha256: str
+
+    def lines(self, start: int = 0) -> Iterator[str]:
+        """Yields the lines from index `start` on, without their end."""
+
+
+class TextFile:
+    r"""`Lines` of a UTF-8 file, plain or gzip, checked whole when opened.
+
+    Checking first means that a bad byte in the last line costs no hours of decoding. The file is
+    never held in memory. A last line without `\n` counts as a line.
 
     Raises:
       UsageError: the file cannot be read, or a line is not UTF-8 (the message names the line).
@@ -42,47 +53,53 @@ class TextFile:
 
     def __init__(self, path: str):
         self.path = path
-        digest = hashlib.sha256()
         self.num_lines = 0
-        with _open_binary(path) as file:
-            for number, raw in enumerate(_raw_lines(file, path), start=1):
-                digest.update(raw)
-                decode_line(raw, path, number)
-                self.num_lines = number
+        digest = hashlib.sha256()
+        for line in text_source.read_lines(path):
+            digest.update(line + b"\n")
+            self.num_lines += 1
         self.sha256 = digest.hexdigest()
 
     def lines(self, start: int = 0) -> Iterator[str]:
-        """Yields the lines from index `start` on, without their end of line."""
-        with _open_binary(self.path) as file:
-            for number, raw in enumerate(_raw_lines(file, self.path), start=1):
-                if number > start:
-                    yield decode_line(raw, self.path, number)
+        """Yields the lines from index `start` on, without their end."""
+        for line in itertools.islice(text_source.read_lines(self.path), start, None):
+            yield line.decode()
+
+
+class LineList:
+    """`Lines` that are held in memory."""
+
+    def __init__(self, lines: Sequence[str]):
+        self._lines = lines
+        self.num_lines = len(lines)
+        self.sha256 = hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
+
+    def lines(self, start: int = 0) -> Iterator[str]:
+        """Yields the lines from index `start` on."""
+        return itertools.islice(self._lines, start, None)
 
 
 def read_lines(path: str) -> list[str]:
     """Returns all lines of a UTF-8 file, plain or gzip; errors are those of `TextFile`."""
-    with _open_binary(path) as file:
-        raw_lines = enumerate(_raw_lines(file, path), start=1)
-        return [decode_line(raw, path, number) for number, raw in raw_lines]
+    return [line.decode() for line in text_source.read_lines(path)]
 
 
-def decode_line(raw: bytes, path: str, number: int) -> str:
-    """Returns the text of a line without its end (`\\n` or `\\r\\n`).
+def read_stream(stream: BinaryIO, name: str) -> Iterator[str]:
+    r"""Yields the lines of a pipe or terminal as they arrive, without `\n` or `\r\n`.
 
     Raises:
-      UsageError: the bytes are not UTF-8.
+      UsageError: a line is not UTF-8.
     """
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"{path}, line {number}: not UTF-8 (byte 0x{raw[error.start]:02x} at position "
-            f"{error.start + 1} of the line); convert the file first, for example with "
-            "`iconv -f latin1 -t utf-8`"
-        ) from None
-    if number == 1:
-        text = text.removeprefix("\ufeff")  # a byte order mark is not part of the sentence
-    return text.removesuffix("\n").removesuffix("\r")
+    # Not `for line in stream`, which would wait for a buffer to fill.
+    for number, raw in enumerate(iter(stream.readline, b""), start=1):
+        try:
+            yield raw.decode().removesuffix("\n").removesuffix("\r")
+        except UnicodeDecodeError as error:
+            raise UsageError(
+                f"{name}, line {number}: not UTF-8 (byte 0x{raw[error.start]:02x} at position "
+                f"{error.start + 1}); convert the text first, for example with "
+                "iconv -f ISO-8859-1 -t UTF-8"
+            ) from error
 
 
 def write_lines(path: str, lines: Iterable[str]) -> None:
@@ -98,17 +115,3 @@ def write_lines(path: str, lines: Iterable[str]) -> None:
         raw.flush()
         os.fsync(raw.fileno())
     os.replace(unfinished, path)
-
-
-def _open_binary(path: str) -> BinaryIO:
-    try:
-        return gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb")
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
-
-
-def _raw_lines(file: BinaryIO, path: str) -> Iterator[bytes]:
-    try:
-        yield from file  # a binary file ends lines at b"\n" only
-    except (EOFError, OSError, zlib.error) as error:
-        raise UsageError(f"cannot read {path}: {error}; is it complete?") from None

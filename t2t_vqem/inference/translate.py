@@ -23,6 +23,7 @@ WINDOW_LINES = 2048
 DEFAULT_BATCH_TOKENS = 4096
 # Output positions are a multiple of this: it costs nothing and keeps inner loops vectorised.
 _POSITION_MULTIPLE = 8
+_logger = logging.getLogger(__name__)
 
 
 class Hypothesis(NamedTuple):
@@ -115,7 +116,7 @@ class Translator:
         finally:  # after an error or an interrupt, do not work off what is queued
             pool.shutdown(cancel_futures=True)
         if num_cut := self.num_cut - num_cut_before:
-            logging.warning(
+            _logger.warning(
                 "%d input line(s) had more than max_length=%d tokens and were cut; "
                 "their translations end early",
                 num_cut,
