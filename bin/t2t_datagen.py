@@ -53,13 +53,11 @@ def main(argv: list[str]) -> None:
     registry.load_plugins(FLAGS.t2t_usr_dir)
     if _registry_flag.show_registry_help(FLAGS):
         return
-    if not FLAGS.problem or not FLAGS.data_dir:
-        missing = "--problem" if not FLAGS.problem else "--data_dir"
-        raise UsageError(
-            f"{missing} is missing: t2t-datagen needs --problem and --data_dir. There is: "
-            + ", ".join(registry.problems.names())
-        )
+    if not FLAGS.problem:
+        raise UsageError("--problem is missing. There is: " + ", ".join(registry.problems.names()))
     problem_class = registry.problems.get(FLAGS.problem)
+    if not FLAGS.data_dir:
+        raise UsageError("--data_dir is missing, the folder that the data goes to.")
     settings = config.resolve(
         problem=FLAGS.problem,
         gin_files=FLAGS.gin_file,

@@ -29,6 +29,10 @@ class FileTextProblem(TextProblem):
     # Names that the files of a split may have, before the dot.
     stems = {TRAIN: ("train",), DEV: ("dev",), TEST: ("test",)}  # noqa: RUF012 (not changed)
 
+    def source_given(self, *, source_dir: str | None, tfds_dir: str | None) -> bool:
+        """Returns whether a directory is named; see `Problem.source_given`."""
+        return bool(source_dir or tfds_dir)
+
     def source(self, *, source_dir: str | None, tfds_dir: str | None) -> PairSource:
         """Returns the files of all splits; see `Problem.source`."""
         if tfds_dir:
@@ -117,6 +121,10 @@ class TranslateText(FileTextProblem):
         dev_target: str = option("", "file, in --source_dir if relative; '' for dev.LANGUAGE")
         test_source: str = option("", "file, in --source_dir if relative; '' for test.LANGUAGE")
         test_target: str = option("", "file, in --source_dir if relative; '' for test.LANGUAGE")
+
+    def source_given(self, *, source_dir: str | None, tfds_dir: str | None) -> bool:
+        """Returns whether a directory or all files are named; see `Problem.source_given`."""
+        return bool(source_dir or tfds_dir) or all(self._named(s, None) for s in SPLITS)
 
     def source(self, *, source_dir: str | None, tfds_dir: str | None) -> PairSource:
         """Returns the files that the settings name, the others from --source_dir."""

@@ -63,6 +63,14 @@ class Problem(abc.ABC):
             UsageError: there is nothing there, with what was looked for.
         """
 
+    def source_given(self, *, source_dir: str | None, tfds_dir: str | None) -> bool:
+        """Returns whether `source` needs neither more directories nor a download.
+
+        Data that is there already is compared with its sources only then.
+        """
+        del source_dir, tfds_dir
+        return True
+
     @abc.abstractmethod
     def build(
         self, directory: str, scratch: str, source: Any, *, num_workers: int, progress: bool
@@ -161,8 +169,8 @@ class Problem(abc.ABC):
             UsageError: sources that cannot be used, data made from others in the way, a full disk.
         """
         existing = building.read_manifest(self.dir(data_dir))
-        if existing is not None and not source_dir and not tfds_dir:
-            # Nothing was named to compare with, and looking for it may mean to download it.
+        given = self.source_given(source_dir=source_dir, tfds_dir=tfds_dir)
+        if existing is not None and not given:
             building.compare(existing, self._settings(), self.dir(data_dir))
             _logger.info("%s is already generated: done.", self.dir(data_dir))
             return existing

@@ -44,8 +44,9 @@ class Schema:
     def __init__(self, fields: Sequence[Field]):
         self.fields = tuple(fields)
         self._dtypes = tuple(np.dtype(field.dtype).newbyteorder("<") for field in self.fields)
-        self._num_sizes = tuple(field.shape.count(None) for field in self.fields)
-        self._sizes = struct.Struct(f"<{sum(self._num_sizes)}I")
+        self._names = {field.name for field in self.fields}
+        num_sizes = sum(field.shape.count(None) for field in self.fields)
+        self._sizes = struct.Struct(f"<{num_sizes}I")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Schema) and self.fields == other.fields
@@ -74,22 +75,23 @@ class Schema:
         Raises:
             ValueError: names, a shape or a value that the schema cannot hold.
         """
-        if record.keys() != {field.name for field in self.fields}:
+        if record.keys() != self._names:
             raise ValueError(f"the record has {sorted(record)}, the schema {self}.")
         sizes: list[int] = []
         parts = []
         for field, dtype in zip(self.fields, self._dtypes, strict=True):
             array = np.asarray(record[field.name])
-            stored = array.astype(dtype)
             if len(array.shape) != len(field.shape) or any(
-                want is not None and want != got
-                for want, got in zip(field.shape, array.shape, strict=True)
+                want not in (None, got) for want, got in zip(field.shape, array.shape, strict=True)
             ):
                 raise ValueError(f"{field.name}: shape {array.shape}, expected {field.shape}.")
-            if not np.array_equal(stored, array):
-                raise ValueError(f"{field.name}: a value does not fit {field.dtype}: {array}.")
+            if array.dtype != dtype:
+                stored = array.astype(dtype)
+                if not np.array_equal(stored, array):
+                    raise ValueError(f"{field.name}: a value does not fit {field.dtype}: {array}.")
+                array = stored
             sizes += [n for n, want in zip(array.shape, field.shape, strict=True) if want is None]
-            parts.append(stored.tobytes())
+            parts.append(array.tobytes())
         return self._sizes.pack(*sizes) + b"".join(parts)
 
     def decode(self, data: bytes) -> dict[str, np.ndarray]:

@@ -249,7 +249,9 @@ def _encode_part(part: _Part) -> None:
     lengths: list[tuple[int, int]] = []
     dropped: Counter[str] = Counter()
     try:
-        with RecordWriter(temporary, schema(vocabulary.size)) as writer:
+        record_schema = schema(vocabulary.size)
+        dtype = record_schema.fields[0].dtype
+        with RecordWriter(temporary, record_schema) as writer:
             for lines in _chunks(part):
                 check_parent()
                 ids = [vocabulary.encode(side) for side in lines]
@@ -259,7 +261,8 @@ def _encode_part(part: _Part) -> None:
                     if reason:
                         dropped[reason] += 1
                         continue
-                    writer.write({INPUTS: np.array(source), TARGETS: np.array(target)})
+                    pair = {INPUTS: np.array(source, dtype), TARGETS: np.array(target, dtype)}
+                    writer.write(pair)
                     lengths.append(size)
         os.replace(temporary, shard)
     except BaseException:

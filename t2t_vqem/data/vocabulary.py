@@ -1,6 +1,6 @@
 """Subword vocabulary: SentencePiece with byte fallback, exact in both directions.
 
-`decode(encode(s)) == s` for every text `s` that is one line: nothing is normalised, no white space is
+`decode(encode(s)) == s` for every text `s` of one line: nothing is normalised, no white space is
 removed, and what has no piece is spelt in UTF-8 bytes, so nothing is unknown.
 """
 
@@ -88,8 +88,11 @@ class Vocabulary:
         """
         if not isinstance(text, str):
             try:
-                plain = self._processor.EncodeAsIds([t.replace(_SPACE_MARK, "") for t in text])
-            except (RuntimeError, UnicodeError):
+                # One thread: whoever wants more runs more processes.
+                plain = self._processor.EncodeAsIds(
+                    [t.replace(_SPACE_MARK, "") for t in text], num_threads=1
+                )
+            except (RuntimeError, TypeError, UnicodeError):
                 return [self.encode(t) for t in text]  # finds the one to name
             return [
                 self.encode(t) if _SPACE_MARK in t else ids

@@ -1,0 +1,145 @@
+import itertools
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from t2t_vqem.data.batching import BatchPlan, bucket_lengths
+
+plans = st.fixed_dictionaries(
+    {
+        "lengths": st.lists(st.integers(1, 50), min_size=1, max_size=60).map(np.array),
+        "batch_size": st.integers(1, 200),
+        "max_length": st.integers(1, 60),
+        "num_buckets": st.integers(1, 7),
+        "seed": st.integers(0, 2**32),
+        "row_multiple": st.integers(1, 5),
+        "shuffle": st.booleans(),
+    }
+)
+
+
+def epoch_of(plan: BatchPlan, epoch: int) -> list[tuple[list[int], int]]:
+    first = epoch * plan.steps_per_epoch
+    batches = [plan.batch(step) for step in range(first, first + plan.steps_per_epoch)]
+    return [(indices.tolist(), length) for indices, length in batches]
+
+
+def real(batches) -> list[int]:
+    return [index for indices, _ in batches for index in indices if index >= 0]
+
+
+@hypothesis.given(plans, st.integers(0, 3))
+def test_an_epoch_holds_every_example_once_in_a_row_that_is_long_enough(settings, epoch):
+    plan = BatchPlan(**settings)
+    batches = epoch_of(plan, epoch)
+    assert sorted(real(batches)) == list(range(len(settings["lengths"])))
+    for indices, length in batches:
+        assert (len(indices), length) in plan.shapes
+        for index in indices:
+            wanted = min(settings["lengths"][index], settings["max_length"])
+            assert index == -1 or wanted <= length
+    positions = sum(len(indices) * length for indices, length in batches)
+    assert positions == plan.positions_per_epoch
+    # Only the last batch of each bucket may have empty rows, and none has nothing but them.
+    assert sum(-1 in indices for indices, _ in batches) <= len(plan.shapes)
+    assert all(max(indices) >= 0 for indices, _ in batches)
+
+
+@hypothesis.given(plans)
+def test_shapes(settings):
+    plan = BatchPlan(**settings)
+    assert 1 <= len(plan.shapes) <= settings["num_buckets"]
+    lengths = [length for _, length in plan.shapes]
+    assert lengths == sorted(set(lengths))
+    for rows, length in plan.shapes:
+        assert length % 4 == 0 or length == settings["max_length"]
+        assert length <= settings["max_length"]
+        assert rows % settings["row_multiple"] == 0
+        fits = max(1, settings["batch_size"] // length)
+        assert fits <= rows < fits + settings["row_multiple"]
+
+
+@hypothesis.given(plans, st.lists(st.integers(0, 100), max_size=5))
+def test_a_batch_is_a_function_of_the_step(settings, steps):
+    walked, fresh = BatchPlan(**settings), BatchPlan(**settings)
+    for step in steps:  # in any order, as after a restart
+        indices, length = fresh.batch(step)
+        again, same_length = walked.batch(step)
+        np.testing.assert_array_equal(indices, again)
+        assert length == same_length
+        assert indices.dtype == np.int64
+
+
+def test_epochs_and_seeds_differ_and_the_seed_decides():
+    lengths = np.arange(100) % 13 + 1
+    settings = {"batch_size": 40, "max_length": 20, "num_buckets": 3}
+    plan = BatchPlan(lengths, seed=1, **settings)
+    assert epoch_of(plan, 0) != epoch_of(plan, 1)
+    assert epoch_of(plan, 0) != epoch_of(BatchPlan(lengths, seed=2, **settings), 0)
+    assert epoch_of(plan, 1) == epoch_of(BatchPlan(lengths, seed=1, **settings), 1)
+    # Lengths are mixed: an epoch does not go through the buckets one after the other.
+    order = [length for _, length in epoch_of(plan, 0)]
+    assert order != sorted(order)
+
+
+def test_without_shuffling_the_data_keeps_its_order():
+    lengths = np.array([3, 20, 4, 19, 2, 1, 18])
+    plan = BatchPlan(lengths, batch_size=8, max_length=20, num_buckets=2, seed=0, shuffle=False)
+    expected = [([0, 2], 4), ([4, 5], 4), ([1], 20), ([3], 20), ([6], 20)]
+    assert epoch_of(plan, 0) == epoch_of(plan, 5) == expected
+
+
+def test_the_order_is_drawn_evenly():
+    # Of 4 examples in one bucket, each comes first in about a quarter of 2,000 epochs.
+    plan = BatchPlan(np.full(4, 4), batch_size=4, max_length=4, num_buckets=1, seed=3)
+    first = np.bincount([plan.batch(4 * epoch).indices[0] for epoch in range(2000)])
+    assert np.abs(first - 500).max() < 5 * np.sqrt(2000 * 0.25 * 0.75)
+
+
+def test_epochs_end():
+    plan = BatchPlan(np.full(5, 4), batch_size=8, max_length=4, num_buckets=1, seed=0, epochs=2)
+    assert plan.num_steps == 6
+    plan.batch(5)
+    for step in (6, -1):
+        with pytest.raises(IndexError, match=f"step {step} is outside the 6 steps"):
+            plan.batch(step)
+    endless = BatchPlan(np.full(5, 4), batch_size=8, max_length=4, num_buckets=1, seed=0)
+    assert endless.num_steps is None
+    endless.batch(10**9)
+    with pytest.raises(IndexError, match="step -1"):
+        endless.batch(-1)
+
+
+def padded(lengths, bounds) -> int:
+    return sum(min(bound for bound in bounds if bound >= length) for length in lengths)
+
+
+@hypothesis.given(
+    st.lists(st.integers(1, 30), min_size=1, max_size=15), st.integers(1, 4), st.integers(1, 30)
+)
+def test_bucket_lengths_pad_as_little_as_any_choice(lengths, num_buckets, max_length):
+    lengths = np.minimum(lengths, max_length)
+    found = bucket_lengths(lengths, max_length, num_buckets)
+    assert len(found) <= num_buckets
+    candidates = sorted({min(4 * n, max_length) for n in range(1, 9)})
+    best = min(
+        padded(lengths, bounds)
+        for count in range(1, num_buckets + 1)
+        for bounds in itertools.combinations(candidates, min(count, len(candidates)))
+        if bounds[-1] >= max(lengths)
+    )
+    assert padded(lengths, found) == best
+
+
+@pytest.mark.parametrize("name", ["batch_size", "max_length", "num_buckets", "row_multiple"])
+def test_settings_below_one_are_refused(name):
+    settings = {"batch_size": 8, "max_length": 4, "num_buckets": 1, "row_multiple": 1}
+    with pytest.raises(ValueError, match=f"{name} is 0, expected at least 1"):
+        BatchPlan(np.ones(3), seed=0, **{**settings, name: 0})
+
+
+def test_no_examples_are_refused():
+    with pytest.raises(ValueError, match="number of examples is 0"):
+        BatchPlan(np.ones(0), batch_size=8, max_length=4, num_buckets=1, seed=0)
