@@ -92,7 +92,11 @@ def adam_update(
 
 
 def average_update(
-    averages: Sequence[tf.Variable], variables: Sequence[tf.Variable], *, step: tf.Tensor, decay: float
+    averages: Sequence[tf.Variable],
+    variables: Sequence[tf.Variable],
+    *,
+    step: tf.Tensor,
+    decay: float,
 ) -> None:
     """Moves `averages` towards `variables`, faster at first, so that the start is soon forgotten.
 

@@ -54,12 +54,12 @@ class TrainState:
     @property
     def inference_model(self) -> Model:
         """The model to evaluate and decode with: the averaged copy where there is one."""
-        return self.averaged or self.model
+        return self.model if self.averaged is None else self.averaged
 
     def checkpoint(self) -> tf.train.Checkpoint:
         """Returns the checkpoint of everything."""
         parts = {"model": self.model, "optimizer": self.optimizer, "step": self.step}
-        if self.averaged:
+        if self.averaged is not None:
             parts["averaged"] = self.averaged
         return tf.train.Checkpoint(**parts)
 

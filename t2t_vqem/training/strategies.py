@@ -35,7 +35,9 @@ def make_strategy(name: str = AUTO, devices: Sequence[str] = ()) -> tf.distribut
     if devices and name in ("multi_worker", "tpu"):
         raise UsageError(f"--devices says nothing to --strategy={name}: leave it out")
     if name == "tpu":
-        return tf.distribute.TPUStrategy(tf.distribute.cluster_resolver.TPUClusterResolver.connect())
+        return tf.distribute.TPUStrategy(
+            tf.distribute.cluster_resolver.TPUClusterResolver.connect()
+        )
     if name == "multi_worker" or (name == AUTO and not devices and "TF_CONFIG" in os.environ):
         return tf.distribute.MultiWorkerMirroredStrategy()
     devices = [device.lower() for device in devices]
@@ -67,11 +69,15 @@ def _create_logical_cpus(devices: Sequence[str]) -> None:
                 cpu, [tf.config.LogicalDeviceConfiguration()] * number
             )
         except RuntimeError as error:  # TensorFlow has begun to compute
-            raise UsageError(f"cannot divide the processor into {number} devices: {error}") from error
+            raise UsageError(
+                f"cannot divide the processor into {number} devices: {error}"
+            ) from error
 
 
 class Plan(Protocol):
     """Says which examples make up a batch."""
+
+    num_steps: int | None  # None where it never ends
 
     def batch(self, step: int) -> tuple[np.ndarray, int]:
         """Returns the examples' indices, int64 [rows], -1 for an empty row, and their length."""
@@ -126,6 +132,7 @@ class OwnRows:
 
     def __init__(self, plan: Plan, replicas: Replicas):
         """Restricts `plan` to the rows of `replicas`."""
+        self.num_steps = plan.num_steps
         self._plan = plan
         self._replicas = replicas
 

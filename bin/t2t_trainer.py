@@ -1,0 +1,125 @@
+"""Trains a model on a problem, evaluates it on the dev split, and goes on where it was stopped.
+
+    t2t-trainer --problem=translate_ende_multi30k --model=transformer \\
+        --hparams_set=transformer_multi30k --data_dir=data --output_dir=runs/multi30k \\
+        --train_steps=3000
+
+Started again with --output_dir alone (and perhaps a higher --train_steps), it goes on to the same
+numbers as if it had never been stopped. A step is one update of the weights.
+"""
+
+from absl import flags
+
+from t2t_vqem import registry
+from t2t_vqem.bin import _main, _registry_flag
+from t2t_vqem.constants import UsageError
+
+FLAGS = flags.FlagValues()
+
+
+def _define_flags() -> None:
+    def text(name: str, default: str | None, help: str) -> None:
+        flags.DEFINE_string(name, default, help, flag_values=FLAGS)
+
+    def number(name: str, default: int | None, help: str, least: int) -> None:
+        flags.DEFINE_integer(name, default, help, lower_bound=least, flag_values=FLAGS)
+
+    text("output_dir", None, "Folder of the run.")
+    text("problem", None, "Registered problem.")
+    text("model", None, "Registered model; --hparams_set says it too.")
+    text("hparams_set", None, "Registered set of hyperparameters.")
+    text("hparams", "", "Hyperparameters, 'name=value,name=value'.")
+    text("problem_params", "", "Settings of the problem, as its data was made with.")
+    flags.DEFINE_multi_string("gin_file", [], "File of gin bindings.", flag_values=FLAGS)
+    flags.DEFINE_multi_string("gin_param", [], "Gin binding.", flag_values=FLAGS)
+    text("data_dir", None, "Where t2t-datagen wrote the data.")
+    text("t2t_usr_dir", None, "Folder with your own problems and models, as a package.")
+    number("seed", None, "Seed of weights, batches and dropout; default: 1.", 0)
+    number("train_steps", None, "Updates in all; default: 250000.", 1)
+    flags.DEFINE_enum(
+        "schedule",
+        "train_and_evaluate",
+        ["train_and_evaluate", "train", "evaluate"],
+        "What to do. evaluate: measure a checkpoint on the dev split.",
+        flag_values=FLAGS,
+    )
+    flags.DEFINE_enum(
+        "strategy",
+        "auto",
+        ["auto", "one_device", "mirrored", "multi_worker", "tpu"],
+        "Where to compute. auto: multi_worker if TF_CONFIG is set, else all GPUs, else the CPU.",
+        flag_values=FLAGS,
+    )
+    flags.DEFINE_list(
+        "devices",
+        [],
+        "Devices of one_device and mirrored, as gpu:0,gpu:1; default: all GPUs, else cpu:0. "
+        "cpu:0,cpu:1 makes two replicas on one processor, to see that results stay the same.",
+        flag_values=FLAGS,
+    )
+    flags.DEFINE_bool("xla", True, "Compile with XLA.", flag_values=FLAGS)
+    number("local_eval_frequency", 1000, "Updates between evaluations.", 1)
+    number("save_checkpoints_steps", 1000, "Updates between checkpoints.", 1)
+    number("keep_checkpoint_max", 10, "How many of the last checkpoints to keep.", 1)
+    number("log_step_count_steps", 100, "Updates between reports of loss and speed.", 1)
+    text(
+        "checkpoint_path",
+        None,
+        "For --schedule=evaluate: best, latest, averaged or a path; default: best, or else latest.",
+    )
+    _registry_flag.define_registry_help(FLAGS)
+
+
+_define_flags()
+
+
+def main(argv: list[str]) -> None:
+    """Runs --schedule in --output_dir, or shows what there is."""
+    del argv
+    if FLAGS["registry_help"].value is not None:
+        registry.load_plugins(FLAGS.t2t_usr_dir)
+        if _registry_flag.show_registry_help(FLAGS):
+            return
+    if not FLAGS.output_dir:
+        raise UsageError("--output_dir is missing: t2t-trainer needs the folder of the run")
+    if FLAGS.checkpoint_path and FLAGS.schedule != "evaluate":
+        raise UsageError(
+            "--checkpoint_path is for --schedule=evaluate; training goes on from the last "
+            "checkpoint in --output_dir"
+        )
+    from t2t_vqem.training import trainer  # here, so that --help does not wait for TensorFlow
+
+    trainer.run(
+        trainer.Request(
+            output_dir=FLAGS.output_dir,
+            problem=FLAGS.problem,
+            model=FLAGS.model,
+            hparams_set=FLAGS.hparams_set,
+            hparams=FLAGS.hparams,
+            problem_params=FLAGS.problem_params,
+            gin_files=FLAGS.gin_file,
+            gin_params=FLAGS.gin_param,
+            data_dir=FLAGS.data_dir,
+            t2t_usr_dir=FLAGS.t2t_usr_dir,
+            seed=FLAGS.seed,
+            train_steps=FLAGS.train_steps,
+            schedule=FLAGS.schedule,
+            strategy=FLAGS.strategy,
+            devices=FLAGS.devices,
+            xla=FLAGS.xla,
+            local_eval_frequency=FLAGS.local_eval_frequency,
+            save_checkpoints_steps=FLAGS.save_checkpoints_steps,
+            keep_checkpoint_max=FLAGS.keep_checkpoint_max,
+            log_step_count_steps=FLAGS.log_step_count_steps,
+            checkpoint=FLAGS.checkpoint_path,
+        )
+    )
+
+
+def entry_point() -> None:
+    """Runs the command."""
+    _main.run(main, FLAGS)
+
+
+if __name__ == "__main__":
+    entry_point()

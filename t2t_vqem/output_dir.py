@@ -1,0 +1,279 @@
+"""The folder of a run: what it was configured with, its vocabulary and its checkpoints.
+
+    flags.json     problem and its settings, model, data, seed, versions
+    hparams.json   hyperparameters
+    config.gin     the same as a gin file
+    vocab.model    copy of the vocabulary, where the problem has one
+    checkpoints/   the last checkpoints, with all that is needed to go on
+    best/          the weights that were best on the dev split
+    averaged/      the mean of several checkpoints' weights, by t2t-avg-all
+    metrics.jsonl  the figures of training and of each evaluation
+    train/, eval/  the same for TensorBoard
+
+A later command finds here what it need not be told again.
+"""
+
+import dataclasses
+import json
+import os
+import platform
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+import t2t_vqem
+from t2t_vqem import registry
+from t2t_vqem.config import HParams, from_json, hparams_class, to_json
+from t2t_vqem.constants import UsageError
+from t2t_vqem.data.vocabulary import Vocabulary
+from t2t_vqem.models.base import Model
+from t2t_vqem.problem import Problem
+
+FLAGS = "flags.json"
+HPARAMS = "hparams.json"
+GIN = "config.gin"
+VOCABULARY = "vocab.model"
+CHECKPOINTS = "checkpoints"
+BEST = "best"
+AVERAGED = "averaged"
+
+# What may differ between the runs that share a folder: where things are and how long it trains.
+_MAY_DIFFER = ("data_dir", "hparams_set", "t2t_usr_dir", "train_steps", "versions")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """What a run is made of."""
+
+    problem: str
+    problem_config: Any
+    hparams: HParams
+    gin_text: str
+    data_dir: str
+    data_source: Any  # what the data was made from, as its manifest says
+    vocabulary: str | None  # hash
+    seed: int
+    train_steps: int
+    hparams_set: str | None = None
+    t2t_usr_dir: str | None = None
+
+    def flags(self) -> dict[str, Any]:
+        """Returns everything but hyperparameters and gin, as JSON."""
+        values = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in ("hparams", "gin_text", "problem_config")
+        }
+        return {
+            **values,
+            "problem_config": to_json(self.problem_config),
+            "model": self.hparams.model,
+            "versions": {
+                "python": platform.python_version(),
+                "t2t_vqem": t2t_vqem.__version__,
+                "tensorflow": tf.__version__,
+                "keras": keras.__version__,
+            },
+        }
+
+
+class OutputDir:
+    """Reads and writes the folder of one run."""
+
+    def __init__(self, path: str):
+        """Names the folder; nothing is read or written yet."""
+        self.path = os.path.abspath(os.path.expanduser(path))
+
+    def join(self, *names: str) -> str:
+        """Returns a path in the folder."""
+        return os.path.join(self.path, *names)
+
+    def has_run(self) -> bool:
+        """Returns whether a run was configured here."""
+        return os.path.exists(self.join(FLAGS))
+
+    def save(self, settings: RunSettings, vocabulary: Vocabulary | None) -> None:
+        """Writes the configuration; `flags.json`, by which a run is known, comes last."""
+        os.makedirs(self.path, exist_ok=True)
+        if vocabulary is not None:
+            write_file(self.join(VOCABULARY), vocabulary.model)
+        write_file(self.join(GIN), settings.gin_text.encode())
+        write_json(self.join(HPARAMS), to_json(settings.hparams))
+        write_json(self.join(FLAGS), settings.flags())
+
+    def settings(self) -> RunSettings:
+        """Returns what `save` was given, with the defaults of what has been added since.
+
+        Raises:
+            UsageError: there is no run here, or its files cannot be used.
+        """
+        flags = self._read_json(FLAGS)
+        registry.load_plugins(flags.get("t2t_usr_dir"))
+        with open(self.join(GIN), encoding="utf-8") as file:
+            gin_text = file.read()
+        names = {field.name for field in dataclasses.fields(RunSettings)}
+        values = {name: value for name, value in flags.items() if name in names}
+        config_class = registry.problems.get(flags["problem"]).Config
+        values |= {
+            "problem_config": from_json(config_class, flags["problem_config"]),
+            "hparams": from_json(hparams_class(flags["model"]), self._read_json(HPARAMS)),
+            "gin_text": gin_text,
+        }
+        return RunSettings(**values)
+
+    def check_same(self, settings: RunSettings) -> None:
+        """Raises a UsageError that lists the differences if `settings` are of another run."""
+        before, now = _comparable(self.settings()), _comparable(settings)
+        if before.pop("vocabulary") != now.pop("vocabulary"):
+            raise UsageError(
+                f"the vocabulary of the data in {settings.data_dir} is not the one that the run in "
+                f"{self.path} was trained with, so that ids would mean other pieces. Use the data "
+                f"it was trained with, or another --output_dir"
+            )
+        differences = [
+            f"{name}: the run has {before.get(name)!r}, now {now.get(name)!r}"
+            for name in {**before, **now}
+            if before.get(name) != now.get(name)
+        ]
+        if differences:
+            raise UsageError(
+                f"{self.path} holds a run with other settings:\n  "
+                + "\n  ".join(differences)
+                + "\nLeave these out to go on with that run, or use another --output_dir"
+            )
+
+    def problem(self) -> Problem:
+        """Returns the problem as the run was configured with it."""
+        settings = self.settings()
+        return registry.problems.get(settings.problem)(settings.problem_config)
+
+    def hparams(self) -> HParams:
+        """Returns the hyperparameters of the run."""
+        return self.settings().hparams
+
+    def vocabulary(self) -> Vocabulary | None:
+        """Returns the run's own copy of its vocabulary, None where it has none.
+
+        Raises:
+            UsageError: the file is missing or not the one that the run was trained with.
+        """
+        expected = self.settings().vocabulary
+        if expected is None:
+            return None
+        vocabulary = Vocabulary(self.join(VOCABULARY))
+        if vocabulary.hash != expected:
+            raise UsageError(
+                f"{self.join(VOCABULARY)} is not the vocabulary that the run was trained with: its "
+                f"hash is {vocabulary.hash[:12]}, expected {expected[:12]}. Restore the file; the "
+                f"data in --data_dir has a copy"
+            )
+        return vocabulary
+
+    def build_model(self) -> Model:
+        """Returns the run's model with new weights; call it in the strategy's scope."""
+        model = make_model(self.hparams(), self.vocabulary())
+        model.build_variables()
+        return model
+
+    def find_checkpoint(self, checkpoint: str | None = None) -> str:
+        """Returns the path of a checkpoint, without ".index".
+
+        Args:
+            checkpoint: "best", "latest", "averaged" or a path; None for the best, or the latest
+                where no evaluation has chosen a best one.
+
+        Raises:
+            UsageError: there is none.
+        """
+        folders = {"best": BEST, "latest": CHECKPOINTS, "averaged": AVERAGED}
+        for name in [checkpoint] if checkpoint else ["best", "latest"]:
+            path = (
+                tf.train.latest_checkpoint(self.join(folders[name]))
+                if name in folders
+                else name.removesuffix(".index")
+            )
+            if path and os.path.exists(f"{path}.index"):
+                return path
+        wanted = f"checkpoint {checkpoint!r}" if checkpoint else "checkpoint"
+        raise UsageError(
+            f"there is no {wanted} for the run in {self.path}. t2t-trainer writes best and latest, "
+            f"t2t-avg-all writes averaged; a path is given without .index"
+        )
+
+    def restore_for_inference(self, model: Model, checkpoint: str | None = None) -> str:
+        """Restores the weights to decode with: the averaged copy where the checkpoint has one.
+
+        Args:
+            model: a built model.
+            checkpoint: as in `find_checkpoint`.
+
+        Returns:
+            The path of the checkpoint.
+
+        Raises:
+            UsageError: there is none, it cannot be read, or it is not of this model.
+        """
+        path = self.find_checkpoint(checkpoint)
+        try:
+            names = list(tf.train.load_checkpoint(path).get_variable_to_shape_map())
+            part = "averaged" if any(name.startswith("averaged/") for name in names) else "model"
+            status = tf.train.Checkpoint(**{part: model}).restore(path).expect_partial()
+            status.assert_existing_objects_matched()
+        except (tf.errors.OpError, AssertionError, ValueError) as error:
+            reason = str(error).partition("\n")[0]
+            raise UsageError(
+                f"checkpoint {path} cannot be restored into the model {model.name!r}: {reason}"
+            ) from error
+        stored = sum(name.startswith(f"{part}/") and name.endswith(_VALUE) for name in names)
+        if stored != len(model.variables):
+            raise UsageError(
+                f"checkpoint {path} has {stored} variables, the model {model.name!r} has "
+                f"{len(model.variables)}: it is of another model"
+            )
+        return path
+
+    def _read_json(self, name: str) -> Any:
+        try:
+            with open(self.join(name), encoding="utf-8") as file:
+                return json.load(file)
+        except FileNotFoundError as error:
+            raise UsageError(
+                f"{self.path} is no output directory of t2t-trainer: it has no {name}"
+            ) from error
+        except ValueError as error:
+            raise UsageError(f"{self.join(name)} cannot be read: {error}") from error
+
+
+_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # how TensorFlow ends the name of a variable's value
+
+
+def make_model(hparams: HParams, vocabulary: Vocabulary | None) -> Model:
+    """Returns the model of `hparams`, without variables, for data with that vocabulary."""
+    arguments = {} if vocabulary is None else {"vocab_size": vocabulary.size}
+    return registry.models.get(hparams.model)(hparams, **arguments)
+
+
+def write_file(path: str, content: bytes) -> None:
+    """Writes a file so that a kill leaves either the whole file or what was there before."""
+    temporary = f"{path}.tmp"
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_json(path: str, value: Any) -> None:
+    """Writes JSON as `write_file` does."""
+    write_file(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _comparable(settings: RunSettings) -> dict[str, Any]:
+    flags = settings.flags()
+    problem_config = flags.pop("problem_config")
+    return {
+        **{name: value for name, value in flags.items() if name not in _MAY_DIFFER},
+        **{f"{settings.problem}.{name}": value for name, value in problem_config.items()},
+        **{f"{flags['model']}.{name}": value for name, value in to_json(settings.hparams).items()},
+    }

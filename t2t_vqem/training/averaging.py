@@ -1,0 +1,47 @@
+"""The mean of several checkpoints, which often translates better than any of them."""
+
+import logging
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from t2t_vqem.constants import UsageError
+from t2t_vqem.output_dir import AVERAGED, CHECKPOINTS, OutputDir
+
+_logger = logging.getLogger(__name__)
+
+
+def average_checkpoints(output_dir: OutputDir, num_checkpoints: int) -> str:
+    """Writes the mean of the last checkpoints' inference weights; returns the path.
+
+    Args:
+        output_dir: folder of a run.
+        num_checkpoints: how many checkpoints, at least 1.
+
+    Raises:
+        UsageError: there are fewer, or one cannot be read.
+    """
+    folder = output_dir.join(CHECKPOINTS)
+    state = tf.train.get_checkpoint_state(folder)
+    paths = list(state.all_model_checkpoint_paths) if state else []
+    if len(paths) < num_checkpoints:
+        raise UsageError(
+            f"{folder} has {len(paths)} checkpoint(s), expected {num_checkpoints} to average: "
+            f"lower --n, or train with a higher --keep_checkpoint_max"
+        )
+    model = output_dir.build_model()
+    sums = [np.zeros(variable.shape, np.float64) for variable in model.variables]
+    for path in paths[-num_checkpoints:]:
+        path = output_dir.restore_for_inference(model, os.path.join(folder, path))
+        _logger.info("adding %s", path)
+        for total, variable in zip(sums, model.variables, strict=True):
+            total += variable.numpy()
+    for total, variable in zip(sums, model.variables, strict=True):
+        variable.assign((total / num_checkpoints).astype(variable.dtype))
+    step = tf.train.load_checkpoint(path).get_tensor("step/.ATTRIBUTES/VARIABLE_VALUE")
+    checkpoint = tf.train.Checkpoint(model=model, step=tf.Variable(step))
+    manager = tf.train.CheckpointManager(
+        checkpoint, output_dir.join(AVERAGED), max_to_keep=1, checkpoint_name="ckpt"
+    )
+    return manager.save(checkpoint_number=int(step))

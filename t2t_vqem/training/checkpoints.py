@@ -1,0 +1,105 @@
+"""Saves and restores the state of a run: the last few checkpoints and the best weights."""
+
+import logging
+import os
+import shutil
+
+import tensorflow as tf
+
+from t2t_vqem.constants import UsageError
+from t2t_vqem.output_dir import BEST, CHECKPOINTS, OutputDir
+from t2t_vqem.training.state import TrainState
+
+_logger = logging.getLogger(__name__)
+_SCORE = "score/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+class Checkpoints:
+    """The checkpoints in an output directory.
+
+    TensorFlow writes a checkpoint aside and names it in the folder's `checkpoint` file last, so a
+    killed run finds the one before.
+    """
+
+    def __init__(self, output_dir: OutputDir, state: TrainState, *, keep: int, is_chief: bool):
+        """Looks for what is there.
+
+        Args:
+            output_dir: folder of the run.
+            state: what is saved and restored.
+            keep: how many of the last checkpoints to keep.
+            is_chief: whether this process is the one whose files count. All have to take part in
+                saving; what the others write is thrown away.
+        """
+        self._state = state
+        self._is_chief = is_chief
+        folder = output_dir.join(CHECKPOINTS)
+        self._scratch = None if is_chief else output_dir.join(f".worker-{os.getpid()}")
+        self._manager = tf.train.CheckpointManager(
+            state.checkpoint(), self._scratch or folder, max_to_keep=keep, checkpoint_name="ckpt"
+        )
+        self._folder = folder
+        self._score = tf.Variable(float("-inf"), dtype=tf.float64)
+        best = tf.train.Checkpoint(model=state.inference_model, step=state.step, score=self._score)
+        self._best_folder = output_dir.join(BEST)
+        self._best = tf.train.CheckpointManager(
+            best, self._best_folder, max_to_keep=1, checkpoint_name="ckpt"
+        )
+
+    @property
+    def latest(self) -> str | None:
+        """Path of the last checkpoint, None where there is none."""
+        return tf.train.latest_checkpoint(self._folder)
+
+    def restore(self) -> int:
+        """Restores the last checkpoint and returns its step; 0 where there is none.
+
+        Raises:
+            UsageError: the checkpoint cannot be read, or is not of this model.
+        """
+        path = self.latest
+        if path is None:
+            return 0
+        try:
+            self._manager.checkpoint.restore(path).assert_consumed()
+        except (tf.errors.OpError, AssertionError, ValueError) as error:
+            reason = str(error).partition("\n")[0]
+            raise UsageError(
+                f"checkpoint {path} cannot be restored: {reason}. To go on from the one before, "
+                f"delete it and correct {self._folder}/checkpoint"
+            ) from error
+        return int(self._state.step)
+
+    def save(self, step: int) -> str:
+        """Saves everything as the state after `step` updates; returns the path.
+
+        Raises:
+            UsageError: it cannot be written, as on a full disk.
+        """
+        self._state.step.assign(step)
+        try:
+            path = self._manager.save(checkpoint_number=step)
+        except (tf.errors.OpError, OSError) as error:
+            raise UsageError(
+                f"the checkpoint of step {step} cannot be written to {self._folder}: {error}. The "
+                f"last good one is {self.latest}"
+            ) from error
+        if self._scratch:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+        return path
+
+    def best_score(self) -> float:
+        """Returns the score of the best weights so far, minus infinity where there are none."""
+        path = tf.train.latest_checkpoint(self._best_folder)
+        if path is None:
+            return float("-inf")
+        return float(tf.train.load_checkpoint(path).get_tensor(_SCORE))
+
+    def save_if_best(self, step: int, score: float) -> bool:
+        """Keeps the inference weights if `score` is higher than any before; says whether it is."""
+        if not self._is_chief or score <= self.best_score():
+            return False
+        self._state.step.assign(step)
+        self._score.assign(score)
+        self._best.save(checkpoint_number=step)
+        return True

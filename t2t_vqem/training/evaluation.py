@@ -1,0 +1,170 @@
+"""Measures a model on a split: loss and accuracy, and the quality of what it decodes."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from t2t_vqem.config import HParams
+from t2t_vqem.constants import DEV, UsageError
+from t2t_vqem.data.reader import BatchReader
+from t2t_vqem.decoding.options import DecodeOptions
+from t2t_vqem.inference.translate import Translator
+from t2t_vqem.metrics.bleu import Score, sacrebleu_score
+from t2t_vqem.models.base import LossOutput, Model
+from t2t_vqem.problem import Problem, TextProblem
+from t2t_vqem.training.signals import StoppedError, StopRequest
+from t2t_vqem.training.strategies import ReplicaBatch, Replicas
+
+_logger = logging.getLogger(__name__)
+SHOWN_EXAMPLES = 2  # so that empty or strange output is seen early
+
+
+class Evaluator:
+    """Evaluates one model, again and again while it trains.
+
+    All replicas share the loss; the first process alone decodes.
+    """
+
+    def __init__(
+        self,
+        strategy: tf.distribute.Strategy,
+        model: Model,
+        problem: Problem,
+        data_dir: str,
+        hparams: HParams,
+        *,
+        split: str = DEV,
+        xla: bool = True,
+    ):
+        """Opens the data; nothing is computed yet.
+
+        Args:
+            strategy: where the model was built.
+            model: the model with the weights that inference uses.
+            problem: what the data is of.
+            data_dir: where t2t-datagen wrote it.
+            hparams: sizes of batches.
+            split: the split to measure.
+            xla: whether to compile the decoding.
+        """
+        self.split = split
+        self._strategy = strategy
+        self._replicas = Replicas(strategy)
+        self._model = model
+        self._problem = problem
+        self._records = problem.records(data_dir, split)
+        self._plan = problem.plan(data_dir, split, hparams, seed=0, shuffle=False, epochs=1)
+        self._functions: dict[Any, Callable[[ReplicaBatch], LossOutput]] = {}
+        self._decodes = isinstance(problem, TextProblem) and self._replicas.first == 0
+        if self._decodes:
+            self._sources = problem.sources(data_dir, split)
+            self._references = problem.references(data_dir, split)
+            self._translator = Translator(
+                model,
+                problem.vocabulary(data_dir),
+                DecodeOptions(),
+                max_length=hparams.max_length,
+                xla=xla,
+            )
+
+    def __call__(self, stop: StopRequest) -> "Evaluation":
+        """Measures the model as it is now.
+
+        Raises:
+            StoppedError: a stop was requested meanwhile.
+        """
+        started = time.monotonic()
+        figures = self._losses(stop)
+        bleu = self._bleu(stop) if self._decodes else None
+        return Evaluation(figures, bleu, time.monotonic() - started)
+
+    def _losses(self, stop: StopRequest) -> dict[str, float]:
+        """Returns "loss" (nats per token, the training objective) and the model's own metrics."""
+        sums: dict[str, float] = {}
+        weights: dict[str, float] = {}
+        plan = self._replicas.own_rows(self._plan)
+        with BatchReader(self._records, plan, self._problem.make_batch, start_step=0) as reader:
+            for _, batch in reader:
+                if stop:
+                    raise StoppedError
+                output = self._compute(self._replicas.distribute(batch), _shapes(batch))
+                pairs = {"loss": (output.loss, output.weight), **output.metrics}
+                for name, (value, weight) in pairs.items():
+                    sums[name] = sums.get(name, 0.0) + float(value)
+                    weights[name] = weights.get(name, 0.0) + float(weight)
+        if not all(weights.values()):
+            raise UsageError(
+                f"nothing to evaluate on: {self._problem.name} has an empty {self.split}"
+            )
+        return {name: sums[name] / weights[name] for name in sums}
+
+    def _compute(self, batch: ReplicaBatch, shapes: Any) -> LossOutput:
+        """Returns the sums of a batch over all replicas."""
+        if shapes not in self._functions:
+            # Without XLA: one forward pass over a small split costs less than compiling would.
+            self._functions[shapes] = tf.function(
+                lambda batch: self._strategy.run(self._replica_loss, args=(batch,)),
+                autograph=False,
+            )
+        output = self._functions[shapes](batch)
+        return self._strategy.experimental_local_results(output)[0]
+
+    def _replica_loss(self, batch: ReplicaBatch) -> LossOutput:
+        output = self._model.loss(batch.features, rng=None)
+        context = tf.distribute.get_replica_context()
+        flat = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.nest.flatten(output))
+        return tf.nest.pack_sequence_as(output, flat)
+
+    def _bleu(self, stop: StopRequest) -> Score:
+        def check(num_lines: int) -> None:
+            del num_lines
+            if stop:
+                raise StoppedError
+
+        hypotheses = [h.text for h in self._translator.translate(self._sources, progress=check)]
+        for source, hypothesis, reference in list(
+            zip(self._sources, hypotheses, self._references, strict=True)
+        )[:SHOWN_EXAMPLES]:
+            _logger.info(
+                "%s\n  source      %s\n  translation %s\n  reference   %s",
+                self.split, source, hypothesis, reference,
+            )  # fmt: skip
+        return sacrebleu_score(hypotheses, self._references)
+
+
+class Evaluation:
+    """The result of one evaluation.
+
+    Attributes:
+        figures: "loss" in nats per token, the model's own metrics, "bleu" where it decodes.
+        signature: of BLEU, None where it does not decode.
+        seconds: how long it took.
+    """
+
+    def __init__(self, figures: Mapping[str, float], bleu: Score | None, seconds: float):
+        """Puts the parts together."""
+        self.figures = dict(figures)
+        self.signature = None
+        if bleu is not None:
+            self.figures["bleu"] = bleu.value
+            self.signature = bleu.signature
+        self.seconds = seconds
+
+    @property
+    def score(self) -> float:
+        """What is the higher the better the model: BLEU, or minus the loss where there is none."""
+        return self.figures.get("bleu", -self.figures["loss"])
+
+    def __str__(self) -> str:
+        text = ", ".join(
+            f"{name} {value:.2f}" if name == "bleu" else f"{name} {value:.4f}"
+            for name, value in self.figures.items()
+        )
+        return f"{text} ({self.signature})" if self.signature else text
+
+
+def _shapes(batch: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple((name, batch[name].shape) for name in sorted(batch))

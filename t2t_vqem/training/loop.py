@@ -1,0 +1,210 @@
+"""Repeats the train step: when to report, evaluate, save and stop."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from t2t_vqem.constants import UsageError
+from t2t_vqem.data.reader import BatchReader
+from t2t_vqem.training import metrics_log
+from t2t_vqem.training.checkpoints import Checkpoints
+from t2t_vqem.training.evaluation import Evaluation
+from t2t_vqem.training.metrics_log import MetricsLog
+from t2t_vqem.training.progress import TrainingProgress
+from t2t_vqem.training.signals import StoppedError, StopRequest
+from t2t_vqem.training.step import StepResult, TrainStep
+from t2t_vqem.training.strategies import Plan, Replicas
+
+_NAMED_EXAMPLES = 8  # of a batch that cannot be learned from
+
+
+class NotFiniteError(UsageError):
+    """Training came to numbers that are not finite; nothing of it was saved."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Intervals:
+    """After how many updates things are done."""
+
+    train: int  # in all
+    save: int
+    evaluate: int
+    report: int
+
+
+@dataclasses.dataclass
+class Window:
+    """Figures of the updates since the last report."""
+
+    started: float
+    waited: float  # the reader's waiting time when the window began
+    steps: int = 0
+    loss: float = 0.0
+    weight: float = 0.0
+    metrics: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)  # [sum, weight]
+
+
+class Loop:
+    """Trains from one step to another.
+
+    A step's figures are read when the next step is under way, so that the device never waits for
+    the host. They are all read, and found finite, before anything is saved or evaluated.
+    """
+
+    def __init__(
+        self,
+        step_fn: TrainStep,
+        *,
+        replicas: Replicas,
+        plan: Plan,
+        open_reader: Callable[[int], BatchReader],
+        accumulate_steps: int,
+        intervals: Intervals,
+        checkpoints: Checkpoints,
+        log: MetricsLog,
+        progress: TrainingProgress,
+        evaluate: Callable[[StopRequest], Evaluation] | None,
+        stop: StopRequest,
+    ):
+        """Puts the parts together.
+
+        Args:
+            step_fn: applies one update.
+            replicas: places batches.
+            plan: the sequence of global batches.
+            open_reader: returns a reader of this process's rows that begins with a given batch.
+            accumulate_steps: batches of one update.
+            intervals: when to do what.
+            checkpoints: saves.
+            log: keeps the figures.
+            progress: shows the figures.
+            evaluate: measures the model; None to train only.
+            stop: says when to stop early.
+        """
+        self._step_fn = step_fn
+        self._replicas = replicas
+        self._plan = plan
+        self._open_reader = open_reader
+        self._accumulate_steps = accumulate_steps
+        self._intervals = intervals
+        self._checkpoints = checkpoints
+        self._log = log
+        self._progress = progress
+        self._evaluate_fn = evaluate
+        self._stop = stop
+        self._pending: tuple[int, StepResult] | None = None
+        self._window = Window(time.monotonic(), 0.0)
+        self._last: dict[str, float] = {}
+
+    def run(self, step: int) -> int:
+        """Trains from `step` until the end or until a stop is requested; returns the step reached.
+
+        Raises:
+            NotFiniteError: a loss or gradient is not finite.
+        """
+        saved = step
+        intervals = self._intervals
+        with self._open_reader(step * self._accumulate_steps) as reader:
+            if step and step % intervals.evaluate == 0:
+                self._evaluate(step)  # unless it was done before the run was stopped
+            self._window = Window(time.monotonic(), reader.wait_seconds)
+            while step < intervals.train and not self._stop:
+                batches = [
+                    self._replicas.distribute(next(reader)[1])
+                    for _ in range(self._accumulate_steps)
+                ]
+                result = self._step_fn(batches, step=step)
+                self._read_pending()
+                self._pending = (step, result)
+                step += 1
+                self._progress.advance()
+                if step % intervals.report == 0 or step == intervals.train:
+                    self._report(step, reader.wait_seconds)
+                if step % intervals.save == 0 or step == intervals.train:
+                    saved = self._save(step)
+                if step % intervals.evaluate == 0 or step == intervals.train:
+                    self._evaluate(step)
+        if saved != step:
+            self._save(step)
+        return step
+
+    def _save(self, step: int) -> int:
+        self._read_pending()
+        self._checkpoints.save(step)
+        return step
+
+    def _read_pending(self) -> None:
+        """Reads the last step's figures, which waits for it, and adds them to the window."""
+        if self._pending is None:
+            return
+        step, result = self._pending
+        self._pending = None
+        result = tf.nest.map_structure(lambda x: x.numpy(), result)
+        if not (np.isfinite(result.loss) and np.isfinite(result.gradient_norm)):
+            raise NotFiniteError(self._describe_failure(step, result))
+        window = self._window
+        window.steps += 1
+        window.loss += float(result.loss)
+        window.weight += float(result.weight)
+        for name, pair in result.metrics.items():
+            window.metrics[name] = window.metrics.get(name, 0.0) + np.array(pair, np.float64)
+        self._last = {
+            "gradient_norm": float(result.gradient_norm),
+            "learning_rate": float(result.learning_rate),
+        }
+
+    def _describe_failure(self, step: int, result: Any) -> str:
+        lines = []
+        for index in range(self._accumulate_steps):
+            number = step * self._accumulate_steps + index
+            examples, length = self._plan.batch(number)
+            real = examples[examples >= 0]
+            named = ", ".join(str(example) for example in real[:_NAMED_EXAMPLES])
+            more = ", ..." if len(real) > _NAMED_EXAMPLES else ""
+            lines.append(
+                f"batch {number}: {len(examples)} rows of length {length}, examples {named}{more}"
+            )
+        return (
+            f"training stopped at step {step}: the loss is {result.loss}, the norm of the gradient "
+            f"{result.gradient_norm}, expected finite numbers.\n"
+            + "\n".join(lines)
+            + f"\nlast good checkpoint: {self._checkpoints.latest or 'none'}; nothing was saved "
+            f"since. Look at these examples, or start again in another --output_dir with a lower "
+            f"learning_rate, a longer warm-up, a clip_norm, or dtype=float32"
+        )
+
+    def _report(self, step: int, wait_seconds: float) -> None:
+        """Shows and logs the figures since the last report."""
+        self._read_pending()
+        window, now = self._window, time.monotonic()
+        elapsed = max(now - window.started, 1e-9)
+        figures = {
+            "loss": window.loss / max(window.weight, 1.0),
+            **{name: float(pair[0] / max(pair[1], 1.0)) for name, pair in window.metrics.items()},
+            **self._last,
+            "tokens_per_second": window.weight / elapsed,
+            "steps_per_second": window.steps / elapsed,
+            "wait_share": (wait_seconds - window.waited) / elapsed,
+        }
+        self._window = Window(now, wait_seconds)
+        self._progress.show(step, figures)
+        self._log.write(metrics_log.TRAIN, step, figures)
+
+    def _evaluate(self, step: int) -> None:
+        """Evaluates, unless this step was; a stop that is requested meanwhile gives it up."""
+        if self._evaluate_fn is None or self._log.has_evaluation(step):
+            return
+        self._read_pending()
+        began = time.monotonic()
+        try:
+            evaluation = self._evaluate_fn(self._stop)
+        except StoppedError:
+            return
+        best = self._checkpoints.save_if_best(step, evaluation.score)
+        self._progress.say(f"step {step}, dev: {evaluation}{', best so far' if best else ''}")
+        self._log.write(metrics_log.EVAL, step, evaluation.figures, signature=evaluation.signature)
+        self._window.started += time.monotonic() - began  # the window measures training alone

@@ -1,0 +1,59 @@
+"""Shows how training goes: a bar on a terminal, plain lines elsewhere."""
+
+import datetime
+import logging
+import sys
+from collections.abc import Mapping
+
+import tqdm
+
+_logger = logging.getLogger(__name__)
+
+
+class TrainingProgress:
+    """Shows step, loss, tokens per second, share of waiting and the time left."""
+
+    def __init__(self, *, start_step: int, train_steps: int):
+        """Shows nothing yet but, on a terminal, an empty bar."""
+        self._train_steps = train_steps
+        self._bar = None
+        if sys.stderr.isatty():
+            self._bar = tqdm.tqdm(
+                total=train_steps, initial=start_step, unit="step", dynamic_ncols=True, leave=False
+            )
+
+    def advance(self) -> None:
+        """Counts one update."""
+        if self._bar is not None:
+            self._bar.update()
+
+    def show(self, step: int, figures: Mapping[str, float]) -> None:
+        """Shows the figures of the updates since the last call.
+
+        Args:
+            step: updates applied.
+            figures: "loss", "tokens_per_second", "wait_share" and "steps_per_second".
+        """
+        parts = [
+            f"loss {figures['loss']:.3f}",
+            f"{figures['tokens_per_second']:,.0f} tokens/s",
+            f"waiting {figures['wait_share']:.1%}",
+        ]
+        if self._bar is not None:
+            self._bar.set_postfix_str(", ".join(parts))
+            return
+        seconds = (self._train_steps - step) / figures["steps_per_second"]
+        left = datetime.timedelta(seconds=round(seconds))
+        _logger.info("step %d of %d: %s, %s left", step, self._train_steps, ", ".join(parts), left)
+
+    def say(self, message: str) -> None:
+        """Shows a message without disturbing the bar."""
+        if self._bar is None:
+            _logger.info("%s", message)
+        else:
+            self._bar.write(message, file=sys.stderr)
+
+    def close(self) -> None:
+        """Removes the bar."""
+        if self._bar is not None:
+            self._bar.close()

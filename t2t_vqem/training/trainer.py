@@ -1,0 +1,268 @@
+"""Runs what t2t-trainer is asked for: training, evaluation, or both."""
+
+import contextlib
+import dataclasses
+import datetime
+import functools
+import logging
+import os
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from t2t_vqem import registry
+from t2t_vqem.config import Resolved, from_json, resolve, to_json
+from t2t_vqem.constants import DEV, TRAIN, UsageError
+from t2t_vqem.data import building
+from t2t_vqem.data.batching import BatchPlan
+from t2t_vqem.data.reader import BatchReader
+from t2t_vqem.data.vocabulary import Vocabulary
+from t2t_vqem.output_dir import OutputDir, RunSettings, make_model
+from t2t_vqem.problem import Problem, TextProblem
+from t2t_vqem.training.checkpoints import Checkpoints
+from t2t_vqem.training.evaluation import Evaluator
+from t2t_vqem.training.loop import Intervals, Loop
+from t2t_vqem.training.metrics_log import MetricsLog
+from t2t_vqem.training.progress import TrainingProgress
+from t2t_vqem.training.signals import StopRequest
+from t2t_vqem.training.state import TrainState
+from t2t_vqem.training.step import TrainStep
+from t2t_vqem.training.strategies import AUTO, Replicas, make_strategy
+
+SCHEDULES = ("train_and_evaluate", "train", "evaluate")
+DEFAULT_TRAIN_STEPS = 250_000
+DEFAULT_SEED = 1
+_logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the user asks for. None and empty stand for what the output directory says."""
+
+    output_dir: str
+    problem: str | None = None
+    model: str | None = None
+    hparams_set: str | None = None
+    hparams: str = ""
+    problem_params: str = ""
+    gin_files: Sequence[str] = ()
+    gin_params: Sequence[str] = ()
+    data_dir: str | None = None
+    t2t_usr_dir: str | None = None
+    seed: int | None = None
+    train_steps: int | None = None
+    schedule: str = SCHEDULES[0]
+    strategy: str = AUTO
+    devices: Sequence[str] = ()
+    xla: bool = True
+    local_eval_frequency: int = 1000
+    save_checkpoints_steps: int = 1000
+    keep_checkpoint_max: int = 10
+    log_step_count_steps: int = 100
+    checkpoint: str | None = None
+
+
+def run(request: Request) -> int:
+    """Does what is requested; returns the step that was reached or evaluated.
+
+    Raises:
+        UsageError: the request cannot be met, does not fit the run in the output directory, or
+            training came to numbers that are not finite.
+    """
+    if request.schedule not in SCHEDULES:
+        raise UsageError(f"unknown --schedule={request.schedule}. There is: {', '.join(SCHEDULES)}")
+    _quiet_tensorflow()
+    registry.load_plugins(request.t2t_usr_dir)
+    # First of all: once TensorFlow has computed anything, devices cannot be made any more.
+    strategy = make_strategy(request.strategy, request.devices)
+    output_dir = OutputDir(request.output_dir)
+    settings = resolve_settings(request, output_dir)
+    if request.schedule == "evaluate":
+        return _evaluate(request, strategy, output_dir, settings)
+    return _train(request, strategy, output_dir, settings)
+
+
+def resolve_settings(request: Request, output_dir: OutputDir) -> RunSettings:
+    """Returns the settings of a new run, or of the one in the output directory, checked.
+
+    Raises:
+        UsageError: something is missing, or is not as the run in the output directory has it.
+    """
+    saved = output_dir.settings() if output_dir.has_run() else None
+    problem_name = request.problem or (saved and saved.problem)
+    data_dir = request.data_dir or (saved and saved.data_dir)
+    new_model = request.hparams_set or request.model or saved
+    for flag, value in (
+        ("problem", problem_name),
+        ("data_dir", data_dir),
+        ("hparams_set", new_model),
+    ):
+        if not value:
+            raise UsageError(
+                f"--{flag} is missing, and {output_dir.path} holds no run to go on with"
+            )
+    data_dir = os.path.abspath(os.path.expanduser(data_dir))
+    resolved = resolve(
+        problem=problem_name,
+        model=request.model,
+        hparams_set=request.hparams_set,
+        gin_files=request.gin_files,
+        gin_params=request.gin_params,
+        hparams=request.hparams,
+        problem_params=request.problem_params,
+        base=_base(problem_name, data_dir, saved),
+    )
+    problem = registry.problems.get(problem_name)(resolved.problem_config)
+    manifest = problem.manifest(data_dir)
+    building.compare(manifest, {"config": to_json(resolved.problem_config)}, problem.dir(data_dir))
+    vocabulary = vocabulary_of(problem, data_dir)
+    settings = RunSettings(
+        problem=problem_name,
+        problem_config=resolved.problem_config,
+        hparams=resolved.hparams,
+        gin_text=resolved.gin_text,
+        data_dir=data_dir,
+        data_source=manifest.get("source"),
+        vocabulary=vocabulary and vocabulary.hash,
+        seed=_first(request.seed, saved and saved.seed, DEFAULT_SEED),
+        train_steps=_first(request.train_steps, saved and saved.train_steps, DEFAULT_TRAIN_STEPS),
+        hparams_set=request.hparams_set or (saved and saved.hparams_set),
+        t2t_usr_dir=request.t2t_usr_dir or (saved and saved.t2t_usr_dir),
+    )
+    if saved:
+        output_dir.check_same(settings)
+    return settings
+
+
+def vocabulary_of(problem: Problem, data_dir: str) -> Vocabulary | None:
+    """Returns the vocabulary of the problem's data, None where it has none."""
+    return problem.vocabulary(data_dir) if isinstance(problem, TextProblem) else None
+
+
+def _base(problem: str, data_dir: str, saved: RunSettings | None) -> Resolved:
+    """Returns what to begin with: the saved run, else what the data was made with."""
+    hparams = saved.hparams if saved else None
+    if saved and saved.problem == problem:
+        return Resolved(saved.problem_config, hparams, saved.gin_text)
+    problem_class = registry.problems.get(problem)
+    manifest = building.read_manifest(os.path.join(data_dir, problem)) or {}
+    return Resolved(from_json(problem_class.Config, manifest.get("config", {})), hparams, "")
+
+
+def _first(*values: int | None) -> int:
+    return next(value for value in values if value is not None)
+
+
+def _train(
+    request: Request, strategy: tf.distribute.Strategy, output_dir: OutputDir, settings: RunSettings
+) -> int:
+    hparams, data_dir = settings.hparams, settings.data_dir
+    problem = registry.problems.get(settings.problem)(settings.problem_config)
+    vocabulary = vocabulary_of(problem, data_dir)
+    replicas = Replicas(strategy)
+    is_chief = replicas.first == 0
+    state = TrainState(
+        strategy,
+        functools.partial(make_model, hparams, vocabulary),
+        hparams,
+        seed=settings.seed,
+    )
+    checkpoints = Checkpoints(
+        output_dir, state, keep=request.keep_checkpoint_max, is_chief=is_chief
+    )
+    start = checkpoints.restore()
+    if is_chief:
+        output_dir.save(settings, vocabulary)
+    plan = problem.plan(data_dir, TRAIN, hparams, seed=settings.seed)
+    records = problem.records(data_dir, TRAIN)
+    evaluate = None
+    if request.schedule == "train_and_evaluate":
+        evaluate = Evaluator(
+            strategy, state.inference_model, problem, data_dir, hparams, xla=request.xla
+        )
+    _describe(state, replicas, plan, settings, start)
+    with contextlib.ExitStack() as stack:
+        log = MetricsLog(output_dir, start_step=start, is_chief=is_chief)
+        stack.callback(log.close)
+        progress = TrainingProgress(start_step=start, train_steps=settings.train_steps)
+        stack.callback(progress.close)
+        stop = stack.enter_context(StopRequest())
+        loop = Loop(
+            TrainStep(
+                strategy,
+                state,
+                hparams,
+                seed=settings.seed,
+                train_steps=settings.train_steps,
+                xla=request.xla,
+            ),
+            replicas=replicas,
+            plan=plan,
+            open_reader=lambda first: BatchReader(
+                records, replicas.own_rows(plan), problem.make_batch, start_step=first
+            ),
+            accumulate_steps=hparams.accumulate_steps,
+            intervals=Intervals(
+                train=settings.train_steps,
+                save=request.save_checkpoints_steps,
+                evaluate=request.local_eval_frequency,
+                report=request.log_step_count_steps,
+            ),
+            checkpoints=checkpoints,
+            log=log,
+            progress=progress,
+            evaluate=evaluate,
+            stop=stop,
+        )
+        step = loop.run(start)
+        elapsed = datetime.timedelta(seconds=round(log.seconds))
+    why = f"stopped by {stop.name}; the same command goes on" if stop else "done"
+    _logger.info("%s after step %d and %s: %s", why, step, elapsed, checkpoints.latest)
+    return step
+
+
+def _describe(
+    state: TrainState, replicas: Replicas, plan: BatchPlan, settings: RunSettings, start: int
+) -> None:
+    """Logs what is going to run."""
+    _logger.info(
+        "%s on %s: %s parameters, %d replica(s), steps %d to %d, %d batches an epoch, "
+        "rows x length: %s",
+        settings.hparams.model,
+        settings.problem,
+        f"{state.model.count_params():,}",
+        replicas.total,
+        start,
+        settings.train_steps,
+        plan.steps_per_epoch,
+        ", ".join(f"{rows}x{length}" for rows, length in plan.shapes),
+    )
+
+
+def _evaluate(
+    request: Request, strategy: tf.distribute.Strategy, output_dir: OutputDir, settings: RunSettings
+) -> int:
+    """Evaluates a checkpoint on dev and prints the figures."""
+    output_dir.find_checkpoint(request.checkpoint)  # fails before anything is built
+    with strategy.scope():
+        model = output_dir.build_model()
+    path = output_dir.restore_for_inference(model, request.checkpoint)
+    evaluator = Evaluator(
+        strategy,
+        model,
+        output_dir.problem(),
+        settings.data_dir,
+        settings.hparams,
+        xla=request.xla,
+    )
+    with StopRequest() as stop:
+        evaluation = evaluator(stop)
+    print(f"{path}, {DEV}: {evaluation}")
+    return int(tf.train.load_checkpoint(path).get_tensor("step/.ATTRIBUTES/VARIABLE_VALUE"))
+
+
+def _quiet_tensorflow() -> None:
+    """Silences what TensorFlow says about work that is meant to be as it is."""
+    logging.getLogger("absl").setLevel(logging.WARNING)  # how long it took to write a checkpoint
+    # Each shape of batch is traced once, on each device. There are few, but they come at the start.
+    tf.get_logger().addFilter(lambda record: "tf.function retracing" not in record.getMessage())
