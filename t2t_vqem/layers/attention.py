@@ -6,10 +6,9 @@ logits: 0 where attention may go, about -1e9 where it may not; it broadcasts to 
 
 from typing import NamedTuple
 
-import keras
 import tensorflow as tf
 
-from t2t_vqem.layers.common import Dense
+from t2t_vqem.layers.common import Dense, Layer
 from t2t_vqem.ops.random import Rng, dropout
 
 
@@ -54,7 +53,7 @@ def attend(
     return tf.matmul(weights, memory.value)
 
 
-class SelfAttention(keras.layers.Layer):
+class SelfAttention(Layer):
     """Self-attention with one fused product for queries, keys and values."""
 
     def __init__(self, width: int, num_heads: int, *, attention_dropout: float = 0.0, **kwargs):
@@ -94,7 +93,7 @@ class SelfAttention(keras.layers.Layer):
         return self.output_transform(combine_heads(attend(query, cache, bias))), cache
 
 
-class CrossAttention(keras.layers.Layer):
+class CrossAttention(Layer):
     """Attention to another sequence, whose keys and values come from one fused product."""
 
     def __init__(self, width: int, num_heads: int, *, attention_dropout: float = 0.0, **kwargs):
@@ -111,9 +110,15 @@ class CrossAttention(keras.layers.Layer):
         return KeyValue(split_heads(key, self.num_heads), split_heads(value, self.num_heads))
 
     def call(
+        self, x: tf.Tensor, memory: tf.Tensor, bias: tf.Tensor, rng: Rng | None = None
+    ) -> tf.Tensor:
+        """Attends from x [B, T, D] to memory [B, S, D]."""
+        return self.attend_to(x, self.project_memory(memory), bias, rng)
+
+    def attend_to(
         self, x: tf.Tensor, memory: KeyValue, bias: tf.Tensor, rng: Rng | None = None
     ) -> tf.Tensor:
-        """Attends from x [B, T, D] to a projected memory."""
+        """Attends from x [B, T, D] to a memory that `project_memory` has projected."""
         query = split_heads(self.query_transform(x), self.num_heads)
         attended = attend(query, memory, bias, self.attention_dropout, rng)
         return self.output_transform(combine_heads(attended))

@@ -30,7 +30,22 @@ def sinusoidal_positions(length: int, width: int) -> np.ndarray:
     return positions
 
 
-class Dense(keras.layers.Layer):
+class Layer(keras.layers.Layer):
+    """A Keras layer that says itself what it computes in which precision.
+
+    Keras would cast every float argument and variable to the compute type: attention biases and the
+    gains of normalisation too, which have to stay float32.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+
+    def add_weight(self, **kwargs) -> keras.Variable:
+        """Adds a variable that is read in the precision that it is stored in."""
+        return super().add_weight(autocast=False, **kwargs)
+
+
+class Dense(Layer):
     """An affine map of the last axis, with Glorot-uniform kernel [in, out] and zero bias [out]."""
 
     def __init__(self, units: int, *, fused: int = 1, **kwargs):
@@ -62,7 +77,7 @@ class Dense(keras.layers.Layer):
         return tf.reshape(rows + tf.cast(self.bias, rows.dtype), [*x.shape[:-1], self.units])
 
 
-class LayerNorm(keras.layers.Layer):
+class LayerNorm(Layer):
     """Layer normalisation of the last axis with gain and bias, computed in float32."""
 
     def __init__(self, *, epsilon: float = 1e-6, **kwargs):
@@ -82,7 +97,7 @@ class LayerNorm(keras.layers.Layer):
         return tf.cast(normal * self.gamma + self.beta, self.compute_dtype)
 
 
-class TokenEmbedding(keras.layers.Layer):
+class TokenEmbedding(Layer):
     """Token embeddings, shared between inputs and the output projection (Press and Wolf 2017)."""
 
     def __init__(self, vocab_size: int, width: int, **kwargs):
@@ -108,7 +123,7 @@ class TokenEmbedding(keras.layers.Layer):
         return tf.reshape(rows, [*x.shape[:-1], self.vocab_size])
 
 
-class FeedForward(keras.layers.Layer):
+class FeedForward(Layer):
     """Two dense layers with a ReLU and dropout between them (Vaswani et al. 2017, section 3.3)."""
 
     def __init__(self, width: int, filter_size: int, *, relu_dropout: float = 0.0, **kwargs):

@@ -1,15 +1,14 @@
 """Pre-norm Transformer stacks: x + dropout(f(norm(x))) around each sub-layer, a norm on top."""
 
-import keras
 import tensorflow as tf
 
 from t2t_vqem.layers.attention import CrossAttention, KeyValue, SelfAttention
-from t2t_vqem.layers.common import FeedForward, LayerNorm
+from t2t_vqem.layers.common import FeedForward, Layer, LayerNorm
 from t2t_vqem.ops.masks import prefix_bias
 from t2t_vqem.ops.random import Rng, dropout
 
 
-class TransformerBlock(keras.layers.Layer):
+class TransformerBlock(Layer):
     """Self-attention, optional attention to a memory, feed-forward; each with norm and residual."""
 
     def __init__(
@@ -54,8 +53,7 @@ class TransformerBlock(keras.layers.Layer):
         attended = self.attention(self.attention_norm(x), bias, rng=rng)
         x += dropout(attended, self.residual_dropout, rng)
         if self.cross is not None:
-            projected = self.cross.project_memory(memory)
-            attended = self.cross(self.cross_norm(x), projected, memory_bias, rng=rng)
+            attended = self.cross(self.cross_norm(x), memory, memory_bias, rng=rng)
             x += dropout(attended, self.residual_dropout, rng)
         forward = self.feed_forward(self.feed_forward_norm(x), rng=rng)
         return x + dropout(forward, self.residual_dropout, rng)
@@ -73,11 +71,11 @@ class TransformerBlock(keras.layers.Layer):
         attended, cache = self.attention.step(self.attention_norm(x), cache, position, bias)
         x += attended
         if self.cross is not None:
-            x += self.cross(self.cross_norm(x), memory, memory_bias)
+            x += self.cross.attend_to(self.cross_norm(x), memory, memory_bias)
         return x + self.feed_forward(self.feed_forward_norm(x)), cache
 
 
-class TransformerStack(keras.layers.Layer):
+class TransformerStack(Layer):
     """Blocks in a row and a last normalisation: an encoder, or with memory a decoder."""
 
     def __init__(self, num_layers: int, width: int, filter_size: int, num_heads: int, **kwargs):

@@ -1,0 +1,171 @@
+"""Greedy, beam and sampled decoding against brute force over a small language."""
+
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from t2t_vqem.constants import EOS_ID, UsageError
+from t2t_vqem.decoding.beam import beam_search, length_penalty
+from t2t_vqem.decoding.greedy import decode
+from t2t_vqem.decoding.options import DecodeOptions
+from t2t_vqem.decoding.sampling import sampler
+
+B, V, T = 3, 5, 4
+
+
+def language(seed: int = 0) -> np.ndarray:
+    """Log-probabilities float32 [B, T, V, V]: sentence, position, token before, token."""
+    logits = np.random.default_rng(seed).normal(0, 1.5, [B, T, V, V])
+    logits[..., 0] = -1e9  # PAD
+    return (logits - np.log(np.exp(logits).sum(-1, keepdims=True))).astype(np.float32)
+
+
+def step_fn(table: np.ndarray, beam_size: int = 1):
+    """A step function whose cache carries each row's sentence, so that wrong gathers show."""
+    table = tf.constant(table)
+
+    def step(tokens, position, cache):
+        return tf.gather_nd(
+            table, tf.stack([cache, tf.fill(cache.shape, position), tokens], 1)
+        ), cache
+
+    return step, tf.repeat(tf.range(B), beam_size)
+
+
+def all_hypotheses(limit: int):
+    """Every token sequence that ends in EOS or is cut by the limit."""
+    others = [t for t in range(1, V) if t != EOS_ID]
+    for length in range(1, limit + 1):
+        for body in itertools.product(others, repeat=length - 1):
+            yield (*body, EOS_ID)
+    yield from itertools.product(others, repeat=limit)
+
+
+def log_prob(table: np.ndarray, sentence: int, tokens) -> float:
+    pairs = zip((0, *tokens[:-1]), tokens, strict=True)
+    return sum(float(table[sentence, t, b, y]) for t, (b, y) in enumerate(pairs))
+
+
+def strip(row) -> tuple:
+    return tuple(int(token) for token in row if token)
+
+
+def test_greedy_takes_the_most_probable_token_each_time():
+    table = language()
+    step, cache = step_fn(table)
+    decoded = decode(step, cache, tf.fill([B], T), max_length=T)
+    for b in range(B):
+        before, expected = 0, []
+        while len(expected) < T and before != EOS_ID:
+            before = int(table[b, len(expected), before].argmax())
+            expected.append(before)
+        assert strip(decoded.tokens[b]) == tuple(expected)
+        np.testing.assert_allclose(decoded.scores[b], log_prob(table, b, expected), rtol=1e-5)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0])
+@pytest.mark.parametrize("limits", [[4, 4, 4], [2, 4, 1]], ids=["equal", "unequal"])
+def test_a_beam_as_wide_as_the_space_finds_the_best_of_all(alpha, limits):
+    table, beam_size = language(1), 64
+    step, cache = step_fn(table, beam_size)
+    found = beam_search(step, cache, tf.constant(limits), beam_size, alpha, max_length=T)
+    for b, limit in enumerate(limits):
+        scored = [
+            (log_prob(table, b, h) / float(length_penalty(tf.constant(len(h)), alpha)), h)
+            for h in all_hypotheses(limit)
+        ]
+        score, best = max(scored)
+        assert strip(found.tokens[b]) == best
+        np.testing.assert_allclose(found.scores[b], score, rtol=1e-5)
+
+
+def test_a_narrow_beam_keeps_each_sentence_apart():
+    table = language(2)
+    step, cache = step_fn(table, 2)
+    together = beam_search(step, cache, tf.fill([B], T), 2, 0.6, max_length=T)
+    for b in range(B):
+        alone, cache = step_fn(table[b : b + 1])
+        one = beam_search(alone, tf.zeros([2], tf.int32), tf.fill([1], T), 2, 0.6, max_length=T)
+        np.testing.assert_array_equal(one.tokens[0], together.tokens[b])
+
+
+def test_a_beam_of_one_without_penalty_equals_greedy():
+    table = language(3)
+    step, cache = step_fn(table)
+    greedy = decode(step, cache, tf.fill([B], T), max_length=T)
+    beam = beam_search(step, cache, tf.fill([B], T), 1, 0.0, max_length=T)
+    # A beam goes on past a probable EOS while another hypothesis could win; it ends no worse.
+    assert (beam.scores.numpy() >= greedy.scores.numpy() - 1e-5).all()
+    same = [strip(greedy.tokens[b]) == strip(beam.tokens[b]) for b in range(B)]
+    assert any(same)
+
+
+def test_limits_cut_and_a_limit_of_zero_gives_nothing():
+    table = language()
+    table[..., EOS_ID] = -50
+    step, cache = step_fn(table)
+    decoded = decode(step, cache, tf.constant([2, 0, 4]), max_length=T)
+    assert [len(strip(row)) for row in decoded.tokens] == [2, 0, 4]
+    assert float(decoded.scores[1]) == 0
+
+
+def test_compiled_equals_eager():
+    table = language(4)
+
+    def greedy():
+        step, cache = step_fn(table)
+        return decode(step, cache, tf.fill([B], T), max_length=T)
+
+    def beam():
+        step, cache = step_fn(table, 3)
+        return beam_search(step, cache, tf.fill([B], T), 3, 0.6, max_length=T)
+
+    for fn in (greedy, beam):
+        compiled = tf.function(fn, jit_compile=True)()
+        np.testing.assert_array_equal(compiled.tokens, fn().tokens)
+        np.testing.assert_allclose(compiled.scores, fn().scores, rtol=1e-5)
+
+
+@pytest.mark.parametrize("temperature,top_k", [(1.0, 0), (0.5, 0), (1.0, 2)])
+def test_sample_frequencies_follow_the_softmax(temperature, top_k):
+    logits = np.array([0.5, -1.0, 1.2, 0.0, 0.9], np.float32)
+    n = 20000
+    choose = sampler(temperature, top_k, seed=7, row_ids=tf.range(n))
+    tokens = choose(tf.tile(logits[None], [n, 1]), tf.constant(3)).numpy()
+    p = np.exp(logits.astype(float) / temperature)
+    if top_k:
+        p[logits < np.sort(logits)[-top_k]] = 0
+    p /= p.sum()
+    deviation = np.sqrt(p * (1 - p) / n)
+    frequencies = np.bincount(tokens, minlength=V) / n
+    assert (np.abs(frequencies - p) <= 5 * deviation).all()
+
+
+def test_samples_depend_on_the_row_id_and_the_seed_not_on_the_batch():
+    table = language(5)
+    step, cache = step_fn(table)
+
+    def sample(rows, seed):
+        choose = sampler(1.0, seed=seed, row_ids=tf.constant(rows))
+        return decode(step, cache[:1], tf.fill([1], T), max_length=T, choose_fn=choose).tokens
+
+    np.testing.assert_array_equal(sample([6], 0), sample([6], 0))
+    drawn = {strip(sample([row], seed)[0]) for row in range(8) for seed in range(2)}
+    assert len(drawn) > 4
+
+
+@pytest.mark.parametrize(
+    "options,message",
+    [
+        ({"beam_size": 0}, "beam_size must be at least 1, got 0"),
+        ({"extra_length": 0}, "extra_length must be at least 1, got 0"),
+        ({"sampling_temperature": -1.0}, "must not be negative, got -1.0 and 0"),
+        ({"beam_size": 4, "sampling_temperature": 1.0}, "exclude each other"),
+        ({"sampling_top_k": 5}, "does nothing without a sampling temperature"),
+    ],
+)
+def test_impossible_options_are_refused(options, message):
+    with pytest.raises(UsageError, match=message):
+        DecodeOptions(**options)

@@ -1,0 +1,248 @@
+"""The Transformer against a float64 reference, and its cache against the whole sequence."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from t2t_vqem import registry
+from t2t_vqem.config import TransformerHParams
+from t2t_vqem.decoding.options import DecodeOptions
+from t2t_vqem.layers.common import sinusoidal_positions
+from t2t_vqem.ops.random import Rng
+
+V = 23
+HPARAMS = TransformerHParams(
+    num_encoder_layers=2,
+    num_decoder_layers=1,
+    hidden_size=12,
+    filter_size=20,
+    num_heads=3,
+    dropout=0.0,
+    attention_dropout=0.0,
+    relu_dropout=0.0,
+    label_smoothing=0.1,
+)
+
+
+def make(**changes):
+    model = registry.models.get("transformer")(
+        dataclasses.replace(HPARAMS, **changes), vocab_size=V
+    )
+    model.build_variables()
+    rng = np.random.default_rng(0)
+    for variable in model.variables:  # no zeros and ones: a swapped bias or gain must show
+        variable.assign(variable.numpy() + rng.normal(0, 0.2, variable.shape))
+    return model
+
+
+def example(rows: int = 3, source: int = 7, target: int = 5) -> dict[str, tf.Tensor]:
+    rng = np.random.default_rng(1)
+    batch = {}
+    for name, length in (("inputs", source), ("targets", target)):
+        ids = rng.integers(3, V, [rows, length]).astype(np.int32)
+        for row in range(rows):
+            end = length - 1 - row % 3
+            ids[row, end] = 1
+            ids[row, end + 1 :] = 0
+        batch[name] = tf.constant(ids)
+    return batch
+
+
+class Reference:
+    """The same network in float64, one sentence at a time, without padding."""
+
+    def __init__(self, model):
+        self.weights = {v.path: v.numpy().astype(np.float64) for v in model.variables}
+
+    def get(self, *path):
+        name = "/".join(path)
+        (key,) = [k for k in self.weights if k.endswith(name)]
+        return self.weights[key]
+
+    def dense(self, x, *path):
+        return x @ self.get(*path, "kernel") + self.get(*path, "bias")
+
+    def norm(self, x, *path):
+        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
+        return x * self.get(*path, "gamma") + self.get(*path, "beta")
+
+    def attention(self, q, k, v, causal):
+        out = np.zeros_like(q)
+        for h in range(3):
+            part = slice(4 * h, 4 * h + 4)
+            logits = q[:, part] @ k[:, part].T / 2
+            if causal:
+                logits[np.triu_indices(len(q), 1)] = -np.inf
+            weights = np.exp(logits - logits.max(-1, keepdims=True))
+            out[:, part] = weights / weights.sum(-1, keepdims=True) @ v[:, part]
+        return out
+
+    def stack(self, x, name, layers, memory=None):
+        for i in range(layers):
+            block = f"{name}/block_{i}"
+            q, k, v = np.split(
+                self.dense(self.norm(x, block, "attention_norm"), block, "attention/qkv"), 3, -1
+            )
+            attended = self.attention(q, k, v, memory is not None)
+            x = x + self.dense(attended, block, "attention/output")
+            if memory is not None:
+                q = self.dense(self.norm(x, block, "cross_norm"), block, "cross/query")
+                k, v = np.split(self.dense(memory, block, "cross/kv"), 2, -1)
+                x = x + self.dense(self.attention(q, k, v, False), block, "cross/output")
+            inner = self.dense(
+                self.norm(x, block, "feed_forward_norm"), block, "feed_forward/expand"
+            )
+            x = x + self.dense(np.maximum(inner, 0), block, "feed_forward/contract")
+        return self.norm(x, name, "norm")
+
+    def logits(self, source, shifted):
+        table = self.get("embedding/table")
+
+        def embed(ids):
+            return table[ids] * np.sqrt(12) + sinusoidal_positions(len(ids), 12)
+
+        memory = self.stack(embed(source), "encoder", 2)
+        return self.stack(embed(shifted), "decoder", 1, memory) @ table.T
+
+
+def test_loss_equals_the_float64_reference_without_padding():
+    model, batch = make(), example()
+    output = model.loss(batch)
+    reference, nll, loss, weight, correct = Reference(model), 0.0, 0.0, 0, 0
+    for source, target in zip(batch["inputs"].numpy(), batch["targets"].numpy(), strict=True):
+        source, target = source[source > 0], target[target > 0]
+        logits = reference.logits(source, np.concatenate([[0], target[:-1]]))
+        log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        gold = log_p[np.arange(len(target)), target]
+        nll -= gold.sum()
+        loss -= (0.9 * gold + 0.1 * log_p.mean(-1)).sum()
+        weight += len(target)
+        correct += (logits.argmax(-1) == target).sum()
+    np.testing.assert_allclose(output.loss, loss, rtol=1e-5)
+    np.testing.assert_allclose(output.metrics["nll"][0], nll, rtol=1e-5)
+    assert float(output.weight) == weight
+    assert float(output.metrics["accuracy"][0]) == correct
+
+
+def test_padding_and_empty_rows_change_nothing():
+    model, batch = make(), example()
+    padded = {k: tf.pad(v, [[0, 2], [0, 3]]) for k, v in batch.items()}
+    one, two = model.loss(batch), model.loss(padded)
+    np.testing.assert_allclose(one.loss, two.loss, rtol=1e-5)
+    assert float(one.weight) == float(two.weight)
+
+
+def test_step_by_step_equals_the_whole_sequence():
+    model, batch = make(), example()
+    reference = Reference(model)
+    step, cache = model.step_fn(batch["inputs"], 8)
+    targets = batch["targets"].numpy()
+    before = np.zeros(3, np.int32)
+    for position in range(targets.shape[1] - 2):
+        logits, cache = step(tf.constant(before), tf.constant(position), cache)
+        for row, source in enumerate(batch["inputs"].numpy()):
+            shifted = np.concatenate([[0], targets[row, :position]])
+            expected = reference.logits(source[source > 0], shifted)[-1]
+            np.testing.assert_allclose(logits[row, 1:], expected[1:], rtol=1e-4, atol=1e-4)
+        before = targets[:, position]
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_a_row_decodes_alike_alone_and_in_company(beam_size):
+    model, batch = make(), example()
+    options = DecodeOptions(beam_size=beam_size, extra_length=4)
+    together = model.infer(batch["inputs"], options, max_length=11)
+    for row, source in enumerate(batch["inputs"].numpy()):
+        alone = model.infer(tf.constant(source[source > 0][None]), options, max_length=15)
+        np.testing.assert_array_equal(alone.tokens[0, :11], together.tokens[row])
+        np.testing.assert_allclose(alone.scores[0], together.scores[row], rtol=1e-4)
+
+
+def test_greedy_follows_the_argmax_of_the_reference():
+    model, batch = make(), example()
+    decoded = model.infer(batch["inputs"], DecodeOptions(extra_length=2), max_length=9)
+    reference = Reference(model)
+    for source, tokens in zip(batch["inputs"].numpy(), decoded.tokens.numpy(), strict=True):
+        tokens = tokens[tokens > 0]
+        logits = reference.logits(source[source > 0], np.concatenate([[0], tokens[:-1]]))
+        np.testing.assert_array_equal(logits[:, 1:].argmax(-1) + 1, tokens)
+        assert len(tokens) <= (source > 0).sum() + 2
+
+
+def test_empty_rows_decode_without_harm():
+    model = make()
+    decoded = model.infer(tf.zeros([2, 5], tf.int32), DecodeOptions(extra_length=3), max_length=8)
+    assert np.isfinite(decoded.scores).all()
+
+
+def test_the_decoder_sees_no_future_and_the_encoder_no_padding():
+    model, batch = make(), example()
+    table = model.embedding.table
+    unused = 22  # put one rare token where it must not matter
+    inputs = batch["inputs"].numpy().copy()
+    targets = batch["targets"].numpy().copy()
+    inputs[inputs == unused] = 3
+    targets[targets == unused] = 3
+    step, cache = model.step_fn(tf.constant(inputs), 4)
+    first, _ = step(tf.zeros([3], tf.int32), tf.constant(0), cache)
+    table.assign(tf.tensor_scatter_nd_add(table.value, [[unused]], tf.ones([1, 12])))
+    step, cache = model.step_fn(tf.constant(inputs), 4)
+    second, _ = step(tf.zeros([3], tf.int32), tf.constant(0), cache)
+    np.testing.assert_allclose(first[:, 1:unused], second[:, 1:unused], rtol=1e-5, atol=1e-6)
+
+
+def test_dropout_is_the_same_in_one_batch_and_in_two_halves():
+    model, batch = make(dropout=0.3, attention_dropout=0.2, relu_dropout=0.1), example(rows=4)
+    whole = model.loss(batch, rng=Rng(0, 5, 0))
+    halves = [
+        model.loss({k: v[i : i + 2] for k, v in batch.items()}, rng=Rng(0, 5, i)) for i in (0, 2)
+    ]
+    np.testing.assert_allclose(whole.loss, halves[0].loss + halves[1].loss, rtol=1e-5)
+    assert abs(float(whole.loss) - float(model.loss(batch).loss)) > 1e-3
+
+
+def test_compiled_loss_and_gradients_equal_eager_ones():
+    model, batch = make(dropout=0.1), example()
+
+    def gradients():
+        with tf.GradientTape() as tape:
+            loss = model.loss(batch, rng=Rng(0, 1)).loss
+        return tape.gradient(loss, model.trainable_variables)
+
+    compiled = tf.function(gradients, jit_compile=True)()
+    for eager, fast in zip(gradients(), compiled, strict=True):
+        np.testing.assert_allclose(tf.convert_to_tensor(eager), fast, rtol=1e-3, atol=1e-4)
+        assert np.abs(fast).max() > 0
+
+
+def test_bfloat16_is_close_to_float32():
+    precise, batch = make(), example()
+    mixed = make(dtype="bfloat16")
+    np.testing.assert_allclose(mixed.loss(batch).loss, precise.loss(batch).loss, rtol=3e-2)
+    assert all(v.dtype == "float32" for v in mixed.variables)
+
+
+def test_one_batch_can_be_learned_by_heart():
+    model, batch = make(label_smoothing=0.0, hidden_size=24), example()
+
+    @tf.function(jit_compile=True)
+    def step():
+        with tf.GradientTape() as tape:
+            output = model.loss(batch)
+            loss = output.loss / output.weight
+        for v, g in zip(
+            model.trainable_variables,
+            tape.gradient(loss, model.trainable_variables),
+            strict=True,
+        ):
+            v.assign_sub(0.1 * tf.convert_to_tensor(g))
+        return loss
+
+    first = float(step())
+    for _ in range(150):
+        last = float(step())
+    assert last < 0.1 * first
+    decoded = model.infer(batch["inputs"], DecodeOptions(), max_length=5)
+    np.testing.assert_array_equal(decoded.tokens, batch["targets"])
