@@ -12,6 +12,7 @@ started again. Files that end in .gz are compressed; "-" is standard input or ou
 
 import dataclasses
 import hashlib
+import logging
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -26,13 +27,14 @@ from t2t_vqem.inference.resume import translate_to_file
 from t2t_vqem.inference.text_files import LineList, Lines, TextFile, read_lines, read_stream
 from t2t_vqem.metrics import bleu
 
+_logger = logging.getLogger(__name__)
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("output_dir", None, "The run: what t2t-trainer wrote to.", flag_values=FLAGS)
 flags.DEFINE_string(
     "checkpoint",
     None,
-    "'best', 'last', 'averaged' (by t2t-avg-all) or a checkpoint's path; default: best, or last "
-    "where there is no best.",
+    "'best', 'latest', 'averaged' (by t2t-avg-all) or a checkpoint's path; default: best, or "
+    "latest where there is no best.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string("decode_from_file", None, "File to translate.", flag_values=FLAGS)
@@ -47,10 +49,15 @@ flags.DEFINE_enum(
     "decode_split",
     None,
     [DEV, TEST],
-    "Translate and score this split of the run's problem in --data_dir.",
+    "Translate and score this split of the run's problem.",
     flag_values=FLAGS,
 )
-flags.DEFINE_string("data_dir", None, "Generated data, for --decode_split.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "data_dir",
+    None,
+    "Generated data, for --decode_split; default: where the run was trained from.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_string(
     "score_file", None, "Reference translations: print BLEU and chrF.", flag_values=FLAGS
 )
@@ -136,8 +143,6 @@ def _check_flags() -> None:
         raise UsageError(
             f"expected exactly one of --{', --'.join(modes)}, got {' and '.join(chosen) or 'none'}"
         )
-    if FLAGS.decode_split and not FLAGS.data_dir:
-        raise UsageError("--decode_split needs --data_dir, where t2t-datagen wrote")
     if FLAGS.score_file and not FLAGS.decode_from_file:
         raise UsageError(f"--score_file goes with --decode_from_file, not with {chosen[0]}")
 
@@ -147,9 +152,11 @@ def _source_and_references() -> tuple[Lines, list[str] | None]:
     if FLAGS.decode_split:
         from t2t_vqem.output_dir import OutputDir
 
-        problem = OutputDir(FLAGS.output_dir).problem()
-        source = LineList(problem.sources(FLAGS.data_dir, FLAGS.decode_split))
-        return source, problem.references(FLAGS.data_dir, FLAGS.decode_split)
+        output_dir = OutputDir(FLAGS.output_dir)
+        problem = output_dir.problem()
+        data_dir = FLAGS.data_dir or output_dir.settings().data_dir
+        source = LineList(problem.sources(data_dir, FLAGS.decode_split))
+        return source, problem.references(data_dir, FLAGS.decode_split)
     if FLAGS.decode_from_file == "-":
         source = LineList(list(read_stream(sys.stdin.buffer, "standard input")))
     else:
@@ -183,15 +190,22 @@ def _translator() -> tuple[Any, dict[str, Any]]:
         sampling_top_k=FLAGS.sampling_keep_top_k,
     )
     output_dir = OutputDir(FLAGS.output_dir)
+    vocabulary = output_dir.vocabulary()
+    if vocabulary is None:
+        raise UsageError(
+            f"the run in {FLAGS.output_dir} is of problem {output_dir.settings().problem}, which "
+            "is not text: t2t-decoder translates text"
+        )
     model = output_dir.build_model()
     checkpoint = output_dir.restore_for_inference(model, FLAGS.checkpoint)
+    _logger.info("weights of %s", checkpoint)
     settings = {
         "max_length": output_dir.hparams().max_length,
         "batch_tokens": FLAGS.batch_size,
         "seed": FLAGS.seed,
         "xla": FLAGS.xla,
     }
-    translator = Translator(model, output_dir.vocabulary(), options, **settings)
+    translator = Translator(model, vocabulary, options, **settings)
     with open(f"{checkpoint}.index", "rb") as file:  # has a checksum of each weight
         weights = hashlib.sha256(file.read()).hexdigest()
     versions = {"t2t_vqem": __version__, "tensorflow": tf.__version__, "window": WINDOW_LINES}

@@ -1,6 +1,4 @@
 import gzip
-import os
-import pathlib
 import sys
 
 import pytest
@@ -14,14 +12,11 @@ HYPOTHESES = ["Ein Hund läuft über die Straße.", "Eine Frau-und-Mann-Gruppe s
 
 
 @pytest.fixture
-def newstest2014():
+def newstest2014(real_data):
     """An output of a latent model on newstest2014 and its references, published by others."""
-    data = os.environ.get("T2T_VQEM_DATA")
-    if not data:
-        pytest.skip("T2T_VQEM_DATA is not set: no newstest2014")
 
     def read(name):
-        with gzip.open(pathlib.Path(data, "wmt14", name), "rt", encoding="utf-8") as file:
+        with gzip.open(real_data / "wmt14" / name, "rt", encoding="utf-8") as file:
             return file.read().removesuffix("\n").split("\n")
 
     return read("newstest2014.latent_nat_24.9.de.gz"), read("newstest2014.de.gz")

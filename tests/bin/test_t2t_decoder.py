@@ -1,0 +1,243 @@
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+import pytest
+import tensorflow as tf
+
+from t2t_vqem import config
+from t2t_vqem.bin import _main, t2t_decoder
+from t2t_vqem.inference.text_files import read_lines
+from t2t_vqem.metrics import bleu
+from t2t_vqem.output_dir import OutputDir, RunSettings
+
+WILD = [
+    "one two three",
+    "",
+    "   ",
+    "\u2028",
+    "four\u2028five\u0085six\x0b\x0cseven\x1c\x1d\x1e eight\u2029nine\rten",
+    "😀 emoji 👩‍👩‍👧 and \x00 control \x07 characters",
+    "one " * 2500,
+    "x" * 10_000,
+    "ten nine\r",
+    "last",
+]
+
+
+class Run(NamedTuple):
+    """A run with random weights: output is nonsense, but it is its own for each line."""
+
+    path: str
+    data: object
+
+
+@pytest.fixture(scope="module")
+def run(tiny_text_data, tmp_path_factory):
+    path = str(tmp_path_factory.mktemp("run"))
+    problem = tiny_text_data.problem
+    vocabulary = problem.vocabulary(tiny_text_data.data_dir)
+    resolved = config.resolve(
+        problem=tiny_text_data.problem_name,
+        problem_params=tiny_text_data.problem_params,
+        hparams_set="transformer_tiny",
+        hparams="num_encoder_layers=1,num_decoder_layers=1,hidden_size=16,filter_size=16,"
+        "num_heads=2,max_length=32",
+    )
+    settings = RunSettings(
+        problem=tiny_text_data.problem_name,
+        problem_config=resolved.problem_config,
+        hparams=resolved.hparams,
+        gin_text=resolved.gin_text,
+        data_dir=tiny_text_data.data_dir,
+        data_source=None,
+        vocabulary=vocabulary.hash,
+        seed=0,
+        train_steps=0,
+    )
+    output_dir = OutputDir(path)
+    output_dir.save(settings, vocabulary)
+    for folder, seed in (("best", 1), ("checkpoints", 2)):
+        tf.keras.utils.set_random_seed(seed)
+        model = output_dir.build_model()
+        tf.train.Checkpoint(model=model).save(output_dir.join(folder, "ckpt"))
+    return Run(path, tiny_text_data)
+
+
+class Result(NamedTuple):
+    """What a command printed."""
+
+    out: str
+    err: str
+
+
+@pytest.fixture
+def decode(run, capfd, monkeypatch, caplog):
+    """Runs the command in this process, on the run unless another output directory is given."""
+
+    def call(*arguments, stdin=b"", status=None):
+        for name in t2t_decoder.FLAGS:
+            t2t_decoder.FLAGS[name].unparse()
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        caplog.clear()
+        capfd.readouterr()
+        argv = [f"--output_dir={run.path}", "--noxla", "--extra_length=4", *arguments]
+        with pytest.raises(SystemExit) as caught:
+            _main.run(t2t_decoder.main, t2t_decoder.FLAGS, ["t2t-decoder", *argv])
+        captured = capfd.readouterr()
+        assert caught.value.code == status, captured.err
+        return Result(captured.out, captured.err + caplog.text)
+
+    return call
+
+
+def command(run, *arguments):
+    """The command line for a process of its own."""
+    module = [sys.executable, "-m", "t2t_vqem.bin.t2t_decoder", f"--output_dir={run.path}"]
+    return [*module, "--noxla", "--extra_length=4", *arguments]
+
+
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / "wild.en"
+    path.write_bytes("\n".join(WILD).encode())  # no final newline
+    return path
+
+
+def test_wild_lines_each_get_one_line(decode, source, tmp_path):
+    out = tmp_path / "out.de.gz"
+    result = decode(f"--decode_from_file={source}", f"--decode_to_file={out}")
+    lines = read_lines(str(out))
+    assert len(lines) == len(WILD)
+    assert [i for i, line in enumerate(lines) if not line] == [1, 2, 3]
+    assert not any(len(line.splitlines()) > 1 for line in lines)
+    assert "4 input line(s) had more than max_length=32 tokens" in result.err
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["out.de.gz", "wild.en"]
+
+    # The same lines one by one through a pipe.
+    typed = "".join(f"{line}\n" for line in WILD).encode()
+    answers = decode("--decode_interactive", stdin=typed).out.split("\n")
+    assert answers == [*lines, ""]
+
+    # And from standard input to standard output.
+    answers = decode("--decode_from_file=-", stdin=typed).out.split("\n")
+    assert answers == [*lines, ""]
+
+
+@pytest.mark.slow
+def test_interactive_answers_before_it_reads_on(run):
+    process = subprocess.Popen(
+        command(run, "--decode_interactive"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        for line in (b"one two\n", b"\n", b"three\n"):
+            process.stdin.write(line)
+            process.stdin.flush()
+            assert process.stdout.readline().endswith(b"\n")
+    finally:
+        process.stdin.close()
+        assert process.wait(timeout=60) == 0
+        process.stdout.close()
+
+
+@pytest.mark.slow
+def test_killed_run_goes_on_to_the_same_file(run, decode, tmp_path):
+    source, whole, killed = (str(tmp_path / name) for name in ("in", "whole", "killed"))
+    with open(source, "w", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for i in range(1200) for line in (*WILD[:6], f"one {i}"))
+    decode(f"--decode_from_file={source}", f"--decode_to_file={whole}")
+    again = command(run, f"--decode_from_file={source}", f"--decode_to_file={killed}")
+    process = subprocess.Popen(again, stderr=subprocess.DEVNULL)
+    while not os.path.exists(f"{killed}.partial.json"):
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not os.path.exists(killed)
+    with open(f"{killed}.partial.json", encoding="utf-8") as file:
+        done = json.load(file)["lines"]
+    assert 0 < done < 8400
+
+    result = subprocess.run(again, capture_output=True, check=True)
+    assert f"killed.partial has {done} lines already: going on" in result.stderr.decode()
+    with open(whole, "rb") as expected, open(killed, "rb") as got:
+        assert got.read() == expected.read()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["in", "killed", "whole"]
+
+
+def test_split_is_scored_like_the_files(run, decode, tmp_path):
+    out, again = str(tmp_path / "split.de"), str(tmp_path / "file.de")
+    text = run.data.source_dir
+    split = decode("--decode_split=test", f"--decode_to_file={out}", "--beam_size=2")
+    scores = decode(
+        f"--decode_from_file={text}/test.en",
+        f"--decode_to_file={again}",
+        f"--score_file={text}/test.de",
+        "--beam_size=2",
+    )
+    hypotheses, references = read_lines(out), read_lines(f"{text}/test.de")
+    assert hypotheses == read_lines(again)
+    expected = [bleu.sacrebleu_score(hypotheses, references)]
+    expected.append(bleu.chrf_score(hypotheses, references))
+    for result in (split, scores):
+        assert result.out.splitlines() == [str(score) for score in expected]
+
+
+def test_checkpoint_is_the_best_unless_another_is_named(run, decode, source):
+    def texts(*arguments):
+        return decode(f"--decode_from_file={source}", *arguments).out
+
+    best = texts()
+    assert texts("--checkpoint=best") == best
+    assert texts(f"--checkpoint={run.path}/best/ckpt-1") == best
+    assert texts("--checkpoint=latest") != best
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "expected exactly one of --decode_from_file, --decode_split, --decode_interactive"),
+        (["--decode_interactive", "--decode_split=dev"], "got --decode_split and --decode_inter"),
+        (["--decode_from_file=absent.en"], "absent.en"),
+        (["--decode_split=test", "--score_file=x"], "--score_file goes with --decode_from_file"),
+        (["--decode_split=train"], "--decode_split"),
+        (["--decode_interactive", "--beam_size=0"], "--beam_size"),
+    ],
+)
+def test_misuse_is_one_message(decode, arguments, message):
+    assert message in decode(*arguments, status=2).err
+
+
+def test_bad_input_stops_before_any_work(decode, tmp_path):
+    source, reference = tmp_path / "latin1.en", tmp_path / "short.de"
+    out = tmp_path / "out"
+    source.write_bytes(b"one\ntwo\nStra\xdfe\n")
+    files = [f"--decode_from_file={source}", f"--decode_to_file={out}"]
+    result = decode(*files, status=2)
+    assert f"{source}, line 3: not UTF-8" in result.err
+    source.write_bytes(b"one\ntwo\n")
+    reference.write_bytes(b"eins\n")
+    result = decode(*files, f"--score_file={reference}", status=2)
+    assert "has 1 lines but" in result.err
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_sampling_and_beams_exclude_each_other(decode, source):
+    arguments = [f"--decode_from_file={source}", "--beam_size=2", "--sampling_temp=1"]
+    assert "exclude each other" in decode(*arguments, status=2).err
+
+
+def test_missing_run_and_missing_checkpoint(decode, source, tmp_path):
+    file = f"--decode_from_file={source}"
+    result = decode(f"--output_dir={tmp_path}", file, status=2)
+    assert "is no output directory of t2t-trainer" in result.err
+    result = decode(file, "--checkpoint=averaged", status=2)
+    assert "there is no checkpoint 'averaged'" in result.err
