@@ -20,7 +20,7 @@ def registry_help(name: str | None = None) -> str:
         UsageError: nothing is registered under that name; the message has the nearest.
     """
     if not name:
-        return "\n\n".join(_listing(kind) for kind in REGISTRIES)
+        return "\n\n".join([_listing(kind) for kind in REGISTRIES] + _not_available())
     found = [kind for kind in REGISTRIES if name in kind.names()]
     if not found:
         everything = sorted({other for kind in REGISTRIES for other in kind.names()})
@@ -33,15 +33,15 @@ def registry_help(name: str | None = None) -> str:
 def _listing(kind: registry.Registry) -> str:
     names = kind.names()
     width = max(map(len, names), default=0)
-    lines = [f"{_plural(kind.kind)}:"]
+    lines = [f"{kind.kind.capitalize()}s:"]
     lines += [f"  {name:{width}}  {kind.summary(name)}" for name in names] or ["  none"]
-    for module, error in kind.failures().items():
-        lines.append(f"  not available: {module} ({error})")
     return "\n".join(lines)
 
 
-def _plural(kind: str) -> str:
-    return kind.capitalize() + "s"
+def _not_available() -> list[str]:
+    failures = {module: error for kind in REGISTRIES for module, error in kind.failures().items()}
+    lines = [f"  {module}: {error}" for module, error in failures.items()]
+    return ["\n".join(["Not available:", *lines])] if lines else []
 
 
 def _details(kind: registry.Registry, name: str) -> str:

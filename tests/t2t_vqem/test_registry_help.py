@@ -43,3 +43,10 @@ def test_a_problem_is_shown_with_its_settings(name):
 def test_an_unknown_name_shows_the_nearest():
     with pytest.raises(UsageError, match="'transformer_bse'. Did you mean transformer_base"):
         registry_help("transformer_bse")
+
+
+def test_what_cannot_be_imported_is_listed_once_with_the_reason(monkeypatch):
+    assert "Not available" not in registry_help()
+    failures = {"plug-in bad = bad": ImportError("needs this")}
+    monkeypatch.setattr(registry, "_plugin_failures", failures)
+    assert registry_help().endswith("\n\nNot available:\n  plug-in bad = bad: needs this")

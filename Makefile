@@ -1,0 +1,42 @@
+# make demo   a translator from nothing, in minutes: data, training, translations, BLEU
+# make test   linter, formatter and all tests
+#
+# Both install into .venv, with the versions in constraints.txt. Another Python from 3.10 to 3.13:
+# make test PYTHON=python3.12
+
+PYTHON ?= python3
+VENV ?= .venv
+
+BIN := $(VENV)/bin
+# Part of the stamps' names, so that another Python makes another environment.
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: help demo test clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
+
+demo: $(VENV)/demo-$(VERSION)
+	@$(BIN)/t2t-demo
+
+test: $(VENV)/test-$(VERSION)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/python -m pytest
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/python-$(VERSION):
+	$(if $(VERSION),,$(error $(PYTHON) is not there: make $(MAKECMDGOALS) PYTHON=python3.12))
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/demo-$(VERSION): $(VENV)/python-$(VERSION) setup.py pyproject.toml constraints.txt
+	$(INSTALL) -e '.[demo]'
+	@touch $@
+
+$(VENV)/test-$(VERSION): $(VENV)/python-$(VERSION) setup.py pyproject.toml constraints.txt
+	$(INSTALL) -e '.[all,dev]'
+	@touch $@

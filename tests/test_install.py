@@ -1,0 +1,96 @@
+"""What an installation puts where: one name, all files, working commands."""
+
+import configparser
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from t2t_vqem import __version__, registry
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+MAPPED = ("problems", "hparams", "bin")
+PACKAGES = ("t2t_vqem", *MAPPED)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> pathlib.Path:
+    """A wheel, built from a copy so that nothing is left in the checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    for name in PACKAGES:
+        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        shutil.copytree(ROOT / name, source / name, ignore=ignored)
+    for name in ("setup.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, source / name)
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--wheel-dir", str(folder), str(source)], check=True)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def site(wheel, tmp_path_factory) -> pathlib.Path:
+    """A folder that the wheel is installed into."""
+    folder = tmp_path_factory.mktemp("site")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target"]
+    subprocess.run([*pip, str(folder), str(wheel)], check=True)
+    return folder
+
+
+def run_installed(site: pathlib.Path, *command: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(site)}  # goes before an editable install
+    return subprocess.run(
+        command, env=environment, cwd=site, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def installed_name(path: pathlib.Path) -> str:
+    relative = path.relative_to(ROOT).as_posix()
+    return relative if relative.startswith("t2t_vqem/") else f"t2t_vqem/{relative}"
+
+
+def test_one_name_is_installed(wheel):
+    names = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert names == {"t2t_vqem", f"t2t_vqem-{__version__}.dist-info"}
+
+
+def test_every_file_is_installed_once(wheel):
+    expected = {
+        installed_name(path)
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    names = [n for n in zipfile.ZipFile(wheel).namelist() if n.startswith("t2t_vqem/")]
+    assert sorted(names) == sorted(expected)
+
+
+def test_installed_content_registers(site):
+    program = (
+        "from t2t_vqem import registry, hparams\n"
+        "print(hparams.__file__)\n"
+        "print(*registry.problems.names())\n"
+        "print(*registry.hparams_sets.names())"
+    )
+    lines = run_installed(site, sys.executable, "-c", program).splitlines()
+    assert lines[0].startswith(str(site))
+    assert lines[1].split() == registry.problems.names()
+    assert lines[2].split() == registry.hparams_sets.names()
+
+
+def test_every_command_is_installed_and_explains_itself(site, wheel):
+    entry_points = configparser.ConfigParser()
+    name = f"t2t_vqem-{__version__}.dist-info/entry_points.txt"
+    entry_points.read_string(zipfile.ZipFile(wheel).read(name).decode())
+    commands = dict(entry_points["console_scripts"])
+    modules = {path.stem for path in (ROOT / "bin").glob("t2t_*.py")}
+    assert {value.split(":")[0].split(".")[-1] for value in commands.values()} == modules
+    for command in commands:
+        output = run_installed(site, sys.executable, str(site / "bin" / command), "--help")
+        assert f"Flags of {command}:" in output
