@@ -309,8 +309,10 @@ def _is_macro(name: str) -> bool:
 def _build(name: str, cls: type) -> Any:
     try:
         bound = _configurables[name]()
-    except TypeError as error:  # a %macro that nothing defines
-        raise UsageError(f"gin: {name}: {error}") from error
+    except TypeError as error:
+        macro = re.search(r"call to configurable 'macro' .* in scope '([^']*)'", str(error))
+        reason = f"%{macro[1]} is used, but nothing defines it" if macro else str(error)
+        raise UsageError(f"gin: {name}: {reason}") from error
     values = check(cls, bound, f"gin: {name}: ")
     for field in dataclasses.fields(cls):
         if field.name not in values and default_of(field) is dataclasses.MISSING:
