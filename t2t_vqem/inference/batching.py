@@ -62,16 +62,8 @@ def pack(lengths: Sequence[int], batch_tokens: int) -> list[PackedBatch]:
             if batches:
                 _, rows, length = batches[-1]
             else:
-                rows = min(rows, _few_rows(len(order)))
+                rows = 1 << (len(order) - 1).bit_length()
         members = order[start : start + rows]
         batches.append(PackedBatch(members, rows, length))
         start += len(members)
     return batches
-
-
-def _few_rows(count: int) -> int:
-    """Returns a power of four that is at least `count`."""
-    rows = 1
-    while rows < count:
-        rows *= 4
-    return rows

@@ -14,7 +14,7 @@ from t2t_vqem import config
 from t2t_vqem.bin import _main, t2t_decoder
 from t2t_vqem.inference.text_files import read_lines
 from t2t_vqem.metrics import bleu
-from t2t_vqem.output_dir import OutputDir, RunSettings
+from t2t_vqem.output_dir import OutputDir, RunSettings, named_weights
 
 WILD = [
     "one two three",
@@ -65,7 +65,7 @@ def run(tiny_text_data, tmp_path_factory):
     for folder, seed in (("best", 1), ("checkpoints", 2)):
         tf.keras.utils.set_random_seed(seed)
         model = output_dir.build_model()
-        tf.train.Checkpoint(model=model).save(output_dir.join(folder, "ckpt"))
+        tf.train.Checkpoint(model=named_weights(model)).save(output_dir.join(folder, "ckpt"))
     return Run(path, tiny_text_data)
 
 
@@ -199,6 +199,35 @@ def test_checkpoint_is_the_best_unless_another_is_named(run, decode, source):
     assert texts("--checkpoint=best") == best
     assert texts(f"--checkpoint={run.path}/best/ckpt-1") == best
     assert texts("--checkpoint=latest") != best
+
+
+@pytest.mark.slow
+def test_trained_model_translates(tiny_text_data, tmp_path, decode):
+    """The real commands, on a task that must be learned: number words in reverse order."""
+    path, out = tmp_path / "run", tmp_path / "out.de"
+    trainer = [
+        f"--problem={tiny_text_data.problem_name}",
+        f"--problem_params={tiny_text_data.problem_params}",
+        "--model=transformer",
+        "--hparams_set=transformer_tiny",
+        "--hparams=hidden_size=64,filter_size=128,num_heads=2,batch_size=512,max_length=32,"
+        "num_buckets=1,learning_rate=0.004,warmup_steps=100,dropout=0.0,attention_dropout=0.0,"
+        "relu_dropout=0.0,ema_decay=0.0",
+        f"--data_dir={tiny_text_data.data_dir}",
+        f"--output_dir={path}",
+        "--train_steps=800",
+        "--local_eval_frequency=800",
+        "--save_checkpoints_steps=800",
+    ]
+    module = [sys.executable, "-m", "t2t_vqem.bin.t2t_trainer"]
+    trained = subprocess.run([*module, *trainer], capture_output=True, check=False)
+    assert trained.returncode == 0, trained.stderr.decode()
+    run = f"--output_dir={path}"
+    result = decode(run, "--decode_split=test", f"--decode_to_file={out}", "--xla")
+    value = float(result.out.splitlines()[0].removeprefix("BLEU = ").split()[0])
+    assert value > 60
+    answers = decode(run, "--decode_interactive", stdin=b"one two three\n\nfour\n").out
+    assert answers == "drei zwei eins\n\nvier\n"
 
 
 @pytest.mark.parametrize(

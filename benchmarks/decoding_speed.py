@@ -1,0 +1,230 @@
+"""Decoding speed and agreement: t2t-vqem against CTranslate2, same weights, greedy, on the CPU.
+
+    python benchmarks/decoding_speed.py --output_dir=runs/multi30k --data_dir=data \\
+        --results=benchmarks/results/decoding_speed.md
+
+Both take text and give text through the same SentencePiece model, one sentence or 32 at a time
+(sorted by length, for both). The systems take turns, run after run; the figures are medians.
+CTranslate2 runs with one and two threads and the better one counts. Needs
+`pip install ctranslate2`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import ctranslate2
+import ctranslate2_model
+import tensorflow as tf
+
+from t2t_vqem.data.vocabulary import Vocabulary
+from t2t_vqem.decoding.options import DecodeOptions
+from t2t_vqem.inference.translate import Translator
+from t2t_vqem.metrics import bleu
+from t2t_vqem.output_dir import OutputDir
+
+OURS = "t2t-vqem float32"
+THREADS = (1, 2)
+BATCH_SIZES = (1, 32)
+PAUSE = 0.5  # seconds between runs, for the other system's threads to fall asleep
+
+Translate = Callable[[list[str]], list[str]]
+
+
+class Measured(NamedTuple):
+    """One system at one batch size."""
+
+    outputs: list[str]  # in the order of the sentences
+    seconds: list[float]  # of each run over all sentences
+
+
+def main() -> None:
+    """Measures and writes the results."""
+    args = parse_arguments()
+    output_dir = OutputDir(args.output_dir)
+    vocabulary = output_dir.vocabulary()
+    model = output_dir.build_model()
+    checkpoint = output_dir.restore_for_inference(model, args.checkpoint)
+    problem = output_dir.problem()
+    sources = problem.sources(args.data_dir, "test")[: args.num_sentences]
+    references = problem.references(args.data_dir, "test")[: args.num_sentences]
+    max_length = output_dir.hparams().max_length
+    options = DecodeOptions(extra_length=args.extra_length)
+    ours = Translator(model, vocabulary, options, max_length=max_length)
+    systems = {OURS: lambda lines: [result.text for result in ours.translate(lines)]}
+    with tempfile.TemporaryDirectory() as scratch:
+        converted = os.path.join(scratch, "model")
+        ctranslate2_model.convert(model, vocabulary.size, converted)
+        for compute_type in ("float32", "int8"):
+            for threads in THREADS:
+                name = f"CTranslate2 {compute_type}, {threads} thread(s)"
+                systems[name] = peer(
+                    ctranslate2_model.load(
+                        converted, compute_type=compute_type, intra_threads=threads
+                    ),
+                    vocabulary,
+                    max_length,
+                    options.extra_length,
+                )
+        results = {
+            batch_size: measure(systems, sources, vocabulary, batch_size, args.runs)
+            for batch_size in BATCH_SIZES
+        }
+    text = report(results, references, args, checkpoint)
+    print(text)
+    if args.results:
+        with open(args.results, "w", encoding="utf-8") as file:
+            file.write(text)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Returns the command's arguments."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--output_dir", required=True, help="the run")
+    parser.add_argument("--data_dir", required=True, help="generated data of the run's problem")
+    parser.add_argument("--checkpoint", help="best (default), latest, averaged or a path")
+    parser.add_argument("--num_sentences", type=int, help="of the test split; default all")
+    parser.add_argument("--runs", type=int, default=5, help="over all sentences, for each system")
+    parser.add_argument("--extra_length", type=int, default=50)
+    parser.add_argument("--results", help="file to write")
+    return parser.parse_args()
+
+
+def peer(
+    translator: ctranslate2.Translator, vocabulary: Vocabulary, max_length: int, extra_length: int
+) -> Translate:
+    """Returns a function that translates text by CTranslate2, greedily, as one batch."""
+
+    def translate(lines: list[str]) -> list[str]:
+        sources = [
+            [*map(ctranslate2_model.token, ids[: max_length - 1]), ctranslate2_model.EOS]
+            for ids in vocabulary.encode(lines)
+        ]
+        results = translator.translate_batch(
+            sources,
+            beam_size=1,
+            max_decoding_length=max(map(len, sources)) + extra_length,
+            return_scores=False,
+        )
+        return [
+            vocabulary.decode([ctranslate2_model.token_id(name) for name in result.hypotheses[0]])
+            for result in results
+        ]
+
+    return translate
+
+
+def measure(
+    systems: dict[str, Translate],
+    sources: Sequence[str],
+    vocabulary: Vocabulary,
+    batch_size: int,
+    runs: int,
+) -> dict[str, Measured]:
+    """Runs the systems in turn over all sentences; the first run, which compiles, is not timed."""
+    lengths = [len(ids) for ids in vocabulary.encode(list(sources))]
+    order = sorted(range(len(sources)), key=lambda index: -lengths[index])
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    measured = {}
+    for run in range(runs + 1):
+        for name, translate in systems.items():
+            time.sleep(PAUSE)
+            outputs = [""] * len(sources)
+            start = time.perf_counter()
+            for batch in batches:
+                texts = translate([sources[index] for index in batch])
+                for index, text in zip(batch, texts, strict=True):
+                    outputs[index] = text
+            seconds = time.perf_counter() - start
+            if run:
+                measured[name].seconds.append(seconds)
+            else:
+                measured[name] = Measured(outputs, [])
+            print(
+                f"batch {batch_size:2}, run {run}: {seconds:7.2f} s  {name}",
+                file=sys.stderr,
+                flush=True,
+            )
+    return measured
+
+
+def report(
+    results: dict[int, dict[str, Measured]],
+    references: Sequence[str],
+    args: argparse.Namespace,
+    checkpoint: str,
+) -> str:
+    """Returns the results as Markdown."""
+    command = ["python", "benchmarks/decoding_speed.py"]
+    command += [f"--{name}={value}" for name, value in vars(args).items() if value is not None]
+    lines = [
+        "# Decoding speed: t2t-vqem and CTranslate2",
+        "",
+        "Greedy, the same weights, text to text. Each time is the median of "
+        f"{args.runs} runs over {len(references)} sentences; the systems take turns. "
+        "Ratio: time of CTranslate2 over ours, above 1 where ours is faster.",
+        "",
+        f"- date: {datetime.date.today().isoformat()}",
+        f"- machine: {processor()}, {os.cpu_count()} cores",
+        f"- versions: Python {platform.python_version()}, TensorFlow {tf.__version__}, "
+        f"CTranslate2 {ctranslate2.__version__}",
+        f"- checkpoint: {os.path.basename(checkpoint)}",
+        f"- command: `{' '.join(command)}`",
+        "",
+    ]
+    for batch_size, measured in results.items():
+        lines += [*table(batch_size, measured, references), ""]
+    return "\n".join(lines)
+
+
+def table(batch_size: int, measured: dict[str, Measured], references: Sequence[str]) -> list[str]:
+    """Returns the lines of the table of one batch size, and the ratios that were aimed at."""
+    count = len(references)
+    medians = {name: statistics.median(result.seconds) for name, result in measured.items()}
+    lines = [
+        f"## Batch {batch_size}",
+        "",
+        "| system | ms a sentence | fastest to slowest run | sentences/s | ratio | outputs unlike "
+        "ours | BLEU |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, result in measured.items():
+        unlike = sum(a != b for a, b in zip(result.outputs, measured[OURS].outputs, strict=True))
+        fastest, slowest = (1000 * f(result.seconds) / count for f in (min, max))
+        score = bleu.sacrebleu_score(result.outputs, references).value
+        lines.append(
+            f"| {name} | {1000 * medians[name] / count:.2f} | {fastest:.2f} to {slowest:.2f} | "
+            f"{count / medians[name]:.1f} | {medians[name] / medians[OURS]:.2f} | {unlike} | "
+            f"{score:.2f} |"
+        )
+    lines.append("")
+    for compute_type in ("float32", "int8"):
+        best = min(seconds for name, seconds in medians.items() if f" {compute_type}," in name)
+        lines.append(
+            f"CTranslate2 {compute_type}, its better number of threads: "
+            f"{best / medians[OURS]:.2f} times our time."
+        )
+    return lines
+
+
+def processor() -> str:
+    """Returns the processor's name where the system tells it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.partition(":")[2] for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0].strip() if names else platform.processor()
+
+
+if __name__ == "__main__":
+    main()
