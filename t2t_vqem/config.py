@@ -202,16 +202,16 @@ def resolve(
     _declare(names)
     problem_class = registry.problems.get(problem).Config if problem else None
     if problem_class is not None:
-        _bind(problem, _values(base.problem_config) if base else {})
+        _bind(problem, _values(base.problem_config) if base else _defaults(problem_class))
     if start is not None:
         _bind(start.model, _values(start))
     _parse_gin(gin_files, gin_params, names)
     _bind_overrides(problem, problem_class, problem_params, "--problem_params")
     _bind_overrides(start and start.model, start and type(start), hparams, "--hparams")
-    chosen = {problem: problem_class, **({start.model: type(start)} if start else {})}
-    _refuse_lost_bindings(names, chosen)
     config = problem_class and _build(problem, problem_class)
     resolved = start and _build(start.model, type(start))
+    chosen = {problem: problem_class, **({start.model: type(start)} if start else {})}
+    _refuse_lost_bindings(names, chosen)
     return Resolved(config, resolved, gin.operative_config_str())
 
 
@@ -236,6 +236,11 @@ def _starting_hparams(
 
 def _values(config: Any) -> dict[str, Any]:
     return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+
+
+def _defaults(cls: type) -> dict[str, Any]:
+    values = {field.name: default_of(field) for field in dataclasses.fields(cls)}
+    return {name: value for name, value in values.items() if value is not dataclasses.MISSING}
 
 
 # What gin configures: for each model and problem, a function that returns what is bound to it. The
@@ -284,9 +289,11 @@ def _refuse_lost_bindings(names: Sequence[str], chosen: dict[str | None, type | 
             f"gin: {scoped[1]}/{scoped[2]} is bound in a scope, which has no meaning here: "
             f"write {scoped[2]}"
         )
+    operative = gin.operative_config_str()  # has the macros that were used
     for name, cls in chosen.items():
         for field in dataclasses.fields(cls) if cls else ():
-            if _is_macro(field.name):
+            used = re.search(rf"^{field.name} = ", operative, re.MULTILINE)
+            if _is_macro(field.name) and not used:
                 raise UsageError(
                     f"gin: {field.name} = ... defines a macro: write {name}.{field.name} = ..."
                 )

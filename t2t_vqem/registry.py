@@ -62,13 +62,18 @@ class Registry(Generic[T]):
             name: None for the snake_case form of the object's own name.
 
         Raises:
-            RegistryError: the name is taken; the message has both places.
+            RegistryError: the name is taken (the message has both places), or not in snake_case.
         """
         frame = sys._getframe(1)  # the decorator's line; classes do not know their own
         origin = f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
         def decorate(value: T) -> T:
             key = snake_case(value.__name__) if name is None else name
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", key):  # gin and folders are named by it
+                raise RegistryError(
+                    f"{self.kind} {key!r} at {origin}: expected a name in snake_case, of the "
+                    f"letters a to z, digits and underscores"
+                )
             with self._lock:
                 if key in self._entries:
                     raise RegistryError(

@@ -86,6 +86,9 @@ def test_gin_and_hparams_are_the_same_override():
 
 def test_macros_reach_fields():
     assert toy(gin_params=["width = 32", "transformer.hidden_size = %width"]).hidden_size == 32
+    # A field's name is as good as any, as long as the macro is used.
+    hparams = toy(gin_params=["dropout = 0.4", "transformer.relu_dropout = %dropout"])
+    assert (hparams.dropout, hparams.relu_dropout) == (0.25, 0.4)
 
 
 def test_nothing_is_left_over_from_an_earlier_call():
@@ -112,6 +115,7 @@ def test_the_gin_text_gives_the_same_again(tmp_path):
     )
     path = tmp_path / "config.gin"
     path.write_text(first.gin_text)
+    assert "toy.vocabulary_size = 100" in first.gin_text  # defaults too: they may change some day
     again = resolve(problem="toy", hparams_set="transformer_big", gin_files=[str(path)])
     assert again.hparams == first.hparams
     assert again.problem_config == first.problem_config

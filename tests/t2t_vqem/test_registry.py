@@ -93,6 +93,15 @@ def test_duplicate_shows_both_places_and_keeps_the_first():
     assert things.get("x") is int
 
 
+@pytest.mark.parametrize("name", ["my-problem", "MyProblem", "", "2fast", "a/b", "ü"])
+def test_names_are_in_snake_case(name):
+    things = Registry("thing", "json")
+    with pytest.raises(
+        RegistryError, match=r"test_registry\.py:\d+: expected a name in snake_case"
+    ):
+        things.register(name)(int)
+
+
 def test_home_is_imported_by_the_first_look_up_with_its_subpackages(package):
     home = package(
         "shelf",
