@@ -35,12 +35,18 @@ class FileTextProblem(TextProblem):
 
     def source(self, *, source_dir: str | None, tfds_dir: str | None) -> PairSource:
         """Returns the files of all splits; see `Problem.source`."""
+        return FilePairs({s: self.find_files(s, source_dir, tfds_dir) for s in SPLITS})
+
+    def find_files(
+        self, split: str, source_dir: str | None, tfds_dir: str | None
+    ) -> tuple[str, str]:
+        """Returns the files of a split in the source and in the target language."""
         if tfds_dir:
             raise UsageError(f"--tfds_dir={tfds_dir}: {self.name} reads files. Use --source_dir.")
         if not source_dir:
             raise UsageError(f"{self.name} needs --source_dir, the folder with its text.")
         languages = (self.source_language, self.target_language)
-        return FilePairs({s: find_pair(source_dir, self.stems[s], languages) for s in SPLITS})
+        return find_pair(source_dir, self.stems[split], languages)
 
 
 @problems.register()
@@ -128,11 +134,10 @@ class TranslateText(FileTextProblem):
 
     def source(self, *, source_dir: str | None, tfds_dir: str | None) -> PairSource:
         """Returns the files that the settings name, the others from --source_dir."""
-        named = {s: self._named(s, source_dir) for s in SPLITS}
-        if not all(named.values()):
-            found = super().source(source_dir=source_dir, tfds_dir=tfds_dir)
-            return FilePairs({s: named[s] or found.files[s] for s in SPLITS})
-        return FilePairs(named)
+        files = {s: self._named(s, source_dir) for s in SPLITS}
+        for split in [s for s in SPLITS if not files[s]]:
+            files[split] = self.find_files(split, source_dir, tfds_dir)
+        return FilePairs(files)
 
     def _named(self, split: str, source_dir: str | None) -> tuple[str, str] | None:
         fields = (f"{split}_source", f"{split}_target")

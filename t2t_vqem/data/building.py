@@ -62,14 +62,16 @@ def build(
                 compare(existing, identity, directory)
                 _logger.info("%s is already generated from the same sources: done.", directory)
                 return existing
-            if not os.path.exists(os.path.join(partial, MANIFEST)):
+            if os.path.isdir(directory) and os.listdir(directory):
+                raise UsageError(
+                    f"{directory} holds files but no {MANIFEST}: it was not made by this command, "
+                    "or not left whole. Move it away, or use another --data_dir."
+                )
+            # A kill between the manifest and the renaming leaves both done but the renaming.
+            if read_manifest(partial, identity) is None:
                 _start(partial, scratch, identity)
                 manifest = {**identity, **make(partial, scratch)}
                 write_json(os.path.join(partial, MANIFEST), manifest)
-            # A kill in the lines below finds the manifest next time and goes on here.
-            elif read_manifest(partial, identity) is None:
-                shutil.rmtree(partial)
-                raise UsageError(f"{partial} was made from other sources. Run {command} again.")
             shutil.rmtree(scratch, ignore_errors=True)
             os.rename(partial, directory)
             return read_manifest(directory)

@@ -1,0 +1,199 @@
+import gzip
+import pathlib
+import random
+
+import pytest
+
+from t2t_vqem.config import resolve
+from t2t_vqem.constants import UsageError
+from t2t_vqem.registry import problems
+
+
+def make(name: str, **settings):
+    problem_class = problems.get(name)
+    return problem_class(problem_class.Config(**settings))
+
+
+def write_text(folder: pathlib.Path, names: dict[str, int], languages=("en", "de")) -> str:
+    folder.mkdir(exist_ok=True)
+    for stem, count in names.items():
+        for language in languages:
+            lines = [f"{language} number {n} {n % 7}" for n in range(count)]
+            (folder / f"{stem}.{language}").write_text("\n".join(lines))
+    return str(folder)
+
+
+def test_multi30k_takes_its_published_names(tmp_path):
+    text = write_text(tmp_path / "text", {"train": 30, "val": 5, "test_2016_flickr": 4})
+    problem = make("translate_ende_multi30k", vocab_size=300)
+    manifest = problem.generate(str(tmp_path / "data"), source_dir=text, progress=False)
+    sizes = {name: split["num_examples"] for name, split in manifest["splits"].items()}
+    assert sizes == {"train": 30, "dev": 5, "test": 4}
+    assert problem.references(str(tmp_path / "data"), "dev")[3] == "de number 3 3"
+
+
+@pytest.mark.parametrize("name", ["translate_ende_multi30k", "translate_ende_wmt14"])
+def test_plain_names_are_taken_too(tmp_path, name):
+    text = write_text(tmp_path / "text", {"train": 30, "dev": 5, "test": 4})
+    problem = make(name, vocab_size=300)
+    problem.generate(str(tmp_path / "data"), source_dir=text, progress=False)
+    assert problem.sources(str(tmp_path / "data"), "test")[0] == "en number 0 0"
+
+
+def test_vocabulary_sizes():
+    assert make("translate_ende_multi30k").config.vocab_size == 4000
+    assert make("translate_ende_wmt14").config.vocab_size == 32768
+    assert make("translate_text").config.vocab_size == 8000
+
+
+def test_text_of_any_languages_and_files_by_settings_alone(tmp_path):
+    text = write_text(tmp_path / "text", {"dev": 5, "test": 4}, ("fi", "sv"))
+    (tmp_path / "text" / "corpus.finnish.gz").write_bytes(gzip.compress(b"yksi\nkaksi\n" * 20))
+    (tmp_path / "elsewhere").write_bytes(b"ett\ntv\xc3\xa5\n" * 20)
+    params = (
+        "source_language=fi,target_language=sv,vocab_size=300,train_source=corpus.finnish.gz,"
+        f"train_target='{tmp_path}/elsewhere'"
+    )
+    config = resolve(problem="translate_text", problem_params=params).problem_config
+    problem = problems.get("translate_text")(config)
+    manifest = problem.generate(str(tmp_path / "data"), source_dir=text, progress=False)
+    assert manifest["splits"]["train"]["num_examples"] == 40
+    assert problem.references(str(tmp_path / "data"), "test")[1] == "sv number 1 1"
+
+
+def test_without_a_source_dir_all_files_must_be_named(tmp_path):
+    text = write_text(tmp_path / "text", {"a": 30, "b": 3, "c": 3}, ("en", "de"))
+    files = {
+        f"{split}_{side}": f"{text}/{stem}.{language}"
+        for split, stem in (("train", "a"), ("dev", "b"), ("test", "c"))
+        for side, language in (("source", "en"), ("target", "de"))
+    }
+    problem = make("translate_text", vocab_size=300, **files)
+    problem.generate(str(tmp_path / "data"), progress=False)
+    (tmp_path / "text/a.de").write_text("something else\n" * 30)
+    with pytest.raises(UsageError, match=r"source: train target was '\w+', now '\w+'"):
+        problem.generate(str(tmp_path / "data"))
+    del files["dev_source"]
+    with pytest.raises(UsageError, match=r"dev_source='' and dev_target='.*b\.de': give both"):
+        make("translate_text", **files).generate(str(tmp_path / "data2"))
+    del files["dev_target"]
+    with pytest.raises(UsageError, match="translate_text needs --source_dir"):
+        make("translate_text", **files).generate(str(tmp_path / "data2"))
+
+
+def test_a_named_file_that_is_missing_is_an_error(tmp_path):
+    problem = make("translate_text", train_source="x.en", train_target="x.de")
+    with pytest.raises(UsageError, match=r"missing file: train_source is .*text/x\.en"):
+        problem.generate(str(tmp_path / "data"), source_dir=str(tmp_path / "text"))
+
+
+def test_where_text_must_come_from(tmp_path):
+    with pytest.raises(UsageError, match="translate_ende_multi30k needs --source_dir"):
+        make("translate_ende_multi30k").generate(str(tmp_path))
+    with pytest.raises(UsageError, match="--tfds_dir=x: translate_ende_multi30k reads files"):
+        make("translate_ende_multi30k").generate(str(tmp_path), tfds_dir="x")
+    with pytest.raises(UsageError, match="are both given, expected one"):
+        make("translate_ende_wmt14").generate(str(tmp_path), tfds_dir="x", source_dir="y")
+    with pytest.raises(
+        UsageError, match=r"no prepared data set there, looked for \S*de-en/VERSION"
+    ):
+        make("translate_ende_wmt14").generate(str(tmp_path), tfds_dir=str(tmp_path))
+
+
+def test_data_in_place_needs_no_sources_again(tmp_path):
+    text = write_text(tmp_path / "text", {"train": 30, "dev": 5, "test": 4})
+    problem = make("translate_ende_wmt14", vocab_size=300)
+    manifest = problem.generate(str(tmp_path / "data"), source_dir=text, progress=False)
+    assert problem.generate(str(tmp_path / "data")) == manifest  # and downloads nothing
+    with pytest.raises(UsageError, match="config: vocab_size was 300, now 301"):
+        make("translate_ende_wmt14", vocab_size=301).generate(str(tmp_path / "data"))
+
+
+def prepare_tfds(folder: pathlib.Path, splits: dict[str, dict[str, list[str]]]) -> None:
+    """Lays parallel text out in a folder as TFDS does for wmt14_translate/de-en."""
+    tf = pytest.importorskip("tensorflow")
+    tfds = pytest.importorskip("tensorflow_datasets")
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="wmt14_translate",
+        config="de-en",
+        version="1.0.0",
+        features=tfds.features.Translation(languages=("de", "en")),
+        split_datasets={
+            name: tf.data.Dataset.from_tensor_slices(text) for name, text in splits.items()
+        },
+        data_dir=str(folder),
+    )
+
+
+@pytest.mark.slow
+def test_wmt14_from_a_prepared_tfds_directory(tmp_path):
+    def text(count, seed):
+        rng = random.Random(seed)
+        numbers = [rng.randrange(1000) for _ in range(count)]
+        return {"de": [f"Zahl {n}\u2028." for n in numbers], "en": [f"no\n{n}." for n in numbers]}
+
+    splits = {"train": text(3000, 0), "validation": text(7, 1), "test": text(5, 2)}
+    prepare_tfds(tmp_path / "tfds", splits)
+    problem = make("translate_ende_wmt14", vocab_size=400)
+    data_dir = str(tmp_path / "data")
+    tfds_dir = str(tmp_path / "tfds")
+    manifest = problem.generate(data_dir, tfds_dir=tfds_dir, progress=False)
+    assert manifest["splits"]["train"]["num_examples"] == 3000
+    vocabulary = problem.vocabulary(data_dir)
+    records = problem.records(data_dir, "train").read(range(3000))
+    pairs = [(vocabulary.decode(r["inputs"]), vocabulary.decode(r["targets"])) for r in records]
+    # TFDS has an order of its own. A line feed inside a sentence becomes a space.
+    english = [line.replace("\n", " ") for line in splits["train"]["en"]]
+    assert sorted(pairs) == sorted(zip(english, splits["train"]["de"], strict=True))
+    assert sorted(problem.references(data_dir, "dev")) == sorted(splits["validation"]["de"])
+    assert problem.generate(data_dir, tfds_dir=tfds_dir) == manifest
+    other = make("translate_ende_wmt14", source_language="fr")
+    with pytest.raises(UsageError, match="unknown language 'fr': .* has de, en"):
+        other.generate(str(tmp_path / "other"), tfds_dir=tfds_dir)
+
+
+@pytest.mark.slow
+def test_wmt14_sample(tmp_path, real_data):
+    def lines(name):
+        return (
+            gzip.open(real_data / "wmt14" / f"{name}.gz").read().decode().rstrip("\n").split("\n")
+        )
+
+    names = {"train": "europarl_20k", "validation": "news_dev_1k", "test": "newstest2014"}
+    splits = {
+        split: {code: lines(f"{name}.{code}") for code in ("de", "en")}
+        for split, name in names.items()
+    }
+    prepare_tfds(tmp_path / "tfds", splits)
+    problem = make("translate_ende_wmt14", vocab_size=4000)
+    data_dir = str(tmp_path / "data")
+    manifest = problem.generate(data_dir, tfds_dir=str(tmp_path / "tfds"), progress=False)
+    train = manifest["splits"]["train"]
+    assert train["num_examples"] + sum(train["dropped"].values()) == 20_000
+    assert train["num_examples"] > 19_000
+    vocabulary = problem.vocabulary(data_dir)
+    records = problem.records(data_dir, "test").read(range(3003))
+    pairs = [(vocabulary.decode(r["inputs"]), vocabulary.decode(r["targets"])) for r in records]
+    assert pairs == list(
+        zip(problem.sources(data_dir, "test"), problem.references(data_dir, "test"), strict=True)
+    )
+    assert sorted(pairs) == sorted(zip(splits["test"]["en"], splits["test"]["de"], strict=True))
+
+
+@pytest.mark.slow
+def test_multi30k_whole(tmp_path, real_data):
+    problem = make("translate_ende_multi30k")
+    data_dir = str(tmp_path / "data")
+    manifest = problem.generate(data_dir, source_dir=str(real_data / "multi30k"), progress=False)
+    assert manifest["vocabulary"]["size"] == 4000
+    splits = manifest["splits"]
+    assert splits["train"]["num_examples"] + sum(splits["train"]["dropped"].values()) == 29_000
+    assert (splits["dev"]["num_examples"], splits["test"]["num_examples"]) == (1014, 1000)
+    # About 1.5 tokens for each word with a vocabulary of this size.
+    assert 14 < splits["test"]["target_tokens"] / 1000 < 22
+    vocabulary = problem.vocabulary(data_dir)
+    for split in ("dev", "test"):
+        reader = problem.records(data_dir, split)
+        records = reader.read(range(len(reader)))
+        texts = [vocabulary.decode(record["targets"]) for record in records]
+        assert texts == problem.references(data_dir, split)

@@ -1,0 +1,158 @@
+import errno
+import json
+import logging
+
+import pytest
+
+from t2t_vqem.constants import UsageError
+from t2t_vqem.data.building import build, read_manifest, write_json
+
+IDENTITY = {"problem": "toy", "config": {"size": 3, "pair": (1, 2)}, "source": {"a": "123"}}
+
+
+class Maker:
+    """Makes a data set of two steps; `fail_at` names the step where it stops with `error`."""
+
+    def __init__(self, error: Exception | None = None, fail_at: str = ""):
+        self.error = error
+        self.fail_at = fail_at
+        self.steps = []
+
+    def __call__(self, directory: str, scratch: str) -> dict:
+        for folder, name in ((scratch, "first"), (directory, "second")):
+            path = f"{folder}/{name}"
+            try:
+                open(path).close()
+                continue
+            except FileNotFoundError:
+                pass
+            if name == self.fail_at:
+                raise self.error
+            self.steps.append(name)
+            write_json(path, name)
+        return {"size": 7}
+
+
+def run(tmp_path, maker, identity=IDENTITY):
+    return build(str(tmp_path / "data" / "toy"), identity, maker, command="t2t-datagen --x")
+
+
+def names(folder) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_puts_the_data_in_place_without_the_scratch(tmp_path):
+    manifest = run(tmp_path, Maker())
+    assert names(tmp_path / "data") == ["toy/manifest.json", "toy/second"]
+    assert manifest == {**json.loads(json.dumps(IDENTITY)), "size": 7}
+    assert read_manifest(str(tmp_path / "data/toy")) == manifest
+
+
+def test_does_nothing_where_the_same_data_is_in_place(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    first = run(tmp_path, Maker())
+    maker = Maker()
+    assert run(tmp_path, maker) == first
+    assert maker.steps == []
+    assert "already generated" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"config": {"size": 4, "pair": (1, 2)}}, "config: size was 3, now 4"),
+        ({"config": {"size": 3}}, r"config: pair was \[1, 2\], now None"),
+        ({"source": {"a": "124"}}, "source: a was '123', now '124'"),
+        ({"problem": "other"}, "problem was 'toy', now 'other'"),
+    ],
+)
+def test_refuses_to_replace_other_data(tmp_path, change, message):
+    run(tmp_path, Maker())
+    with pytest.raises(UsageError, match=rf"(?s){message}.*Use another --data_dir, or delete"):
+        run(tmp_path, Maker(), {**IDENTITY, **change})
+    assert "toy/second" in names(tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("fail_at", "left"), [("first", ["first", "second"]), ("second", ["second"])]
+)
+def test_goes_on_where_a_run_ended(tmp_path, fail_at, left):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, Maker(KeyboardInterrupt(), fail_at))
+    assert not (tmp_path / "data/toy").exists()
+    maker = Maker()
+    run(tmp_path, maker)
+    assert maker.steps == left
+    assert names(tmp_path / "data") == ["toy/manifest.json", "toy/second"]
+
+
+def test_goes_on_after_a_kill_between_the_manifest_and_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("t2t_vqem.data.building.shutil.rmtree", raise_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, Maker())
+    monkeypatch.undo()
+    assert "toy.partial/manifest.json" in names(tmp_path / "data")
+    maker = Maker()
+    assert run(tmp_path, maker)["size"] == 7
+    assert maker.steps == []
+    assert names(tmp_path / "data") == ["toy/manifest.json", "toy/second"]
+
+
+def raise_interrupt(*args, **kwargs):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("where", ["second", "end"])
+def test_starts_anew_where_a_run_with_other_settings_ended(tmp_path, monkeypatch, where):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        if where == "end":
+            patch.setattr("t2t_vqem.data.building.os.rename", raise_interrupt)
+        run(tmp_path, Maker(KeyboardInterrupt(), where))
+    maker = Maker()
+    manifest = run(tmp_path, maker, {**IDENTITY, "problem": "other"})
+    assert maker.steps == ["first", "second"]
+    assert manifest["problem"] == "other"
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_in_place(tmp_path):
+    full = OSError(errno.ENOSPC, "No space left on device", "toy.partial/second")
+    with pytest.raises(
+        UsageError, match=r"no space left on the disk of .* Make room and run t2t-datagen --x again"
+    ):
+        run(tmp_path, Maker(full, "second"))
+    assert not (tmp_path / "data/toy").exists()
+    maker = Maker()
+    run(tmp_path, maker)
+    assert maker.steps == ["second"]
+
+
+def test_another_os_error_stays_what_it_is(tmp_path):
+    with pytest.raises(PermissionError):
+        run(tmp_path, Maker(PermissionError(errno.EACCES, "no"), "first"))
+
+
+def test_two_processes_do_not_make_the_same_data(tmp_path):
+    def second_run(directory, scratch):
+        with pytest.raises(UsageError, match="is being generated by another process"):
+            run(tmp_path, Maker())
+        return {}
+
+    run(tmp_path, second_run)
+    assert not (tmp_path / "data/toy.lock").exists()
+
+
+def test_a_broken_manifest_is_an_error(tmp_path):
+    run(tmp_path, Maker())
+    (tmp_path / "data/toy/manifest.json").write_text('{"problem": "to')
+    with pytest.raises(
+        UsageError, match=r"manifest\.json: cannot be read .* Delete .*data/toy and"
+    ):
+        run(tmp_path, Maker())
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "data/toy").mkdir(parents=True)
+    (tmp_path / "data/toy/mine").touch()
+    with pytest.raises(UsageError, match=r"data/toy holds files but no manifest\.json"):
+        run(tmp_path, Maker())
+    assert names(tmp_path / "data") == ["toy/mine"]
