@@ -2,8 +2,8 @@
 
     t2t-avg-all --output_dir=runs/base --n=5
 
-Decode with the result by `t2t-decoder --checkpoint_path=averaged`, measure it by
-`t2t-trainer --schedule=evaluate --checkpoint_path=averaged`.
+Decode with the result by `t2t-decoder --checkpoint=averaged`, measure it by
+`t2t-trainer --schedule=evaluate --checkpoint=averaged`.
 """
 
 from absl import flags

@@ -63,7 +63,7 @@ def _define_flags() -> None:
     number("keep_checkpoint_max", 10, "How many of the last checkpoints to keep.", 1)
     number("log_step_count_steps", 100, "Updates between reports of loss and speed.", 1)
     text(
-        "checkpoint_path",
+        "checkpoint",
         None,
         "For --schedule=evaluate: best, latest, averaged or a path; default: best, or else latest.",
     )
@@ -82,9 +82,9 @@ def main(argv: list[str]) -> None:
             return
     if not FLAGS.output_dir:
         raise UsageError("--output_dir is missing: t2t-trainer needs the folder of the run")
-    if FLAGS.checkpoint_path and FLAGS.schedule != "evaluate":
+    if FLAGS.checkpoint and FLAGS.schedule != "evaluate":
         raise UsageError(
-            "--checkpoint_path is for --schedule=evaluate; training goes on from the last "
+            "--checkpoint is for --schedule=evaluate; training goes on from the last "
             "checkpoint in --output_dir"
         )
     from t2t_vqem.training import trainer  # here, so that --help does not wait for TensorFlow
@@ -111,7 +111,7 @@ def main(argv: list[str]) -> None:
             save_checkpoints_steps=FLAGS.save_checkpoints_steps,
             keep_checkpoint_max=FLAGS.keep_checkpoint_max,
             log_step_count_steps=FLAGS.log_step_count_steps,
-            checkpoint=FLAGS.checkpoint_path,
+            checkpoint=FLAGS.checkpoint,
         )
     )
 

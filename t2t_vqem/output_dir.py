@@ -218,8 +218,8 @@ class OutputDir:
         try:
             names = list(tf.train.load_checkpoint(path).get_variable_to_shape_map())
             part = "averaged" if any(name.startswith("averaged/") for name in names) else "model"
-            status = tf.train.Checkpoint(**{part: model}).restore(path).expect_partial()
-            status.assert_existing_objects_matched()
+            status = tf.train.Checkpoint(**{part: named_weights(model)}).restore(path)
+            status.expect_partial().assert_existing_objects_matched()
         except (tf.errors.OpError, AssertionError, ValueError) as error:
             reason = str(error).partition("\n")[0]
             raise UsageError(
@@ -252,6 +252,20 @@ def make_model(hparams: HParams, vocabulary: Vocabulary | None) -> Model:
     """Returns the model of `hparams`, without variables, for data with that vocabulary."""
     arguments = {} if vocabulary is None else {"vocab_size": vocabulary.size}
     return registry.models.get(hparams.model)(hparams, **arguments)
+
+
+def named_weights(model: Model) -> dict[str, tf.Variable]:
+    """Returns the variables of a built model by their paths, as checkpoints are to hold them.
+
+    A checkpoint of the Keras model itself would leave out, without an error, every layer that is in
+    a list: Keras 3 tracks lists in a way that TensorFlow's checkpoints do not see.
+    """
+    weights = {variable.path: variable.value for variable in model.variables}
+    if len(weights) != len(model.variables):
+        paths = sorted(variable.path for variable in model.variables)
+        twice = sorted({path for path in paths if paths.count(path) > 1})
+        raise ValueError(f"{model.name}: several variables have the path {', '.join(twice)}")
+    return weights
 
 
 def write_file(path: str, content: bytes) -> None:

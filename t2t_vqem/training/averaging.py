@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from t2t_vqem.constants import UsageError
-from t2t_vqem.output_dir import AVERAGED, CHECKPOINTS, OutputDir
+from t2t_vqem.output_dir import AVERAGED, CHECKPOINTS, OutputDir, named_weights
 
 _logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def average_checkpoints(output_dir: OutputDir, num_checkpoints: int) -> str:
     for total, variable in zip(sums, model.variables, strict=True):
         variable.assign((total / num_checkpoints).astype(variable.dtype))
     step = tf.train.load_checkpoint(path).get_tensor("step/.ATTRIBUTES/VARIABLE_VALUE")
-    checkpoint = tf.train.Checkpoint(model=model, step=tf.Variable(step))
+    checkpoint = tf.train.Checkpoint(model=named_weights(model), step=tf.Variable(step))
     manager = tf.train.CheckpointManager(
         checkpoint, output_dir.join(AVERAGED), max_to_keep=1, checkpoint_name="ckpt"
     )

@@ -7,7 +7,7 @@ import shutil
 import tensorflow as tf
 
 from t2t_vqem.constants import UsageError
-from t2t_vqem.output_dir import BEST, CHECKPOINTS, OutputDir
+from t2t_vqem.output_dir import BEST, CHECKPOINTS, OutputDir, named_weights
 from t2t_vqem.training.state import TrainState
 
 _logger = logging.getLogger(__name__)
@@ -40,7 +40,9 @@ class Checkpoints:
         )
         self._folder = folder
         self._score = tf.Variable(float("-inf"), dtype=tf.float64)
-        best = tf.train.Checkpoint(model=state.inference_model, step=state.step, score=self._score)
+        best = tf.train.Checkpoint(
+            model=named_weights(state.inference_model), step=state.step, score=self._score
+        )
         self._best_folder = output_dir.join(BEST)
         self._best = tf.train.CheckpointManager(
             best, self._best_folder, max_to_keep=1, checkpoint_name="ckpt"

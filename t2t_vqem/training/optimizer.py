@@ -21,14 +21,9 @@ class Slots(NamedTuple):
     second: Sequence[tf.Variable]  # of its square
 
 
-class Optimizer(tf.Module):
-    """Holds Adam's state. Make it inside `strategy.scope()`."""
-
-    def __init__(self, variables: Sequence[tf.Variable]):
-        """Creates two float32 variables of zeros for each of `variables`."""
-        super().__init__(name="adam")
-        self.first = [_zeros(variable) for variable in variables]
-        self.second = [_zeros(variable) for variable in variables]
+def make_slots(variables: Sequence[tf.Variable]) -> Slots:
+    """Creates zeros for Adam to begin with. Call it inside `strategy.scope()`."""
+    return Slots(*([_zeros(variable) for variable in variables] for _ in Slots._fields))
 
 
 def _zeros(variable: tf.Variable) -> tf.Variable:

@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from t2t_vqem.config import HParams
 from t2t_vqem.models.base import Model
-from t2t_vqem.training.optimizer import Optimizer
+from t2t_vqem.output_dir import named_weights
+from t2t_vqem.training.optimizer import make_slots
 
 
 class TrainState:
@@ -16,7 +17,7 @@ class TrainState:
     Attributes:
       model: the model that is trained.
       averaged: its copy with averaged weights; None where hparams.ema_decay is 0.
-      optimizer: Adam's moving averages.
+      slots: Adam's moving averages, in the order of the model's trainable variables.
       step: int64 variable, updates applied; kept by the loop, written before saving.
     """
 
@@ -48,7 +49,8 @@ class TrainState:
                     raw(self.averaged.variables), raw(self.model.variables), strict=True
                 ):
                     average.assign(variable)
-            self.optimizer = Optimizer(raw(self.model.trainable_variables))
+            self.slots = make_slots(raw(self.model.trainable_variables))
+        self._names = [variable.path for variable in self.model.trainable_variables]
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
 
     @property
@@ -58,9 +60,14 @@ class TrainState:
 
     def checkpoint(self) -> tf.train.Checkpoint:
         """Returns the checkpoint of everything."""
-        parts = {"model": self.model, "optimizer": self.optimizer, "step": self.step}
+        parts = {
+            "model": named_weights(self.model),
+            "first": dict(zip(self._names, self.slots.first, strict=True)),
+            "second": dict(zip(self._names, self.slots.second, strict=True)),
+            "step": self.step,
+        }
         if self.averaged is not None:
-            parts["averaged"] = self.averaged
+            parts["averaged"] = named_weights(self.averaged)
         return tf.train.Checkpoint(**parts)
 
 

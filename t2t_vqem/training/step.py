@@ -118,14 +118,16 @@ class TrainStep:
         gradients = tape.gradient(
             output.loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
-        return Sums([tf.cast(gradient, tf.float32) for gradient in gradients], output)
+        # Dense, also of an embedding: sums over replicas and batches take no sparse ones.
+        gradients = [tf.cast(tf.convert_to_tensor(gradient), tf.float32) for gradient in gradients]
+        return Sums(gradients, output)
 
     def _own_copies(self) -> "Copies":
         """Returns the current replica's own copies of the variables."""
         state = self._state
         return Copies(
             weights=own_copies(raw(state.model.trainable_variables)),
-            slots=Slots(own_copies(state.optimizer.first), own_copies(state.optimizer.second)),
+            slots=Slots(*map(own_copies, state.slots)),
             averaged=own_copies(raw(state.averaged.variables)) if state.averaged else None,
             averaged_from=own_copies(raw(state.model.variables)) if state.averaged else None,
         )

@@ -1,0 +1,49 @@
+import io
+import logging
+import sys
+
+import pytest
+
+from t2t_vqem.training.progress import TrainingProgress
+
+FIGURES = {"loss": 2.34567, "tokens_per_second": 12345.6, "wait_share": 0.0123}
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def show():
+    def run(step=200):
+        progress = TrainingProgress(start_step=100, train_steps=1100)
+        for _ in range(3):
+            progress.advance()
+        progress.show(step, {**FIGURES, "steps_per_second": 4.0})
+        progress.say("dev: bleu 12.34")
+        progress.close()
+
+    return run
+
+
+def test_plain_lines_without_a_terminal(show, monkeypatch, caplog):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with caplog.at_level(logging.INFO):
+        show()
+    assert caplog.messages == [
+        "step 200 of 1100: loss 2.346, 12,346 tokens/s, waiting 1.2%, 0:03:45 left",
+        "dev: bleu 12.34",
+    ]
+
+
+def test_bar_on_a_terminal(show, monkeypatch, caplog):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with caplog.at_level(logging.INFO):
+        show()
+    text = terminal.getvalue()
+    assert "loss 2.346, 12,346 tokens/s, waiting 1.2%" in text
+    assert "dev: bleu 12.34\n" in text
+    assert "/1100 [" in text  # done and left are tqdm's
+    assert caplog.messages == []
