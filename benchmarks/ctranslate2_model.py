@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import ctranslate2
 import numpy as np
 from ctranslate2.specs import common_spec, transformer_spec
@@ -57,6 +59,7 @@ def convert(model: Transformer, vocab_size: int, directory: str) -> None:
     spec.register_source_vocabulary(names)
     spec.register_target_vocabulary(names)
     spec.validate()
+    os.makedirs(directory, exist_ok=True)
     spec.save(directory)
 
 

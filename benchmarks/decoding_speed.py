@@ -115,10 +115,12 @@ def peer(
             max_decoding_length=max(map(len, sources)) + extra_length,
             return_scores=False,
         )
-        return [
-            vocabulary.decode([ctranslate2_model.token_id(name) for name in result.hypotheses[0]])
-            for result in results
-        ]
+        texts = []
+        for source, result in zip(sources, results, strict=True):
+            # Its limit is one for the batch; ours is each sentence's own.
+            names = result.hypotheses[0][: len(source) + extra_length]
+            texts.append(vocabulary.decode([ctranslate2_model.token_id(name) for name in names]))
+        return texts
 
     return translate
 
