@@ -45,10 +45,7 @@ class TrainState:
             if hparams.ema_decay:
                 self.averaged = make_model()
                 self.averaged.build_variables()
-                for average, variable in zip(
-                    raw(self.averaged.variables), raw(self.model.variables), strict=True
-                ):
-                    average.assign(variable)
+                _copy(self.model, self.averaged)
             self.slots = make_slots(raw(self.model.trainable_variables))
         self._names = [variable.path for variable in self.model.trainable_variables]
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
@@ -69,6 +66,19 @@ class TrainState:
         if self.averaged is not None:
             parts["averaged"] = named_weights(self.averaged)
         return tf.train.Checkpoint(**parts)
+
+
+def _copy(model: Model, copy: Model) -> None:
+    """Sets the variables of a second instance of a model to those of the first."""
+    pairs = list(zip(model.variables, copy.variables, strict=True))
+    for variable, other in pairs:
+        if variable.path != other.path:
+            raise ValueError(
+                f"the variable {variable.path!r} has another path, {other.path!r}, in a second "
+                f"instance of the model {model.name!r}, so that checkpoints would not fit. Give "
+                f"each layer of the model a name"
+            )
+        other.value.assign(variable.value)
 
 
 def raw(variables: Sequence[keras.Variable]) -> list[tf.Variable]:

@@ -47,12 +47,12 @@ class Toy(Model):
         """Makes the layers, some of them in a list, as stacks are."""
         super().__init__(hparams, name="toy")
         policy = self.dtype_policy
-        self.embed = keras.layers.Embedding(vocab_size, hparams.width, dtype=policy)
+        self.embed = keras.layers.Embedding(vocab_size, hparams.width, name="embed", dtype=policy)
         self.hidden = [
             keras.layers.Dense(hparams.width, activation="tanh", name=f"hidden_{i}", dtype=policy)
             for i in range(2)
         ]
-        self.out = keras.layers.Dense(vocab_size, dtype=policy)
+        self.out = keras.layers.Dense(vocab_size, name="out", dtype=policy)
 
     def example_batch(self) -> dict[str, tf.Tensor]:
         """One row of two tokens."""

@@ -1,0 +1,161 @@
+import math
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from t2t_vqem.constants import UsageError
+from t2t_vqem.output_dir import OutputDir
+from t2t_vqem.training.checkpoints import Checkpoints
+
+
+@pytest.fixture
+def output_dir(tmp_path):
+    return OutputDir(str(tmp_path / "run"))
+
+
+def open_checkpoints(output_dir, run, keep=3, is_chief=True):
+    return Checkpoints(output_dir, run.state, keep=keep, is_chief=is_chief)
+
+
+def fill(run, seed):
+    """Gives every variable other values, also those that a layer's list holds."""
+    rng = np.random.default_rng(seed)
+    state = run.state
+    for model in (state.model, state.averaged):
+        for variable in model.variables:
+            variable.assign(rng.normal(size=variable.shape))
+    for variable in (*state.slots.first, *state.slots.second):
+        variable.assign(rng.normal(size=variable.shape))
+    return run.weights()
+
+
+def test_everything_comes_back(output_dir, toy_run):
+    run = toy_run()
+    saved = fill(run, seed=0)
+    open_checkpoints(output_dir, run).save(7)
+    other = toy_run(seed=2)
+    assert open_checkpoints(output_dir, other).restore() == 7
+    assert len(saved) == len(other.weights()) == 4 * 7
+    for a, b in zip(saved, other.weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(["cpu:0", "cpu:1"], ["cpu:0"]), (["cpu:0"], ["cpu:0", "cpu:1"])]
+)
+def test_from_replicas_to_one_device_and_back(output_dir, toy_run, before, after):
+    run = toy_run(*before)
+    saved = fill(run, seed=0)
+    open_checkpoints(output_dir, run).save(1)
+    other = toy_run(*after)
+    open_checkpoints(output_dir, other).restore()
+    for a, b in zip(saved, other.weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for variable in other.state.model.variables:
+        copies = other.strategy.experimental_local_results(variable.value)
+        assert len(copies) == len(after)
+        for copy in copies:
+            np.testing.assert_array_equal(copy.numpy(), copies[0].numpy())
+
+
+def test_nothing_to_restore(output_dir, toy_run):
+    checkpoints = open_checkpoints(output_dir, toy_run())
+    assert checkpoints.restore() == 0
+    assert checkpoints.latest is None
+
+
+def test_the_last_ones_are_kept(output_dir, toy_run):
+    run = toy_run()
+    for step in (2, 4, 6):
+        open_checkpoints(output_dir, run, keep=2).save(step)
+    names = sorted(
+        path.stem for path in pathlib.Path(output_dir.join("checkpoints")).glob("*.index")
+    )
+    assert names == ["ckpt-4", "ckpt-6"]
+
+
+def test_half_written_checkpoint_is_not_seen(output_dir, toy_run):
+    run = toy_run()
+    checkpoints = open_checkpoints(output_dir, run)
+    checkpoints.save(3)
+    folder = pathlib.Path(output_dir.join("checkpoints"))
+    (folder / "ckpt-9.data-00000-of-00001").write_bytes(b"half")
+    (folder / "ckpt-9_temp").mkdir()
+    assert open_checkpoints(output_dir, run).restore() == 3
+
+
+def test_damaged_checkpoint_is_named(output_dir, toy_run):
+    run = toy_run()
+    path = open_checkpoints(output_dir, run).save(3)
+    pathlib.Path(f"{path}.index").write_bytes(b"damage" * 20)
+    with pytest.raises(UsageError, match="ckpt-3 cannot be restored.*delete it"):
+        open_checkpoints(output_dir, run).restore()
+
+
+def test_checkpoint_of_a_wider_model(output_dir, toy_run):
+    open_checkpoints(output_dir, toy_run(width=6)).save(3)
+    with pytest.raises(UsageError, match=r"ckpt-3 cannot be restored: .*[Ss]hape"):
+        open_checkpoints(output_dir, toy_run(width=4)).restore()
+
+
+def test_folder_that_cannot_be_written(output_dir, toy_run):
+    checkpoints = open_checkpoints(output_dir, toy_run())
+    pathlib.Path(output_dir.path).mkdir(exist_ok=True)
+    folder = pathlib.Path(output_dir.join("checkpoints"))
+    if folder.exists():
+        folder.rmdir()
+    folder.write_text("a file is in the way")
+    with pytest.raises(
+        UsageError, match="checkpoint of step 5 cannot be written .*good one is None"
+    ):
+        checkpoints.save(5)
+
+
+def test_best_is_what_scored_highest(output_dir, toy_run):
+    run = toy_run()
+    checkpoints = open_checkpoints(output_dir, run)
+    assert checkpoints.best_score() == -math.inf
+    kept = []
+    for step, score in ((10, 20.0), (20, 25.5), (30, 25.5), (40, 21.0)):
+        weights = fill(run, seed=step)
+        kept.append(checkpoints.save_if_best(step, score))
+        if step == 20:
+            averaged = weights[7:14]
+    assert kept == [True, True, False, False]
+    reopened = open_checkpoints(output_dir, run)
+    assert reopened.best_score() == 25.5
+    assert not reopened.save_if_best(50, 25.0)
+    path = tf.train.latest_checkpoint(output_dir.join("best"))
+    assert path.endswith("ckpt-20")
+    model = toy_run(seed=5).state.model
+    assert output_dir.restore_for_inference(model, "best") == path
+    for a, b in zip(averaged, model.variables, strict=True):
+        np.testing.assert_array_equal(a, b.numpy())
+
+
+def test_inference_takes_the_averaged_weights(output_dir, toy_run):
+    run = toy_run()
+    weights = fill(run, seed=0)
+    open_checkpoints(output_dir, run).save(4)
+    model = toy_run(ema_decay=0.0).state.model
+    output_dir.restore_for_inference(model)
+    for a, b in zip(weights[7:14], model.variables, strict=True):
+        np.testing.assert_array_equal(a, b.numpy())
+
+
+def test_inference_takes_the_weights_where_there_is_no_average(output_dir, toy_run):
+    run = toy_run(ema_decay=0.0)
+    open_checkpoints(output_dir, run).save(4)
+    model = toy_run(seed=9).state.model
+    output_dir.restore_for_inference(model, "latest")
+    for a, b in zip(run.weights()[:7], model.variables, strict=True):
+        np.testing.assert_array_equal(a, b.numpy())
+
+
+def test_other_processes_leave_no_files(output_dir, toy_run):
+    checkpoints = open_checkpoints(output_dir, toy_run(), is_chief=False)
+    checkpoints.save(3)
+    assert not checkpoints.save_if_best(3, 10.0)
+    assert not list(pathlib.Path(output_dir.path).rglob("*.index"))

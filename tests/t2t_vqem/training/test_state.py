@@ -1,0 +1,42 @@
+import keras
+import numpy as np
+import pytest
+
+from t2t_vqem.config import HParams
+from t2t_vqem.models.base import Model
+from t2t_vqem.training.state import TrainState
+from t2t_vqem.training.strategies import make_strategy
+
+
+class Nameless(Model):
+    """A model whose layer has no name of its own."""
+
+    def __init__(self, hparams):
+        super().__init__(hparams, name="nameless")
+        self.layer = keras.layers.Dense(3)
+
+    def example_batch(self):
+        return np.ones([1, 2], np.float32)
+
+    def loss(self, batch, rng=None):
+        return self.layer(batch)
+
+
+def test_average_begins_as_a_copy(toy_run):
+    state = toy_run().state
+    assert state.inference_model is state.averaged is not state.model
+    for a, b in zip(state.model.variables, state.averaged.variables, strict=True):
+        assert a is not b
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_seed_decides_the_first_weights(toy_run):
+    first, same, other = (toy_run(seed=seed).weights()[0] for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first, same)
+    assert np.abs(first - other).max() > 0
+
+
+def test_layers_without_a_name_are_refused():
+    hparams = HParams(ema_decay=0.9)
+    with pytest.raises(ValueError, match="'nameless'.*Give each layer of the model a name"):
+        TrainState(make_strategy(), lambda: Nameless(hparams), hparams, seed=1)
