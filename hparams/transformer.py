@@ -140,10 +140,13 @@ def transformer_multi30k() -> TransformerHParams:
 
 @hparams_sets.register()
 def transformer_cldr() -> TransformerHParams:
-    """Transformer for the built-in problem: trains in minutes on two CPU cores.
+    """Transformer for the built-in problem: trains in about two minutes on two CPU cores.
 
         t2t-trainer --problem=translate_ende_cldr --model=transformer \\
-          --hparams_set=transformer_cldr --data_dir=data --output_dir=runs/cldr
+          --hparams_set=transformer_cldr --data_dir=data --output_dir=runs/cldr --train_steps=1600
+
+    Expected: about 97 sacreBLEU on the dev split. The sentences are made by rule, so that there is
+    hardly any noise: next to no dropout, no label smoothing, and a high rate.
     """
     return dataclasses.replace(
         transformer_multi30k(),
@@ -151,8 +154,14 @@ def transformer_cldr() -> TransformerHParams:
         num_decoder_layers=2,
         hidden_size=128,
         filter_size=512,
-        dropout=0.1,  # the phrases are made by rule: hardly any noise to learn by heart
+        dropout=0.05,
+        attention_dropout=0.0,
+        relu_dropout=0.0,
+        label_smoothing=0.0,
+        batch_size=1024,
+        num_buckets=3,  # compiling a length takes as long as a hundred steps
         max_length=64,
-        warmup_steps=400,
+        learning_rate=3e-3,
+        warmup_steps=300,
         ema_decay=0.99,
     )

@@ -1,0 +1,221 @@
+"""Shows the whole way in minutes, without a download: data, training, translations, BLEU.
+
+    t2t-demo --output_dir=demo
+
+Runs the other commands and prints each as you would type it. Started again after a stop, it goes on
+where it was. Needs the optional dependencies "demo": pip install 't2t-vqem[demo]'
+"""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from typing import NamedTuple, NoReturn
+
+from absl import flags
+
+from t2t_vqem.bin import _main
+from t2t_vqem.constants import UsageError
+from t2t_vqem.data.text_source import read_lines
+from t2t_vqem.extras import import_extra
+from t2t_vqem.metrics.bleu import sacrebleu_score
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string("output_dir", "demo", "Where everything goes.", flag_values=FLAGS)
+flags.DEFINE_integer(
+    "seed", 1, "Seed of the data and of training.", lower_bound=0, flag_values=FLAGS
+)
+flags.DEFINE_integer(
+    "train_steps", 1600, "Updates of the translator's weights.", lower_bound=1, flag_values=FLAGS
+)
+flags.DEFINE_integer("num_examples", 8, "Translations to show.", lower_bound=0, flag_values=FLAGS)
+
+PROBLEM = "translate_ende_cldr"
+_WIDTH = 78
+
+
+class Command(NamedTuple):
+    """A command to run, and what to say before."""
+
+    title: str
+    program: str  # t2t-datagen
+    flags: dict[str, object]
+
+    def typed(self) -> str:
+        """The command as one would type it, with a flag on each line."""
+        words = [f"--{name}={shlex.quote(str(value))}" for name, value in self.flags.items()]
+        return " \\\n    ".join([self.program, *words])
+
+    def argv(self) -> list[str]:
+        """The same for the operating system, with this Python."""
+        module = "t2t_vqem.bin." + self.program.replace("-", "_")
+        words = [f"--{name}={value}" for name, value in self.flags.items()]
+        return [sys.executable, "-m", module, *words]
+
+
+class Translations(NamedTuple):
+    """Translations of the test split that a chapter made."""
+
+    system: str
+    path: str
+
+
+class Chapter(NamedTuple):
+    """One model of the demo: the commands that train and use it, and what to compare."""
+
+    commands: list[Command]
+    translations: list[Translations]
+
+
+class Test(NamedTuple):
+    """The files of the test split."""
+
+    source: str
+    reference: str
+
+
+def main(argv: list[str]) -> None:
+    """Runs all chapters, then compares their translations."""
+    del argv
+    import_extra("babel", "demo")  # before anything is written
+    folder = os.path.expanduser(FLAGS.output_dir)
+    data_dir = os.path.join(folder, "data")
+    test = Test(*(os.path.join(data_dir, PROBLEM, f"test.{code}") for code in ("en", "de")))
+    chapters = [
+        data_chapter(data_dir, FLAGS.seed),
+        transformer_chapter(folder, data_dir, test, FLAGS.seed, FLAGS.train_steps),
+    ]
+    signal.signal(signal.SIGTERM, _exit_on_signal)
+    begin = time.monotonic()
+    commands = [command for chapter in chapters for command in chapter.commands]
+    for number, command in enumerate(commands, start=1):
+        print(f"\n[{number}/{len(commands)}] {command.title}\n\n$ {command.typed()}\n", flush=True)
+        run(command)
+    translations = [found for chapter in chapters for found in chapter.translations]
+    print(f"\n{report(test, translations, FLAGS.num_examples)}")
+    print(
+        f"\nAll of it took {time.monotonic() - begin:.0f} seconds. Translate lines of your own:\n"
+    )
+    decode = {"output_dir": os.path.join(folder, "transformer"), "decode_interactive": True}
+    print(f"$ {Command('', 't2t-decoder', decode).typed()}")
+
+
+def data_chapter(data_dir: str, seed: int) -> Chapter:
+    """The sentences, their vocabulary and records."""
+    settings = {"problem": PROBLEM, "problem_params": f"seed={seed}", "data_dir": data_dir}
+    title = "Data: 21,000 English-German sentences around dates, numbers, units and names"
+    return Chapter([Command(title, "t2t-datagen", settings)], [])
+
+
+def transformer_chapter(
+    folder: str, data_dir: str, test: Test, seed: int, train_steps: int
+) -> Chapter:
+    """An autoregressive Transformer; decoded greedily and with a beam."""
+    run_dir = os.path.join(folder, "transformer")
+    train = {
+        "problem": PROBLEM,
+        "model": "transformer",
+        "hparams_set": "transformer_cldr",
+        "data_dir": data_dir,
+        "output_dir": run_dir,
+        "train_steps": train_steps,
+        "local_eval_frequency": 400,
+        "save_checkpoints_steps": 400,
+        "seed": seed,
+    }
+    greedy, beam = (os.path.join(folder, f"transformer.{name}.de") for name in ("greedy", "beam4"))
+    decode = {"output_dir": run_dir, "decode_from_file": test.source}
+    score = {"score_file": test.reference}
+    return Chapter(
+        [
+            Command("Training: a small Transformer, from scratch", "t2t-trainer", train),
+            Command(
+                "Translating the test sentences, the best word each time",
+                "t2t-decoder",
+                {**decode, "decode_to_file": greedy, **score},
+            ),
+            Command(
+                "Translating them again, searching with a beam of 4",
+                "t2t-decoder",
+                {**decode, "decode_to_file": beam, **score, "beam_size": 4},
+            ),
+        ],
+        [Translations("greedy", greedy), Translations("beam 4", beam)],
+    )
+
+
+def run(command: Command) -> None:
+    """Runs a command to its end; a stop of the demo stops it too, and lets it save.
+
+    Raises:
+        UsageError: the command failed; it has said why.
+    """
+    begin = time.monotonic()
+    process = subprocess.Popen(command.argv())
+    try:
+        status = process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    if status:
+        raise UsageError(
+            f"{command.program} ended with status {status}, see above. When that is mended, "
+            "t2t-demo goes on from there."
+        )
+    print(f"({time.monotonic() - begin:.0f} seconds)", flush=True)
+
+
+def _exit_on_signal(number: int, frame: object) -> NoReturn:
+    del frame
+    sys.exit(128 + number)
+
+
+def report(test: Test, translations: list[Translations], num_examples: int) -> str:
+    """Returns the scores of all translations, and the first few sentences with each."""
+    sources, references = _read(test.source), _read(test.reference)
+    outputs = {found.system: _read(found.path) for found in translations}
+    lines = [f"BLEU on {len(sources)} test sentences; none of them was trained on", ""]
+    for system, hypotheses in outputs.items():
+        score = sacrebleu_score(hypotheses, references)
+        exact = sum(map(str.__eq__, hypotheses, references)) / len(references)
+        lines.append(f"  {system:<10} {score.value:5.1f}   {exact:4.0%} exactly as the reference")
+    lines += ["", f"  {score.signature}", ""]
+    for index in range(min(num_examples, len(sources))):
+        lines += _example(
+            sources[index], references[index], {s: o[index] for s, o in outputs.items()}
+        )
+    return "\n".join(lines).rstrip()
+
+
+def _example(source: str, reference: str, outputs: dict[str, str]) -> list[str]:
+    """A sentence and its translations; systems that agree share a line."""
+    by_text: dict[str, list[str]] = {}
+    for system, text in outputs.items():
+        by_text.setdefault(text, []).append(system)
+    rows = [("source", source), ("reference", reference)]
+    for text, systems in by_text.items():
+        rows.append((", ".join(systems), "the same" if text == reference else text))
+    lines = []
+    for label, text in rows:
+        first, later = f"  {label:<15} ", " " * 18
+        lines += textwrap.wrap(text, _WIDTH, initial_indent=first, subsequent_indent=later) or [
+            first
+        ]
+    return [*lines, ""]
+
+
+def _read(path: str) -> list[str]:
+    return [line.decode() for line in read_lines(path)]
+
+
+def entry_point() -> None:
+    """Runs the command."""
+    _main.run(main, FLAGS)
+
+
+if __name__ == "__main__":
+    entry_point()
