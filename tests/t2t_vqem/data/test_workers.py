@@ -9,8 +9,8 @@ import pytest
 from t2t_vqem.constants import UsageError
 from t2t_vqem.data.workers import check_parent, default_num_workers, run_tasks
 
-# This module has no name that a new process could import: what runs there is the standard library's,
-# or in a module of its own.
+# This module has no name that a new process could import: what runs in one is in a module of its
+# own.
 TASKS = """
 import os, pathlib, signal, time
 from t2t_vqem.constants import UsageError

@@ -1,0 +1,146 @@
+"""Speed of the input pipeline: examples per second of the reader alone, and what training consumes.
+
+    python benchmarks/input_pipeline.py --problem=translate_ende_multi30k --data_dir=data \\
+        --hparams_set=transformer_multi30k --output_dir=runs/multi30k \\
+        --results=benchmarks/results/input_pipeline.md
+
+The reader does what it does for the trainer (plan, look-up, decoding of records, padding) with
+nobody to wait for. What training consumes is read from the metrics of a run with the same settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from typing import NamedTuple
+
+import numpy as np
+import report
+
+from t2t_vqem.config import HParams, resolve
+from t2t_vqem.constants import TARGETS
+from t2t_vqem.data.reader import BatchReader
+from t2t_vqem.problem import Problem
+from t2t_vqem.registry import problems
+
+PACKAGES = ("array-record", "numpy")
+
+
+class Speed(NamedTuple):
+    """What was read in a second."""
+
+    examples: float
+    target_tokens: float
+    batches: float
+
+
+class Training(NamedTuple):
+    """What a run consumed; medians over the reports of its metrics."""
+
+    target_tokens: float
+    wait_share: float
+    worst_wait_share: float
+
+
+def main() -> None:
+    """Measures and writes the results."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--problem", required=True)
+    parser.add_argument("--data_dir", required=True)
+    parser.add_argument("--hparams_set", required=True)
+    parser.add_argument("--hparams", default="", help="as for t2t-trainer")
+    parser.add_argument("--output_dir", help="a training run with these settings")
+    parser.add_argument("--seconds", type=float, default=10, help="of each measurement")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--results", help="file for the results")
+    args = parser.parse_args()
+    hparams = resolve(hparams_set=args.hparams_set, hparams=args.hparams).hparams
+    problem = problems.get(args.problem)()
+    speeds = [read(problem, args.data_dir, hparams, args.seconds) for _ in range(args.runs)]
+    training = read_metrics(args.output_dir) if args.output_dir else None
+    report.write(
+        results(speeds, start_up(problem, args.data_dir, hparams), training, args), args.results
+    )
+
+
+def read(problem: Problem, data_dir: str, hparams: HParams, seconds: float) -> Speed:
+    """Reads for some seconds, beginning at a step that a resumed run might begin at."""
+    plan = problem.plan(data_dir, "train", hparams, seed=0)
+    records = problem.records(data_dir, "train")
+    examples = tokens = batches = 0
+    with BatchReader(
+        records, plan, problem.make_batch, start_step=plan.steps_per_epoch // 2
+    ) as reader:
+        next(reader)  # opens files
+        started = time.perf_counter()
+        for _, batch in reader:
+            examples += int((batch[TARGETS][:, 0] != 0).sum())
+            tokens += int(np.count_nonzero(batch[TARGETS]))
+            batches += 1
+            elapsed = time.perf_counter() - started
+            if elapsed >= seconds:
+                return Speed(examples / elapsed, tokens / elapsed, batches / elapsed)
+    raise AssertionError("a plan without epochs never ends")
+
+
+def start_up(problem: Problem, data_dir: str, hparams: HParams) -> float:
+    """Returns the seconds from nothing to the first batch, in the middle of an epoch."""
+    started = time.perf_counter()
+    plan = problem.plan(data_dir, "train", hparams, seed=0)
+    step = plan.steps_per_epoch * 100 + plan.steps_per_epoch // 2
+    records = problem.records(data_dir, "train")
+    with BatchReader(records, plan, problem.make_batch, start_step=step) as reader:
+        next(reader)
+        return time.perf_counter() - started
+
+
+def read_metrics(output_dir: str) -> Training:
+    """Reads what a run consumed from the figures that it reported."""
+    with open(os.path.join(output_dir, "metrics.jsonl"), encoding="utf-8") as file:
+        lines = [json.loads(line) for line in file]
+    reports = [line for line in lines if "wait_share" in line]
+    waits = [line["wait_share"] for line in reports]
+    return Training(
+        statistics.median(line["tokens_per_second"] for line in reports),
+        statistics.median(waits),
+        # The first report holds the start: no batch is ready, and everything is compiled.
+        max(waits[1:] or waits),
+    )
+
+
+def results(
+    speeds: list[Speed], start_seconds: float, training: Training | None, args: argparse.Namespace
+) -> list[str]:
+    """Returns the lines of the results file."""
+    median = Speed(*(statistics.median(values) for values in zip(*speeds, strict=True)))
+    low, high = min(s.examples for s in speeds), max(s.examples for s in speeds)
+    lines = report.header("Speed of the input pipeline", PACKAGES)
+    lines += [
+        f"- data: {args.problem}, batches of {args.hparams_set} {args.hparams}".rstrip(),
+        f"- {args.runs} runs of {args.seconds:g} seconds; medians",
+        "",
+        "| | examples/s | target tokens/s | batches/s |",
+        "|--|--:|--:|--:|",
+        f"| reader alone | {median.examples:,.0f} ({low:,.0f} to {high:,.0f}) "
+        f"| {median.target_tokens:,.0f} | {median.batches:,.1f} |",
+    ]
+    if training is not None:
+        examples = training.target_tokens * median.examples / median.target_tokens
+        lines += [
+            f"| training consumes | {examples:,.0f} | {training.target_tokens:,.0f} "
+            f"| {training.target_tokens * median.batches / median.target_tokens:,.1f} |",
+            "",
+            f"The reader is {median.target_tokens / training.target_tokens:,.0f} times as fast as "
+            f"training. Training waited for data {training.wait_share:.2%} of the time (median of "
+            f"its reports; at most {training.worst_wait_share:.2%} after the first); goal: below "
+            "2 %.",
+        ]
+    lines += ["", f"From nothing to the first batch of step 100.5 epochs: {start_seconds:.2f} s."]
+    return lines
+
+
+if __name__ == "__main__":
+    main()
