@@ -12,9 +12,7 @@ CTranslate2 runs with one and two threads and the better one counts. Needs
 from __future__ import annotations
 
 import argparse
-import datetime
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -24,7 +22,7 @@ from typing import NamedTuple
 
 import ctranslate2
 import ctranslate2_model
-import tensorflow as tf
+import report
 
 from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.decoding.options import DecodeOptions
@@ -79,11 +77,7 @@ def main() -> None:
             batch_size: measure(systems, sources, vocabulary, batch_size, args.runs)
             for batch_size in BATCH_SIZES
         }
-    text = report(results, references, args, checkpoint)
-    print(text)
-    if args.results:
-        with open(args.results, "w", encoding="utf-8") as file:
-            file.write(text)
+    report.write(summary(results, references, args.runs, checkpoint), args.results)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -159,33 +153,23 @@ def measure(
     return measured
 
 
-def report(
-    results: dict[int, dict[str, Measured]],
-    references: Sequence[str],
-    args: argparse.Namespace,
-    checkpoint: str,
-) -> str:
-    """Returns the results as Markdown."""
-    command = ["python", "benchmarks/decoding_speed.py"]
-    command += [f"--{name}={value}" for name, value in vars(args).items() if value is not None]
-    lines = [
-        "# Decoding speed: t2t-vqem and CTranslate2",
-        "",
-        "Greedy, the same weights, text to text. Each time is the median of "
-        f"{args.runs} runs over {len(references)} sentences; the systems take turns. "
+def summary(
+    results: dict[int, dict[str, Measured]], references: Sequence[str], runs: int, checkpoint: str
+) -> list[str]:
+    """Returns the lines of the results file."""
+    lines = report.header(
+        "Decoding speed: t2t-vqem and CTranslate2",
+        ["t2t-vqem", "tensorflow", "ctranslate2", "sentencepiece"],
+    )
+    lines += [
+        f"Greedy, the same weights ({os.path.basename(checkpoint)}), text to text. Each time is "
+        f"the median of {runs} runs over {len(references)} sentences; the systems take turns. "
         "Ratio: time of CTranslate2 over ours, above 1 where ours is faster.",
-        "",
-        f"- date: {datetime.date.today().isoformat()}",
-        f"- machine: {processor()}, {os.cpu_count()} cores",
-        f"- versions: Python {platform.python_version()}, TensorFlow {tf.__version__}, "
-        f"CTranslate2 {ctranslate2.__version__}",
-        f"- checkpoint: {os.path.basename(checkpoint)}",
-        f"- command: `{' '.join(command)}`",
         "",
     ]
     for batch_size, measured in results.items():
         lines += [*table(batch_size, measured, references), ""]
-    return "\n".join(lines)
+    return lines
 
 
 def table(batch_size: int, measured: dict[str, Measured], references: Sequence[str]) -> list[str]:
@@ -216,16 +200,6 @@ def table(batch_size: int, measured: dict[str, Measured], references: Sequence[s
             f"{best / medians[OURS]:.2f} times our time."
         )
     return lines
-
-
-def processor() -> str:
-    """Returns the processor's name where the system tells it."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.partition(":")[2] for line in file if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0].strip() if names else platform.processor()
 
 
 if __name__ == "__main__":
