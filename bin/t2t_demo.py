@@ -44,16 +44,21 @@ class Command(NamedTuple):
     program: str  # t2t-datagen
     flags: dict[str, object]
 
+    def words(self) -> list[str]:
+        """The flags, each as one word."""
+        return [
+            f"--{name}" if value is True else f"--{name}={value}"
+            for name, value in self.flags.items()
+        ]
+
     def typed(self) -> str:
         """The command as one would type it, with a flag on each line."""
-        words = [f"--{name}={shlex.quote(str(value))}" for name, value in self.flags.items()]
-        return " \\\n    ".join([self.program, *words])
+        return " \\\n    ".join([self.program, *map(shlex.quote, self.words())])
 
     def argv(self) -> list[str]:
         """The same for the operating system, with this Python."""
         module = "t2t_vqem.bin." + self.program.replace("-", "_")
-        words = [f"--{name}={value}" for name, value in self.flags.items()]
-        return [sys.executable, "-m", module, *words]
+        return [sys.executable, "-m", module, *self.words()]
 
 
 class Translations(NamedTuple):
@@ -70,7 +75,7 @@ class Chapter(NamedTuple):
     translations: list[Translations]
 
 
-class Test(NamedTuple):
+class TestFiles(NamedTuple):
     """The files of the test split."""
 
     source: str
@@ -83,7 +88,7 @@ def main(argv: list[str]) -> None:
     import_extra("babel", "demo")  # before anything is written
     folder = os.path.expanduser(FLAGS.output_dir)
     data_dir = os.path.join(folder, "data")
-    test = Test(*(os.path.join(data_dir, PROBLEM, f"test.{code}") for code in ("en", "de")))
+    test = TestFiles(*(os.path.join(data_dir, PROBLEM, f"test.{code}") for code in ("en", "de")))
     chapters = [
         data_chapter(data_dir, FLAGS.seed),
         transformer_chapter(folder, data_dir, test, FLAGS.seed, FLAGS.train_steps),
@@ -95,12 +100,11 @@ def main(argv: list[str]) -> None:
         print(f"\n[{number}/{len(commands)}] {command.title}\n\n$ {command.typed()}\n", flush=True)
         run(command)
     translations = [found for chapter in chapters for found in chapter.translations]
-    print(f"\n{report(test, translations, FLAGS.num_examples)}")
-    print(
-        f"\nAll of it took {time.monotonic() - begin:.0f} seconds. Translate lines of your own:\n"
-    )
-    decode = {"output_dir": os.path.join(folder, "transformer"), "decode_interactive": True}
-    print(f"$ {Command('', 't2t-decoder', decode).typed()}")
+    print(f"\n{report(test, translations, FLAGS.num_examples)}\n")
+    print(f"All of it took {time.monotonic() - begin:.0f} seconds. To translate your own lines:\n")
+    run_dir = os.path.join(folder, "transformer")
+    interactive = {"output_dir": run_dir, "decode_interactive": True}
+    print(f"$ {Command('', 't2t-decoder', interactive).typed()}")
 
 
 def data_chapter(data_dir: str, seed: int) -> Chapter:
@@ -111,7 +115,7 @@ def data_chapter(data_dir: str, seed: int) -> Chapter:
 
 
 def transformer_chapter(
-    folder: str, data_dir: str, test: Test, seed: int, train_steps: int
+    folder: str, data_dir: str, test: TestFiles, seed: int, train_steps: int
 ) -> Chapter:
     """An autoregressive Transformer; decoded greedily and with a beam."""
     run_dir = os.path.join(folder, "transformer")
@@ -174,7 +178,7 @@ def _exit_on_signal(number: int, frame: object) -> NoReturn:
     sys.exit(128 + number)
 
 
-def report(test: Test, translations: list[Translations], num_examples: int) -> str:
+def report(test: TestFiles, translations: list[Translations], num_examples: int) -> str:
     """Returns the scores of all translations, and the first few sentences with each."""
     sources, references = _read(test.source), _read(test.reference)
     outputs = {found.system: _read(found.path) for found in translations}

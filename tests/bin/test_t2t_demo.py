@@ -1,0 +1,126 @@
+"""t2t-demo: commands that exist, a right report, a stop that is passed on, and a whole run."""
+
+import copy
+import importlib
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from t2t_vqem.bin import t2t_demo as demo
+from t2t_vqem.constants import UsageError
+
+TEST = demo.TestFiles("x/data/test.en", "x/data/test.de")
+
+
+def all_commands() -> list[demo.Command]:
+    chapters = [
+        demo.data_chapter("x/data", 3),
+        demo.transformer_chapter("x", "x/data", TEST, 3, 100),
+    ]
+    return [command for chapter in chapters for command in chapter.commands]
+
+
+@pytest.mark.parametrize("command", all_commands(), ids=lambda command: command.program)
+def test_command_has_flags_that_exist(command):
+    assert command.argv()[:2] == [sys.executable, "-m"]
+    module = importlib.import_module(command.argv()[2])
+    values = copy.deepcopy(module.FLAGS)
+    assert values([command.program, *command.words()]) == [command.program]
+
+
+def test_typed_command_can_be_typed():
+    command = demo.Command("", "t2t-decoder", {"output_dir": "my runs/a", "xla": True, "seed": 0})
+    assert (
+        command.typed()
+        == "t2t-decoder \\\n    '--output_dir=my runs/a' \\\n    --xla \\\n    --seed=0"
+    )
+    assert command.argv()[3:] == ["--output_dir=my runs/a", "--xla", "--seed=0"]
+
+
+@pytest.fixture
+def outputs(tmp_path):
+    texts = {
+        "en": "one\ntwo\nthree\n",
+        "de": "eins sind es\nzwei sind es\ndrei sind es\n",
+        "a": "eins sind es\nzwei sind es\ndrei\n",
+        "b": "eins sind es\n\ndrei\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    paths = {name: str(tmp_path / name) for name in texts}
+    test = demo.TestFiles(paths["en"], paths["de"])
+    return test, [demo.Translations("first", paths["a"]), demo.Translations("second", paths["b"])]
+
+
+def test_report(outputs):
+    test, translations = outputs
+    text = demo.report(test, translations, 3)
+    assert "BLEU on 3 test sentences" in text
+    assert re.search(r"first +\d+\.\d +67% exactly", text)
+    assert re.search(r"second +\d+\.\d +33% exactly", text)
+    assert "tok:13a" in text
+    examples = text.split("  source")[1:]
+    assert len(examples) == 3
+    assert re.search(r"^  first, second +the same$", examples[0], re.M)
+    assert re.search(r"^  first +the same$", examples[1], re.M)
+    assert re.search(r"^  second *$", examples[1], re.M)  # an empty translation is shown as such
+    assert re.search(r"^  first, second +drei$", examples[2], re.M)
+
+
+def test_report_shows_as_many_as_there_are(outputs):
+    assert demo.report(*outputs, 99).count("  source") == 3
+    assert demo.report(*outputs, 0).count("  source") == 0
+
+
+def test_failing_command_stops_the_demo(tmp_path, capfd):
+    command = demo.Command("", "t2t-bleu", {"translation": tmp_path / "nothing", "reference": "x"})
+    with pytest.raises(UsageError, match=r"t2t-bleu ended with status 2, see above.*goes on"):
+        demo.run(command)
+    assert "t2t-bleu: error:" in capfd.readouterr().err
+
+
+def test_stop_reaches_the_command(tmp_path):
+    mark = tmp_path / "stopped"
+    child = (
+        "import signal, sys, time, pathlib\n"
+        f"def stop(*_): pathlib.Path({str(mark)!r}).touch(); sys.exit()\n"
+        "signal.signal(signal.SIGTERM, stop)\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    parent = (
+        "import signal, sys\n"
+        "from t2t_vqem.bin import t2t_demo as demo\n"
+        f"demo.Command.argv = lambda self: [sys.executable, '-c', {child!r}]\n"
+        "signal.signal(signal.SIGTERM, demo._exit_on_signal)\n"
+        "demo.run(demo.Command('', 't2t-trainer', {}))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 128 + signal.SIGTERM
+    assert mark.exists()
+
+
+@pytest.mark.slow
+def test_whole_demo_and_again(tmp_path):
+    argv = [sys.executable, "-m", "t2t_vqem.bin.t2t_demo"]
+    argv += [f"--output_dir={tmp_path}", "--train_steps=2", "--num_examples=2"]
+
+    def run() -> str:
+        return subprocess.run(argv, stdout=subprocess.PIPE, check=True, encoding="utf-8").stdout
+
+    first = run()
+    for program in ("t2t-datagen", "t2t-trainer", "t2t-decoder"):
+        assert f"\n$ {program} \\\n" in first
+    assert re.search(r"greedy +\d+\.\d", first)
+    assert first.count("  source") == 2
+    checkpoints = sorted(os.listdir(tmp_path / "transformer" / "checkpoints"))
+    again = run()
+    assert sorted(os.listdir(tmp_path / "transformer" / "checkpoints")) == checkpoints
+    report = first[first.index("BLEU on") : first.index("All of it")]
+    assert report in again
