@@ -1,0 +1,50 @@
+"""What every results file says: date, machine, versions and command."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import pathlib
+import platform
+import sys
+from collections.abc import Sequence
+
+
+def processor() -> str:
+    """Names the processor and the number of its cores that this process may use."""
+    path = pathlib.Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    features = next((line for line in lines if line.startswith("flags")), "").split()
+    extras = [name for name in ("avx2", "avx512f", "amx_tile") if name in features]
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} logical CPUs" + (f" ({', '.join(extras)})" if extras else "")
+
+
+def header(title: str, packages: Sequence[str]) -> list[str]:
+    """Returns the first lines of a results file.
+
+    Args:
+      title: of the measurement.
+      packages: distributions whose versions matter to it.
+    """
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in packages]
+    command = " ".join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]])
+    return [
+        f"# {title}",
+        "",
+        f"- date: {datetime.date.today().isoformat()}",
+        f"- machine: {processor()}, {platform.system()}",
+        f"- versions: Python {platform.python_version()}, {', '.join(versions)}",
+        f"- command: `{command}`",
+        "",
+    ]
+
+
+def write(lines: Sequence[str], path: str | None) -> None:
+    """Prints the report and, where a path is given, writes it there."""
+    text = "\n".join(lines).rstrip() + "\n"
+    print(text)
+    if path:
+        pathlib.Path(path).write_text(text, encoding="utf-8")
