@@ -137,6 +137,11 @@ def _start(partial: str, scratch: str, identity: dict[str, Any]) -> None:
 
 
 def compare(existing: dict[str, Any], identity: dict[str, Any], directory: str) -> None:
+    """Compares a manifest with an identity that is wanted; what the identity leaves out is free.
+
+    Raises:
+        UsageError: they differ; the message has what was and what is wanted.
+    """
     differences = []
     for key, wanted in identity.items():
         got = existing.get(key)
