@@ -186,7 +186,6 @@ class Problem(abc.ABC):
                 num_workers=num_workers or default_num_workers(),
                 progress=progress,
             ),
-            command=self._command(data_dir),
         )
 
     def _settings(self) -> dict[str, Any]:

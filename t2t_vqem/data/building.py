@@ -33,8 +33,6 @@ def build(
     directory: str,
     identity: dict[str, Any],
     make: Callable[[str, str], dict[str, Any]],
-    *,
-    command: str,
 ) -> dict[str, Any]:
     """Returns the manifest of the data set in `directory`, after making it if it is not there.
 
@@ -44,7 +42,6 @@ def build(
         make: called with the folder to write into and a folder for what is needed on the way;
             returns what the manifest says besides `identity`. Finds there what an earlier, killed
             call with the same identity has left.
-        command: the command line, for messages.
 
     Raises:
         UsageError: `directory` holds a data set with another identity, the disk is full, or the
@@ -82,7 +79,7 @@ def build(
             f"no space left on the disk of {os.path.dirname(directory)} "
             f"({shutil.disk_usage(os.path.dirname(directory)).free / 1e6:.1f} MB free; writing "
             f"{error.filename or partial}). Nothing was put in place; finished parts are kept in "
-            f"{partial}. Make room and run {command} again, it goes on from there."
+            f"{partial}. Make room and run the same command again, it goes on from there."
         ) from error
 
 

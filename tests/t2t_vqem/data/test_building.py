@@ -34,7 +34,7 @@ class Maker:
 
 
 def run(tmp_path, maker, identity=IDENTITY):
-    return build(str(tmp_path / "data" / "toy"), identity, maker, command="t2t-datagen --x")
+    return build(str(tmp_path / "data" / "toy"), identity, maker)
 
 
 def names(folder) -> list[str]:
@@ -117,7 +117,8 @@ def test_starts_anew_where_a_run_with_other_settings_ended(tmp_path, monkeypatch
 def test_a_full_disk_is_told_and_leaves_nothing_in_place(tmp_path):
     full = OSError(errno.ENOSPC, "No space left on device", "toy.partial/second")
     with pytest.raises(
-        UsageError, match=r"no space left on the disk of .* Make room and run t2t-datagen --x again"
+        UsageError,
+        match=r"no space left on the disk of .* Make room and run the same command again",
     ):
         run(tmp_path, Maker(full, "second"))
     assert not (tmp_path / "data/toy").exists()

@@ -205,6 +205,14 @@ def test_goes_on_from_finished_parts_to_the_same_result(
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
 
 
+def test_what_killed_workers_left_is_removed(tmp_path, small_parts):
+    (tmp_path / "scratch").mkdir()
+    left = tmp_path / "scratch/train-00000-of-00002.array_record.4711"
+    left.touch()
+    run(tmp_path, source_of(pairs_of(9)))
+    assert not left.exists()
+
+
 def test_text_that_breaks_off_is_read_again(tmp_path):
     def broken():
         yield from pairs_of(20)
