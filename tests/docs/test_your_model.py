@@ -1,0 +1,75 @@
+"""The example of docs/your_model.md, as a reader would copy it."""
+
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "your_model.md"
+
+
+def blocks(language: str) -> list[str]:
+    text = PAGE.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
+
+
+def write_modules(folder: pathlib.Path) -> list[str]:
+    """Writes the blocks that begin with the name of a file."""
+    written = []
+    for block in blocks("python"):
+        name = re.match(r"# (mine/\w+\.py)\n", block)
+        if name:
+            (folder / "mine").mkdir(exist_ok=True)
+            (folder / name[1]).write_text(block, encoding="utf-8")
+            written.append(name[1])
+    return written
+
+
+def commands() -> list[list[str]]:
+    text = re.sub(r"\\\n\s*", " ", "".join(blocks("bash")))
+    return [shlex.split(line) for line in text.splitlines() if line]
+
+
+def run(command: list[str], folder: pathlib.Path) -> str:
+    script = pathlib.Path(sys.executable).parent / command[0]  # as installed
+    finished = subprocess.run(
+        [str(script), *command[1:]],
+        cwd=folder,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert finished.returncode == 0, f"{shlex.join(command)}\n{finished.stderr[-3000:]}"
+    return finished.stdout
+
+
+def test_page_has_the_example(tmp_path):
+    assert write_modules(tmp_path) == ["mine/__init__.py", "mine/roman.py", "mine/word_dropout.py"]
+    assert [command[0] for command in commands()][:5] == [
+        "t2t-trainer",
+        "t2t-trainer",
+        "t2t-datagen",
+        "t2t-trainer",
+        "t2t-decoder",
+    ]
+
+
+@pytest.mark.slow
+def test_example_runs_and_learns(tmp_path):
+    write_modules(tmp_path)
+    listing, help_text, *others = (run(command, tmp_path) for command in commands())
+    assert re.search(r"roman_numerals +Numbers up to a largest one", listing)
+    assert re.search(r"word_dropout +Transformer that in training sees UNK", listing)
+    assert "probability to lose a source word" in help_text
+    assert "0.02" in help_text
+    bleu = re.search(r"BLEU = ([\d.]+)", others[2])
+    assert float(bleu[1]) > 80, others[2]
+    translations = (tmp_path / "roman.txt").read_text(encoding="utf-8").splitlines()
+    references = (tmp_path / "data" / "roman_numerals" / "test.la").read_text("utf-8").splitlines()
+    right = sum(map(str.__eq__, translations, references))
+    assert right > 0.6 * len(references), f"{right} of {len(references)}"
+    assert sorted(os.listdir(tmp_path / "runs")) == ["again", "more", "roman"]
