@@ -218,7 +218,7 @@ class OutputDir:
         try:
             names = list(tf.train.load_checkpoint(path).get_variable_to_shape_map())
             part = "averaged" if any(name.startswith("averaged/") for name in names) else "model"
-            status = tf.train.Checkpoint(**{part: named_weights(model)}).restore(path)
+            status = tf.train.Checkpoint(**{part: named_weights(model)}).read(path)
             status.expect_partial().assert_existing_objects_matched()
         except (tf.errors.OpError, AssertionError, ValueError) as error:
             reason = str(error).partition("\n")[0]

@@ -4,6 +4,7 @@ A replica gets a contiguous slice of the rows of each global batch, and knows th
 row, which its randomness depends on. So the sum over the replicas does not depend on their number.
 """
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
@@ -50,8 +51,15 @@ def make_strategy(name: str = AUTO, devices: Sequence[str] = ()) -> tf.distribut
             raise UsageError(f"there is no device {device!r}. There is: {', '.join(existing)}")
     devices = devices or [device for device in existing if device.startswith("gpu")] or ["cpu:0"]
     if name == "mirrored" or (name == AUTO and len(devices) > 1):
-        return tf.distribute.MirroredStrategy(devices)
+        return _mirrored_strategy(tuple(devices))
     return tf.distribute.OneDeviceStrategy(devices[0])
+
+
+@functools.cache
+def _mirrored_strategy(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    # One for all runs of a process: TensorFlow numbers the collectives of each strategy from the
+    # start, so that those of a second one would be taken for those of the first.
+    return tf.distribute.MirroredStrategy(devices)
 
 
 def _short_name(device: str) -> str:

@@ -27,11 +27,11 @@ def assert_same(ours, others):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=tolerance(b))
 
 
-@pytest.mark.parametrize("accumulate_steps", [1, 3])
-def test_two_replicas_give_the_weights_of_one_device(toy_run, toy_batches, accumulate_steps):
+@pytest.mark.parametrize(("accumulate_steps", "xla"), [(1, False), (3, False), (1, True)])
+def test_two_replicas_give_the_weights_of_one_device(toy_run, toy_batches, accumulate_steps, xla):
     batches = toy_batches(6)
-    one = toy_run("cpu:0", accumulate_steps=accumulate_steps)
-    two = toy_run("cpu:0", "cpu:1", accumulate_steps=accumulate_steps)
+    one = toy_run("cpu:0", xla=xla, accumulate_steps=accumulate_steps)
+    two = toy_run("cpu:0", "cpu:1", xla=xla, accumulate_steps=accumulate_steps)
     assert (one.replicas.total, two.replicas.total) == (1, 2)
     start = one.weights()
     results = [train(run, batches, accumulate=accumulate_steps) for run in (one, two)]

@@ -1,0 +1,270 @@
+"""Whole runs of the toy model on the tiny translation task."""
+
+import json
+import os
+import pathlib
+import signal
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from t2t_vqem.constants import UsageError
+from t2t_vqem.output_dir import OutputDir
+from t2t_vqem.training import loop, trainer
+from t2t_vqem.training.averaging import average_checkpoints
+from t2t_vqem.training.metrics_log import MetricsLog
+
+
+@pytest.fixture
+def request_for(tmp_path, tiny_text_data, toy_registered):
+    """Returns a function that makes the request of a run in a folder below the test's own."""
+
+    def make(folder="run", **options):
+        defaults = {
+            "problem": tiny_text_data.problem_name,
+            "data_dir": tiny_text_data.data_dir,
+            "hparams_set": "toy",
+            "xla": False,
+            "train_steps": 6,
+            "local_eval_frequency": 100,
+            "schedule": "train",
+        }
+        return trainer.Request(output_dir=str(tmp_path / folder), **{**defaults, **options})
+
+    return make
+
+
+def only(request, **options):
+    """What a user types to go on: the folder and little else."""
+    return trainer.Request(
+        output_dir=request.output_dir, xla=False, schedule=request.schedule, **options
+    )
+
+
+def saved(request):
+    """Every number in the last checkpoint, by name."""
+    path = OutputDir(request.output_dir).find_checkpoint("latest")
+    reader = tf.train.load_checkpoint(path)
+    return {
+        name: reader.get_tensor(name)
+        for name in reader.get_variable_to_shape_map()
+        if not name.startswith(("_CHECKPOINTABLE", "save_counter"))
+    }
+
+
+def assert_equal(ours, others, **tolerance):
+    assert ours.keys() == others.keys()
+    for name, value in ours.items():
+        if tolerance:
+            np.testing.assert_allclose(value, others[name], err_msg=name, **tolerance)
+        else:
+            np.testing.assert_array_equal(value, others[name], err_msg=name)
+
+
+@pytest.mark.parametrize("hparams", ["num_buckets=2", "accumulate_steps=2"])
+def test_resumed_run_gives_the_same_numbers(request_for, hparams):
+    unbroken = request_for("unbroken", hparams=hparams)
+    assert trainer.run(unbroken) == 6
+    broken = request_for("broken", hparams=hparams, train_steps=3)
+    assert trainer.run(broken) == 3
+    halfway = saved(broken)
+    assert trainer.run(only(broken, train_steps=6)) == 6
+    wanted = saved(unbroken)
+    assert {name.partition("/")[0] for name in wanted} == {
+        "model",
+        "averaged",
+        "first",
+        "second",
+        "step",
+    }
+    assert_equal(saved(broken), wanted)
+    name = next(name for name in wanted if name.startswith("model/"))
+    assert np.abs(halfway[name] - wanted[name]).max() > 0
+
+
+def test_two_replicas_give_the_run_of_one_device(request_for, caplog):
+    """The batches too, although two replicas cannot share their rows evenly."""
+    caplog.set_level("INFO")
+    one = request_for("one", hparams="batch_size=84,num_buckets=1")
+    two = request_for("two", hparams="batch_size=84,num_buckets=1", devices=["cpu:0", "cpu:1"])
+    for request in (one, two):
+        trainer.run(request)
+    assert caplog.text.count("rows x length: 7x12") == 2
+    wanted = saved(one)
+    # float32 sums in another order; see test_step.py.
+    assert_equal(saved(two), wanted, rtol=1e-4, atol=2e-6)
+    # And what began on two goes on as one.
+    assert trainer.run(only(two, train_steps=8)) == 8
+    assert trainer.run(only(one, train_steps=8)) == 8
+    assert_equal(saved(two), saved(one), rtol=1e-4, atol=2e-6)
+
+
+def test_seed_decides_the_run(request_for):
+    requests = [
+        request_for("a", train_steps=2, seed=5),
+        request_for("b", train_steps=2, seed=5),
+        request_for("c", train_steps=2, seed=6),
+    ]
+    for request in requests:
+        trainer.run(request)
+    first, same, other = map(saved, requests)
+    assert_equal(first, same)
+    assert any(np.abs(first[name] - other[name]).max() > 0 for name in first)
+
+
+def test_evaluates_and_keeps_the_best(request_for, caplog):
+    request = request_for(schedule="train_and_evaluate", local_eval_frequency=3)
+    with caplog.at_level("INFO"):
+        trainer.run(request)
+    output_dir = OutputDir(request.output_dir)
+    evaluations = [line for line in MetricsLog.read(output_dir) if line["kind"] == "eval"]
+    assert [line["step"] for line in evaluations] == [3, 6]
+    for line in evaluations:
+        assert line.keys() >= {"loss", "nll", "accuracy", "bleu"}
+        assert 0 <= line["bleu"] <= 100
+        assert "tok:13a" in line["signature"]
+    assert "tok:13a" in caplog.text  # BLEU is never shown without it
+    assert "reference   " in caplog.text
+    best = max(evaluations, key=lambda line: line["bleu"])
+    assert output_dir.find_checkpoint("best").endswith(f"ckpt-{best['step']}")
+    for folder in ("train", "eval"):
+        assert list(pathlib.Path(output_dir.join(folder)).glob("events*"))
+
+
+def test_evaluation_does_not_depend_on_the_replicas(request_for):
+    figures = []
+    for folder, devices in (("one", ["cpu:0"]), ("two", ["cpu:0", "cpu:1"])):
+        request = request_for(folder, train_steps=1, schedule="train_and_evaluate", devices=devices)
+        trainer.run(request)
+        (line,) = [x for x in MetricsLog.read(OutputDir(request.output_dir)) if x["kind"] == "eval"]
+        figures.append([line[name] for name in ("loss", "nll", "accuracy", "bleu")])
+    assert figures[0] == pytest.approx(figures[1], rel=1e-5)
+
+
+def test_evaluate_alone_prints_the_figures_of_a_checkpoint(request_for, capsys):
+    request = request_for(schedule="train_and_evaluate")
+    trainer.run(request)
+    (line,) = [x for x in MetricsLog.read(OutputDir(request.output_dir)) if x["kind"] == "eval"]
+    again = trainer.Request(output_dir=request.output_dir, schedule="evaluate", xla=False)
+    capsys.readouterr()
+    assert trainer.run(again) == 6
+    printed = capsys.readouterr().out
+    assert f"loss {line['loss']:.4f}" in printed
+    assert f"bleu {line['bleu']:.2f} (nrefs:1" in printed
+    assert "ckpt-6, dev:" in printed
+
+
+def test_averaged_checkpoint_is_the_mean(request_for):
+    request = request_for(save_checkpoints_steps=2)
+    trainer.run(request)
+    output_dir = OutputDir(request.output_dir)
+    path = average_checkpoints(output_dir, 2)
+    assert path == output_dir.find_checkpoint("averaged")
+    model = output_dir.build_model()
+    weights = []
+    for name in ("checkpoints/ckpt-4", "checkpoints/ckpt-6", path):
+        output_dir.restore_for_inference(model, output_dir.join(name))
+        weights.append([variable.numpy() for variable in model.variables])
+    for a, b, mean in zip(*weights, strict=True):
+        np.testing.assert_allclose(mean, (a.astype(np.float64) + b) / 2, rtol=1e-6, atol=1e-8)
+    assert any(np.abs(a - b).max() > 1e-3 for a, b in zip(*weights[:2], strict=True))
+    evaluate = trainer.Request(
+        output_dir=request.output_dir, schedule="evaluate", xla=False, checkpoint="averaged"
+    )
+    assert trainer.run(evaluate) == 6
+
+
+def test_averaging_more_than_there_are(request_for):
+    request = request_for(train_steps=1)
+    trainer.run(request)
+    with pytest.raises(UsageError, match="has 1 checkpoint.*expected 4 .*--keep_checkpoint_max"):
+        average_checkpoints(OutputDir(request.output_dir), 4)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_saves_and_the_run_goes_on(request_for, number, monkeypatch, caplog):
+    unbroken = request_for("unbroken")
+    trainer.run(unbroken)
+    stopped = request_for("stopped")
+    call = loop.TrainStep.__call__
+
+    def interrupted(self, batches, *, step):
+        if step == 3:
+            os.kill(os.getpid(), number)
+        return call(self, batches, step=step)
+
+    monkeypatch.setattr(loop.TrainStep, "__call__", interrupted)
+    with caplog.at_level("INFO"):
+        assert trainer.run(stopped) == 4  # the step that was under way is finished
+    monkeypatch.undo()
+    message = f"stopped by {number.name}; the same command goes on after step 4"
+    assert message in caplog.text
+    assert trainer.run(stopped) == 6
+    assert_equal(saved(stopped), saved(unbroken))
+
+
+def test_not_finite_loss_saves_nothing(request_for):
+    request = request_for(
+        hparams="learning_rate=1e30,warmup_steps=0,clip_norm=0",
+        train_steps=50,
+        save_checkpoints_steps=1,
+    )
+    with pytest.raises(UsageError, match="training stopped at step") as caught:
+        trainer.run(request)
+    assert str(OutputDir(request.output_dir).find_checkpoint("latest")) in str(caught.value)
+    for name, value in saved(request).items():
+        assert np.isfinite(value).all(), name
+
+
+def test_configuration_is_written_before_the_first_step(request_for, monkeypatch):
+    def fail(self, batches, *, step):
+        raise RuntimeError("no step")
+
+    monkeypatch.setattr(loop.TrainStep, "__call__", fail)
+    request = request_for(hparams="dropout=0.2", gin_params=["toy.width = 4"], seed=7)
+    with pytest.raises(RuntimeError, match="no step"):
+        trainer.run(request)
+    folder = pathlib.Path(request.output_dir)
+    hparams = json.loads((folder / "hparams.json").read_text())
+    assert (hparams["dropout"], hparams["width"]) == (0.2, 4)
+    flags = json.loads((folder / "flags.json").read_text())
+    assert (flags["model"], flags["seed"], flags["hparams_set"]) == ("toy", 7, "toy")
+    assert flags["versions"]["tensorflow"] == tf.__version__
+    assert "dropout = 0.2" in (folder / "config.gin").read_text()
+    settings = OutputDir(request.output_dir).settings()
+    assert settings.hparams.width == 4
+    assert settings.problem_config.vocab_size == 320  # as the data was made
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hparams": "dropout=0.5"}, r"toy\.dropout: the run has 0\.3, now 0\.5"),
+        ({"seed": 4}, "seed: the run has 1, now 4"),
+        ({"gin_params": ["toy.width = 8"]}, r"toy\.width: the run has 6, now 8"),
+    ],
+)
+def test_other_settings_in_the_same_folder(request_for, options, message):
+    request = request_for(train_steps=1)
+    trainer.run(request)
+    with pytest.raises(UsageError, match=f"holds a run with other settings:\n  {message}"):
+        trainer.run(request_for(train_steps=2, **options))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"problem": None}, "--problem is missing, and .*run holds no run to go on with"),
+        ({"data_dir": None}, "--data_dir is missing"),
+        ({"hparams_set": None}, "--hparams_set is missing"),
+        ({"schedule": "evaluate"}, "no checkpoint for the run"),
+        ({"schedule": "evalute"}, "unknown --schedule=evalute. There is: train_and_evaluate"),
+        ({"problem": "translate_txt"}, "unknown problem 'translate_txt'. Did you mean"),
+        ({"problem_params": "vocab_size=500"}, "vocab_size was 320, now 500"),
+        ({"data_dir": "nowhere"}, "no data of translate_text in .*nowhere. Make it with: t2t-dat"),
+    ],
+)
+def test_what_is_missing_or_wrong(request_for, options, message):
+    with pytest.raises(UsageError, match=message):
+        trainer.run(request_for(**options))
