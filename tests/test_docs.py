@@ -12,6 +12,7 @@ import pytest
 from absl import flags
 
 from t2t_vqem import registry
+from t2t_vqem.bin import t2t_datagen
 from t2t_vqem.config import resolve
 from t2t_vqem.registry_help import registry_help
 
@@ -64,6 +65,8 @@ def check_command(command: list[str]) -> None:
     """Raises where a command could not be run as it is written, files and folders apart."""
     module = importlib.import_module("t2t_vqem.bin." + command[0].replace("-", "_"))
     values = copy.deepcopy(module.FLAGS)
+    for name in values:
+        values[name].unparse()  # another test may have run the command
     rest = values(command)
     assert rest == command[:1], f"not a flag: {rest[1:]}"
     given = {name: values[name].value for name in values if values[name].present}
@@ -118,6 +121,15 @@ def test_commands_are_found():
         ["t2t-bleu", "--translation=a b", "--reference=c"],
         ["t2t-demo"],
     ]
+
+
+def test_what_another_command_was_given_does_not_count():
+    t2t_datagen.FLAGS(["t2t-datagen", "--t2t_usr_dir=mine"])
+    try:
+        with pytest.raises(ValueError, match="unknown problem 'mine'"):
+            check_command(["t2t-datagen", "--problem=mine"])
+    finally:
+        t2t_datagen.FLAGS["t2t_usr_dir"].unparse()
 
 
 @pytest.mark.parametrize(
