@@ -140,6 +140,7 @@ class Transformer(Model):
         """
         source_lengths = tf.reduce_sum(tf.cast(padding_mask(inputs), tf.int32), 1)
         limits = tf.minimum(source_lengths + options.extra_length, max_length)
+        limits = tf.where(source_lengths > 0, limits, 0)  # rows that only fill up a batch
         step, cache = self.step_fn(inputs, max_length, options.beam_size)
         if options.beam_size > 1:
             return beam_search(

@@ -173,8 +173,11 @@ def test_greedy_follows_the_argmax_of_the_reference():
 
 def test_empty_rows_decode_without_harm():
     model = make()
-    decoded = model.infer(tf.zeros([2, 5], tf.int32), DecodeOptions(extra_length=3), max_length=8)
-    assert np.isfinite(decoded.scores).all()
+    for beam_size in (1, 2):
+        options = DecodeOptions(extra_length=3, beam_size=beam_size)
+        decoded = model.infer(tf.zeros([2, 5], tf.int32), options, max_length=8)
+        assert np.isfinite(decoded.scores).all()
+        assert not decoded.tokens.numpy().any()
 
 
 def test_the_decoder_sees_no_future_and_the_encoder_no_padding():

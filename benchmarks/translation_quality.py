@@ -1,0 +1,154 @@
+"""Quality on Multi30k English-German: one command each for data, training and decoding.
+
+    pip install matplotlib
+    python benchmarks/translation_quality.py --source_dir=multi30k --work_dir=runs \\
+        --results=benchmarks/results/translation_quality.md
+
+--source_dir holds the published files, {train,val,test_2016_flickr}.{en,de}, plain or gzip. The
+time of training is that of the whole command: start, compilation and evaluations included. Started
+again, what is done is kept and an unfinished training goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+from report import header, write
+
+PROBLEM = "translate_ende_multi30k"
+HPARAMS_SET = "transformer_multi30k"
+
+
+def run(command: str, *args: str) -> str:
+    """Runs a command of the package, shows it and what it says, and returns its standard output."""
+    shown = " ".join([command, *args])
+    print(f"$ {shown}", flush=True)
+    module = f"t2t_vqem.bin.{command.replace('-', '_')}"
+    done = subprocess.run(
+        [sys.executable, "-m", module, *args], stdout=subprocess.PIPE, text=True, check=True
+    )
+    print(done.stdout, flush=True)
+    return done.stdout
+
+
+def read_log(output_dir: pathlib.Path) -> list[dict]:
+    """Returns the figures that the run logged."""
+    with open(output_dir / "metrics.jsonl", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def decode(output_dir: pathlib.Path, source: pathlib.Path, args: list[str]) -> dict[str, str]:
+    """Translates the test set with some options; returns the lines that hold scores."""
+    target = source.with_name(source.name.replace(".en", ".de"))
+    to_file = output_dir / "test.de"
+    started = time.monotonic()
+    output = run(
+        "t2t-decoder",
+        f"--output_dir={output_dir}",
+        f"--decode_from_file={source}",
+        f"--decode_to_file={to_file}",
+        f"--score_file={target}",
+        *args,
+    )
+    scores = [line for line in output.splitlines() if re.search(r"BLEU|chrF", line)]
+    return {"scores": scores, "seconds": time.monotonic() - started}
+
+
+def plot(evaluations: list[dict], path: pathlib.Path) -> None:
+    """Draws BLEU on the dev set over minutes of training."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    plt.rcParams["svg.hashsalt"] = "t2t-vqem"  # the same picture from the same figures
+    figure, axes = plt.subplots(figsize=(7, 3.5))
+    minutes = [line["seconds"] / 60 for line in evaluations]
+    axes.plot(minutes, [line["bleu"] for line in evaluations], marker="o")
+    axes.set(xlabel="minutes of training", ylabel="sacreBLEU, dev, greedy")
+    axes.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main() -> None:
+    """Runs the three commands and writes the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--source_dir", required=True, help="Folder of the published files.")
+    parser.add_argument("--work_dir", required=True, help="Folder for data and run.")
+    parser.add_argument("--train_steps", type=int, default=5000, help="Updates.")
+    parser.add_argument("--results", help="Markdown file to write; its plot goes beside it.")
+    args = parser.parse_args()
+    source_dir, work_dir = pathlib.Path(args.source_dir), pathlib.Path(args.work_dir)
+    data_dir, output_dir = work_dir / "data", work_dir / "multi30k"
+
+    run(
+        "t2t-datagen",
+        f"--problem={PROBLEM}",
+        f"--source_dir={source_dir}",
+        f"--data_dir={data_dir}",
+    )
+    run(
+        "t2t-trainer",
+        f"--problem={PROBLEM}",
+        "--model=transformer",
+        f"--hparams_set={HPARAMS_SET}",
+        f"--data_dir={data_dir}",
+        f"--output_dir={output_dir}",
+        f"--train_steps={args.train_steps}",
+        "--local_eval_frequency=500",
+    )
+    source = next(
+        path
+        for name in ("test_2016_flickr.en", "test_2016_flickr.en.gz")
+        if (path := source_dir / name).exists()
+    )
+    log = read_log(output_dir)
+    evaluations = [line for line in log if line["kind"] == "eval"]
+    training = [line for line in log if line["kind"] == "train"]
+    lines = header("Quality on Multi30k English-German", ["t2t-vqem", "tensorflow", "sacrebleu"])
+    lines += [
+        f"Set `{HPARAMS_SET}`, {args.train_steps} steps, "
+        f"{max(line['seconds'] for line in log) / 60:.1f} minutes of training on "
+        f"{os.cpu_count()} logical CPUs, evaluations included.",
+        "",
+        "## Test set 2016 (1,000 sentences)",
+        "",
+        "| decoding | sacreBLEU and chrF with signature | seconds, compilation included |",
+        "|---|---|---|",
+    ]
+    for name, options in (("greedy", []), ("beam 4, alpha 0.6", ["--beam_size=4"])):
+        result = decode(output_dir, source, options)
+        scores = "<br>".join(result["scores"])
+        lines.append(f"| {name} | {scores} | {result['seconds']:.0f} |")
+    waiting = [line["wait_share"] for line in training]
+    lines += [
+        "",
+        "## Curve (dev, greedy)",
+        "",
+        "| step | minutes | loss | accuracy | sacreBLEU |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {line['step']} | {line['seconds'] / 60:.1f} | {line['loss']:.3f} | "
+        f"{line['accuracy']:.3f} | {line['bleu']:.2f} |"
+        for line in evaluations
+    ]
+    share = 100 * sum(waiting) / len(waiting)
+    lines += ["", f"Share of time that training waited for data: {share:.2f} %."]
+    if args.results:
+        picture = pathlib.Path(args.results).with_suffix(".svg")
+        plot(evaluations, picture)
+        lines += ["", f"![BLEU over time]({picture.name})"]
+    write(lines, args.results)
+
+
+if __name__ == "__main__":
+    main()
