@@ -16,6 +16,7 @@ from t2t_vqem.constants import DEV, TRAIN, UsageError
 from t2t_vqem.data import building
 from t2t_vqem.data.batching import BatchPlan
 from t2t_vqem.data.reader import BatchReader
+from t2t_vqem.data.records import RecordReader
 from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.output_dir import OutputDir, RunSettings, make_model
 from t2t_vqem.problem import Problem, TextProblem
@@ -27,7 +28,7 @@ from t2t_vqem.training.progress import TrainingProgress
 from t2t_vqem.training.signals import StopRequest
 from t2t_vqem.training.state import TrainState
 from t2t_vqem.training.step import TrainStep
-from t2t_vqem.training.strategies import AUTO, Replicas, make_strategy
+from t2t_vqem.training.strategies import AUTO, OwnRows, Replicas, make_strategy
 
 SCHEDULES = ("train_and_evaluate", "train", "evaluate")
 DEFAULT_TRAIN_STEPS = 250_000
@@ -173,13 +174,20 @@ def _train(
     start = checkpoints.restore()
     if is_chief:
         output_dir.save(settings, vocabulary)
-    plan = problem.plan(data_dir, TRAIN, hparams, seed=settings.seed)
-    records = problem.records(data_dir, TRAIN)
     evaluate = None
     if request.schedule == "train_and_evaluate":
         evaluate = Evaluator(
             strategy, state.inference_model, problem, data_dir, hparams, xla=request.xla
         )
+    step_fn = TrainStep(
+        strategy,
+        state,
+        hparams,
+        seed=settings.seed,
+        train_steps=settings.train_steps,
+        xla=request.xla,
+    )
+    plan = problem.plan(data_dir, TRAIN, hparams, seed=settings.seed)
     _describe(state, replicas, plan, settings, start)
     with contextlib.ExitStack() as stack:
         log = MetricsLog(output_dir, start_step=start, is_chief=is_chief)
@@ -187,38 +195,40 @@ def _train(
         progress = TrainingProgress(start_step=start, train_steps=settings.train_steps)
         stack.callback(progress.close)
         stop = stack.enter_context(StopRequest())
-        loop = Loop(
-            TrainStep(
-                strategy,
-                state,
-                hparams,
-                seed=settings.seed,
-                train_steps=settings.train_steps,
-                xla=request.xla,
-            ),
+        step = Loop(
+            step_fn,
             replicas=replicas,
             plan=plan,
-            open_reader=lambda first: BatchReader(
-                records, replicas.own_rows(plan), problem.make_batch, start_step=first
+            open_reader=functools.partial(
+                _open_reader, problem, problem.records(data_dir, TRAIN), replicas.own_rows(plan)
             ),
             accumulate_steps=hparams.accumulate_steps,
-            intervals=Intervals(
-                train=settings.train_steps,
-                save=request.save_checkpoints_steps,
-                evaluate=request.local_eval_frequency,
-                report=request.log_step_count_steps,
-            ),
+            intervals=_intervals(request, settings),
             checkpoints=checkpoints,
             log=log,
             progress=progress,
             evaluate=evaluate,
             stop=stop,
-        )
-        step = loop.run(start)
+        ).run(start)
         elapsed = datetime.timedelta(seconds=round(log.seconds))
     why = f"stopped by {stop.name}; the same command goes on" if stop else "done"
     _logger.info("%s after step %d and %s: %s", why, step, elapsed, checkpoints.latest)
     return step
+
+
+def _open_reader(
+    problem: Problem, records: RecordReader, rows: OwnRows, first_batch: int
+) -> BatchReader:
+    return BatchReader(records, rows, problem.make_batch, start_step=first_batch)
+
+
+def _intervals(request: Request, settings: RunSettings) -> Intervals:
+    return Intervals(
+        train=settings.train_steps,
+        save=request.save_checkpoints_steps,
+        evaluate=request.local_eval_frequency,
+        report=request.log_step_count_steps,
+    )
 
 
 def _describe(

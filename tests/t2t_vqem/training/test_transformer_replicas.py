@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+
+from t2t_vqem import registry
+from t2t_vqem.config import TransformerHParams
+from t2t_vqem.training.state import TrainState
+from t2t_vqem.training.step import TrainStep
+from t2t_vqem.training.strategies import Replicas, make_strategy
+
+HPARAMS = TransformerHParams(
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+    hidden_size=6,
+    filter_size=10,
+    num_heads=2,
+    dropout=0.3,
+    learning_rate=0.02,
+    warmup_steps=2,
+    ema_decay=0.9,
+)
+
+
+def train(devices, batches):
+    strategy = make_strategy("auto", devices)
+    transformer = registry.models.get("transformer")
+    state = TrainState(strategy, lambda: transformer(HPARAMS, vocab_size=13), HPARAMS, seed=2)
+    step = TrainStep(strategy, state, HPARAMS, seed=2, train_steps=9, xla=False)
+    replicas = Replicas(strategy)
+    for number, batch in enumerate(batches):
+        step([replicas.distribute(batch)], step=number)
+    return {variable.path: variable.numpy() for variable in state.averaged.variables}
+
+
+@pytest.mark.slow
+def test_two_replicas_give_the_weights_of_one_device(toy_batches):
+    batches = toy_batches(4)
+    start, one, two = (
+        train(["cpu:0"], []),
+        train(["cpu:0"], batches),
+        train(["cpu:0", "cpu:1"], batches),
+    )
+    compared = 0
+    for path, weights in one.items():
+        if path.endswith("kv/bias"):
+            continue  # a key's bias moves all logits alike: its gradient is rounding and no more
+        compared += 1
+        largest = np.abs(weights).max()
+        # As in test_step.py: sums of float32 in another order.
+        np.testing.assert_allclose(two[path], weights, rtol=1e-4, atol=2e-5 * largest, err_msg=path)
+        assert np.abs(weights - start[path]).max() > 2e-3 * largest, path
+    assert compared > 30
