@@ -98,4 +98,5 @@ def _norm(spec, layer) -> None:
 
 def _linear(spec, layer) -> None:
     spec.weight = np.ascontiguousarray(np.asarray(layer.kernel).T)  # theirs is [out, in]
-    spec.bias = np.asarray(layer.bias)
+    if layer.bias is not None:
+        spec.bias = np.asarray(layer.bias)

@@ -2,6 +2,9 @@
 
 Shapes: B batch, T query length, S memory length, H heads, D width. A bias is added to the attention
 logits: 0 where attention may go, about -1e9 where it may not; it broadcasts to [B, H, T, S].
+
+As in Tensor2Tensor the projections have no biases. That of the keys would do nothing: it moves all
+logits of a query alike, so its gradient is rounding noise, which Adam would magnify.
 """
 
 from typing import NamedTuple
@@ -60,8 +63,9 @@ class SelfAttention(Layer):
         super().__init__(**kwargs)
         self.num_heads = num_heads
         self.attention_dropout = attention_dropout
-        self.query_key_value = Dense(3 * width, fused=3, name="qkv", dtype=self.dtype_policy)
-        self.output_transform = Dense(width, name="output", dtype=self.dtype_policy)
+        args = {"use_bias": False, "dtype": self.dtype_policy}
+        self.query_key_value = Dense(3 * width, fused=3, name="qkv", **args)
+        self.output_transform = Dense(width, name="output", **args)
 
     def _project(self, x: tf.Tensor) -> tuple[tf.Tensor, KeyValue]:
         projected = tf.split(self.query_key_value(x), 3, axis=-1)
@@ -100,9 +104,10 @@ class CrossAttention(Layer):
         super().__init__(**kwargs)
         self.num_heads = num_heads
         self.attention_dropout = attention_dropout
-        self.query_transform = Dense(width, name="query", dtype=self.dtype_policy)
-        self.key_value = Dense(2 * width, fused=2, name="kv", dtype=self.dtype_policy)
-        self.output_transform = Dense(width, name="output", dtype=self.dtype_policy)
+        args = {"use_bias": False, "dtype": self.dtype_policy}
+        self.query_transform = Dense(width, name="query", **args)
+        self.key_value = Dense(2 * width, fused=2, name="kv", **args)
+        self.output_transform = Dense(width, name="output", **args)
 
     def project_memory(self, memory: tf.Tensor) -> KeyValue:
         """Keys and values of memory [B, S, D], to be computed once per sentence in decoding."""

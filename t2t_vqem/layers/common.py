@@ -48,16 +48,18 @@ class Layer(keras.layers.Layer):
 class Dense(Layer):
     """An affine map of the last axis, with Glorot-uniform kernel [in, out] and zero bias [out]."""
 
-    def __init__(self, units: int, *, fused: int = 1, **kwargs):
+    def __init__(self, units: int, *, use_bias: bool = True, fused: int = 1, **kwargs):
         """Makes the layer.
 
         Args:
           units: output size, of all `fused` maps together.
+          use_bias: whether there is a bias.
           fused: how many equal maps share the kernel; each is initialised as if it stood alone.
           **kwargs: Keras layer arguments.
         """
         super().__init__(**kwargs)
         self.units = units
+        self.use_bias = use_bias
         self.fused = fused
 
     def build(self, input_shape):
@@ -67,14 +69,18 @@ class Dense(Layer):
         self.kernel = self.add_weight(
             shape=(fan_in, self.units), initializer=uniform, name="kernel"
         )
-        self.bias = self.add_weight(shape=(self.units,), initializer="zeros", name="bias")
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(shape=(self.units,), initializer="zeros", name="bias")
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps [..., in] to [..., out]."""
         kernel = tf.cast(self.kernel, self.compute_dtype)
         # One matrix product over all rows: XLA and oneDNN run [B*T, D] faster than a batch of them.
         rows = tf.reshape(x, [-1, x.shape[-1]]) @ kernel
-        return tf.reshape(rows + tf.cast(self.bias, rows.dtype), [*x.shape[:-1], self.units])
+        if self.bias is not None:
+            rows += tf.cast(self.bias, rows.dtype)
+        return tf.reshape(rows, [*x.shape[:-1], self.units])
 
 
 class LayerNorm(Layer):

@@ -45,8 +45,8 @@ def test_attend_equals_the_loop():
 def test_self_attention_parts_are_query_key_value_in_that_order():
     layer, x = SelfAttention(D, H), normal(B, T, D)
     result = layer(x, causal_bias(T))
-    w, bias, w_out, b_out = (v.numpy().astype(np.float64) for v in layer.variables)
-    q, k, v = np.split(x @ w + bias, 3, axis=-1)
+    w, w_out = (v.numpy().astype(np.float64) for v in layer.variables)
+    q, k, v = np.split(x @ w, 3, axis=-1)
     expected = np.zeros([B, T, D])
     for b in range(B):
         for h in range(H):
@@ -54,7 +54,7 @@ def test_self_attention_parts_are_query_key_value_in_that_order():
             for t in range(T):
                 scores = np.exp(k[b, : t + 1, part] @ q[b, t, part] / 2)
                 expected[b, t, part] = scores @ v[b, : t + 1, part] / scores.sum()
-    np.testing.assert_allclose(result, expected @ w_out + b_out, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(result, expected @ w_out, rtol=1e-4, atol=1e-5)
 
 
 def test_causal_self_attention_cannot_see_the_future():

@@ -39,13 +39,9 @@ def test_two_replicas_give_the_weights_of_one_device(toy_batches):
         train(["cpu:0"], batches),
         train(["cpu:0", "cpu:1"], batches),
     )
-    compared = 0
+    assert len(one) == 30
     for path, weights in one.items():
-        if path.endswith("kv/bias"):
-            continue  # a key's bias moves all logits alike: its gradient is rounding and no more
-        compared += 1
         largest = np.abs(weights).max()
         # As in test_step.py: sums of float32 in another order.
         np.testing.assert_allclose(two[path], weights, rtol=1e-4, atol=2e-5 * largest, err_msg=path)
         assert np.abs(weights - start[path]).max() > 2e-3 * largest, path
-    assert compared > 30
