@@ -36,13 +36,23 @@ def run(
     if any(argument in ("-h", "-help", "--help", "--helpfull") for argument in argv[1:]):
         print(f"{(module.__doc__ or '').strip()}\n\nFlags of {program}:{_help(flag_values)}")
         sys.exit(0)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    _start_logging()
     try:
         rest = _parse(flag_values, argv)
         sys.exit(main(rest))
     except UsageError as error:
         print(f"{program}: error: {error}", file=sys.stderr)
         sys.exit(USAGE_STATUS)
+
+
+def _start_logging() -> None:
+    """Logs from INFO on, without what TensorFlow says about work that is meant to be as it is."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("absl").setLevel(logging.WARNING)  # how long it took to write a checkpoint
+    # Each shape of batch is traced once, on each device. There are few, but they come at the start.
+    logging.getLogger("tensorflow").addFilter(
+        lambda record: "tf.function retracing" not in record.getMessage()
+    )
 
 
 def _parse(flag_values: flags.FlagValues, argv: list[str]) -> list[str]:

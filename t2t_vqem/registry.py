@@ -198,21 +198,23 @@ def _import_usr_dir(path: str) -> None:
             f"that register problems, models or hparams sets, but there is no {init}"
         )
     name = os.path.basename(path)
-    module = sys.modules.get(name)
-    if module is None and importlib.util.find_spec(name) is None:
+    spec = importlib.util.find_spec(name)  # of the module in sys.modules, where it is there
+    if spec is None:
         spec = importlib.util.spec_from_file_location(name, init, submodule_search_locations=[path])
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # before it runs: `from . import mine` looks it up
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[name]
-            raise
-    elif module is None or os.path.realpath(getattr(module, "__file__", None) or "") != init:
+    if os.path.realpath(spec.origin or "") != init:
         raise UsageError(
             f"--t2t_usr_dir={path}: there is another module {name!r}. Rename the folder to a name "
             f"that no installed package has"
         )
+    if name in sys.modules:
+        return
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # before it runs: `from . import mine` looks it up
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
 
 
 problems: Registry[type] = Registry("problem", "t2t_vqem.problems")

@@ -72,7 +72,6 @@ def run(request: Request) -> int:
     """
     if request.schedule not in SCHEDULES:
         raise UsageError(f"unknown --schedule={request.schedule}. There is: {', '.join(SCHEDULES)}")
-    _quiet_tensorflow()
     registry.load_plugins(request.t2t_usr_dir)
     # First of all: once TensorFlow has computed anything, devices cannot be made any more.
     strategy = make_strategy(request.strategy, request.devices)
@@ -269,10 +268,3 @@ def _evaluate(
         evaluation = evaluator(stop)
     print(f"{path}, {DEV}: {evaluation}")
     return int(tf.train.load_checkpoint(path).get_tensor("step/.ATTRIBUTES/VARIABLE_VALUE"))
-
-
-def _quiet_tensorflow() -> None:
-    """Silences what TensorFlow says about work that is meant to be as it is."""
-    logging.getLogger("absl").setLevel(logging.WARNING)  # how long it took to write a checkpoint
-    # Each shape of batch is traced once, on each device. There are few, but they come at the start.
-    tf.get_logger().addFilter(lambda record: "tf.function retracing" not in record.getMessage())

@@ -168,6 +168,18 @@ def test_usr_dir_registers(tmp_path):
         assert registry.problems.origin("my_own").startswith(str(folder / "mine.py"))
 
 
+def test_usr_dir_that_python_finds_by_itself_registers(tmp_path, monkeypatch):
+    folder = tmp_path / "my_usr_dir_on_the_path"
+    folder.mkdir()
+    (folder / "__init__.py").write_text(
+        "from t2t_vqem.registry import problems\n@problems.register()\nclass OnPath: 'Found.'\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))  # as `python -m` in the parent folder does
+    with registry.problems.temporary():
+        load_plugins(str(folder))
+        assert registry.problems.summary("on_path") == "Found."
+
+
 def test_usr_dir_without_init_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"expected a folder with an __init__\.py"):
         load_plugins(str(tmp_path))
