@@ -107,7 +107,6 @@ class Problem(abc.ABC):
         *,
         seed: int,
         shuffle: bool = True,
-        row_multiple: int = 1,
         epochs: int | None = None,
     ) -> BatchPlan:
         """Returns which examples make up which step.
@@ -118,7 +117,6 @@ class Problem(abc.ABC):
             hparams: `batch_size`, `max_length` and `num_buckets` are used.
             seed: seed of the order.
             shuffle: False for evaluation: the order of the data, bucket by bucket.
-            row_multiple: rows are rounded up to a multiple of this.
             epochs: None never ends.
         """
         lengths = self.lengths(data_dir, split)
@@ -140,7 +138,6 @@ class Problem(abc.ABC):
             num_buckets=hparams.num_buckets,
             seed=seed,
             shuffle=shuffle,
-            row_multiple=row_multiple,
             epochs=epochs,
         )
 

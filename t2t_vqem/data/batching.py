@@ -79,7 +79,6 @@ class BatchPlan:
         num_buckets: the most different lengths.
         seed: seed of the order.
         shuffle: False takes the examples in their order, bucket by bucket, in every epoch.
-        row_multiple: the number of rows is rounded up to a multiple of this.
         epochs: how many epochs there are; None never ends.
 
     Raises:
@@ -95,7 +94,6 @@ class BatchPlan:
         num_buckets: int,
         seed: int,
         shuffle: bool = True,
-        row_multiple: int = 1,
         epochs: int | None = None,
     ):
         for name, value in (
@@ -103,7 +101,6 @@ class BatchPlan:
             ("batch_size", batch_size),
             ("max_length", max_length),
             ("num_buckets", num_buckets),
-            ("row_multiple", row_multiple),
         ):
             if value < 1:
                 raise ValueError(f"{name} is {value}, expected at least 1.")
@@ -112,9 +109,7 @@ class BatchPlan:
         self._shuffle = shuffle
         self._epochs = epochs
         bounds = bucket_lengths(lengths, max_length, num_buckets)
-        rows = [
-            row_multiple * math.ceil(max(1, batch_size // bound) / row_multiple) for bound in bounds
-        ]
+        rows = [max(1, batch_size // bound) for bound in bounds]
         bucket = np.searchsorted(bounds, lengths)
         # The examples by bucket, each bucket in the order of the data.
         self._by_bucket = np.argsort(bucket, kind="stable").astype(np.int32)

@@ -34,7 +34,6 @@ class BatchReader:
         start_step: the first step.
         num_steps: how many steps; None for all that the plan has.
         prefetch: batches to hold ready.
-        rows: the rows of each batch to read: a worker among several reads its own.
     """
 
     def __init__(
@@ -46,12 +45,10 @@ class BatchReader:
         start_step: int,
         num_steps: int | None = None,
         prefetch: int = 8,
-        rows: slice = slice(None),
     ):
         self._records = records
         self._plan = plan
         self._make_batch = make_batch
-        self._rows = rows
         self.wait_seconds = 0.0  # how long the consumer has waited so far
         end = plan.num_steps
         if num_steps is not None:
@@ -67,7 +64,6 @@ class BatchReader:
     def read(self, step: int) -> dict[str, np.ndarray]:
         """Returns the batch of one step, read now and in the caller's thread."""
         indices, length = self._plan.batch(step)
-        indices = indices[self._rows]
         real = np.flatnonzero(indices >= 0)
         rows: list[dict[str, np.ndarray] | None] = [None] * len(indices)
         for row, record in zip(real, self._records.read(indices[real]), strict=True):

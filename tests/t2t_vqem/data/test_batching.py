@@ -14,7 +14,6 @@ plans = st.fixed_dictionaries(
         "max_length": st.integers(1, 60),
         "num_buckets": st.integers(1, 7),
         "seed": st.integers(0, 2**32),
-        "row_multiple": st.integers(1, 5),
         "shuffle": st.booleans(),
     }
 )
@@ -56,9 +55,7 @@ def test_shapes(settings):
     for rows, length in plan.shapes:
         assert length % 4 == 0 or length == settings["max_length"]
         assert length <= settings["max_length"]
-        assert rows % settings["row_multiple"] == 0
-        fits = max(1, settings["batch_size"] // length)
-        assert fits <= rows < fits + settings["row_multiple"]
+        assert rows == max(1, settings["batch_size"] // length)
 
 
 @hypothesis.given(plans, st.lists(st.integers(0, 100), max_size=5))
@@ -133,9 +130,9 @@ def test_bucket_lengths_pad_as_little_as_any_choice(lengths, num_buckets, max_le
     assert padded(lengths, found) == best
 
 
-@pytest.mark.parametrize("name", ["batch_size", "max_length", "num_buckets", "row_multiple"])
+@pytest.mark.parametrize("name", ["batch_size", "max_length", "num_buckets"])
 def test_settings_below_one_are_refused(name):
-    settings = {"batch_size": 8, "max_length": 4, "num_buckets": 1, "row_multiple": 1}
+    settings = {"batch_size": 8, "max_length": 4, "num_buckets": 1}
     with pytest.raises(ValueError, match=f"{name} is 0, expected at least 1"):
         BatchPlan(np.ones(3), seed=0, **{**settings, name: 0})
 

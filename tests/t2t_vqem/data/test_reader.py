@@ -53,17 +53,6 @@ def test_ends_with_the_plan():
         assert len(list(reader)) == 7
 
 
-def test_reads_only_its_rows(plan):
-    halves = []
-    for rows in (slice(0, 1), slice(1, None)):
-        with BatchReader(
-            Numbers(), plan, make_batch, start_step=0, num_steps=9, rows=rows
-        ) as reader:
-            halves.append([batch["numbers"] for _, batch in reader])
-    for step, (left, right) in enumerate(zip(*halves, strict=True)):
-        np.testing.assert_array_equal(np.concatenate([left, right]), plan.batch(step).indices)
-
-
 def test_an_error_reaches_the_consumer_after_the_batches_before_it(plan):
     bad_step = next(step for step in range(3, 99) if 7 in plan.batch(step).indices)
     reader = BatchReader(Numbers(broken=7), plan, make_batch, start_step=bad_step - 2)
