@@ -35,6 +35,7 @@ def decode(
     limits: tf.Tensor,
     *,
     max_length: int,
+    first_length: int | None = None,
     choose_fn: ChooseFn | None = None,
 ) -> Decoded:
     """Feeds each chosen token back until every row has ended.
@@ -45,6 +46,9 @@ def decode(
       limits: int32 [B], tokens that each row may have, EOS included; a row that reaches its limit
         ends there without EOS.
       max_length: T, at least the largest limit.
+      first_length: positions of the cache given, which is `max_length` where None. Only if a row
+        goes on after so many steps, the cache grows to `max_length`: a step costs time for every
+        position that the cache has, and limits are far above the usual length.
       choose_fn: picks the tokens; greedy where None.
 
     Returns:
@@ -53,10 +57,6 @@ def decode(
     choose_fn = choose_fn or most_probable
     batch = limits.shape[0]
     positions = tf.range(max_length)[None]
-
-    def more(position, token, ended, tokens, scores, cache):
-        del token, tokens, scores, cache
-        return (position < max_length) & ~tf.reduce_all(ended)
 
     def body(position, token, ended, tokens, scores, cache):
         logits, cache = step_fn(token, position, cache)
@@ -69,7 +69,14 @@ def decode(
         ended |= (token == EOS_ID) | (position + 1 >= limits)
         return position + 1, token, ended, tokens, scores, cache
 
-    start = (
+    def run(state, length):
+        def more(position, token, ended, *_):
+            del token
+            return (position < length) & ~tf.reduce_all(ended)
+
+        return tf.while_loop(more, body, state)
+
+    state = (
         tf.constant(0),
         tf.fill([batch], PAD_ID),
         limits <= 0,
@@ -77,5 +84,18 @@ def decode(
         tf.zeros([batch]),
         cache,
     )
-    _, _, _, tokens, scores, _ = tf.while_loop(more, body, start)
-    return Decoded(tokens, scores)
+    state = run(state, first_length or max_length)
+    if first_length and first_length < max_length:
+        state = run((*state[:-1], grow_cache(state[-1], max_length)), max_length)
+    return Decoded(tokens=state[3], scores=state[4])
+
+
+def grow_cache(cache: Any, length: int) -> Any:
+    """Pads every tensor's positions, its last axis but one, up to `length`."""
+
+    def grow(x: tf.Tensor) -> tf.Tensor:
+        padding = [[0, 0]] * len(x.shape)
+        padding[-2] = [0, length - x.shape[-2]]
+        return tf.pad(x, padding)
+
+    return tf.nest.map_structure(grow, cache)

@@ -3,7 +3,7 @@
 Decoding compiles once for each shape, which takes longer than decoding hundreds of sentences, so
 shapes are few: source lengths are rounded up to `LENGTH_BUCKETS`, and a batch has as many rows (a
 power of two) as fill the token budget at that length. What is left over at the end is decoded in
-the shape before.
+the shape before; what would fill no batch at all is divided into as many as run at the same time.
 
 The packing is a pure function of the lengths: a decoder that is killed and started again gives
 every line the same neighbours, and so the same low bits, as one that was not.
@@ -41,13 +41,14 @@ def full_rows(length: int, batch_tokens: int) -> int:
     return 1 << (max(1, batch_tokens // length).bit_length() - 1)
 
 
-def pack(lengths: Sequence[int], batch_tokens: int) -> list[PackedBatch]:
+def pack(lengths: Sequence[int], batch_tokens: int, concurrency: int = 1) -> list[PackedBatch]:
     """Packs lines into batches, longest lines first.
 
     Args:
       lengths: source ids of each line, EOS included.
       batch_tokens: padded source positions of a batch (rows times length) not to exceed, except
         by a single row that is longer.
+      concurrency: batches that run at the same time.
 
     Returns:
       Batches in which every line occurs once. Lines of equal length keep their order.
@@ -62,7 +63,7 @@ def pack(lengths: Sequence[int], batch_tokens: int) -> list[PackedBatch]:
             if batches:
                 _, rows, length = batches[-1]
             else:
-                rows = 1 << (len(order) - 1).bit_length()
+                rows = 1 << (-(-len(order) // concurrency) - 1).bit_length()
         members = order[start : start + rows]
         batches.append(PackedBatch(members, rows, length))
         start += len(members)

@@ -141,7 +141,7 @@ class Translator:
             batch_sources = [sources[member] for member in batch.members]
             return self._run(batch, function, batch_sources, row_ids)
 
-        batches = pack([len(source) for source in sources], self._batch_tokens)
+        batches = pack([len(source) for source in sources], self._batch_tokens, self._concurrency)
         functions = [self._function(batch.rows, batch.length) for batch in batches]
         for batch, hypotheses in zip(batches, pool.map(run, batches, functions), strict=True):
             for member, hypothesis in zip(batch.members, hypotheses, strict=True):

@@ -1,5 +1,7 @@
 """The autoregressive Transformer: teacher and baseline of the latent models."""
 
+import math
+
 import tensorflow as tf
 
 from t2t_vqem import registry
@@ -88,14 +90,20 @@ class Transformer(Model):
         return LossOutput(sums.loss, sums.weight, metrics)
 
     def step_fn(
-        self, inputs: tf.Tensor, max_length: int, num_hypotheses: int = 1
+        self,
+        inputs: tf.Tensor,
+        max_length: int,
+        *,
+        num_hypotheses: int = 1,
+        cache_length: int | None = None,
     ) -> tuple[StepFn, list]:
         """Encodes the sources and makes the function that computes one decoding step.
 
         Args:
           inputs: int32 [B, S].
-          max_length: target positions that the cache holds.
+          max_length: target positions that there may be.
           num_hypotheses: hypotheses a sentence; rows b*num_hypotheses ... belong to sentence b.
+          cache_length: target positions that the cache holds at first; default: max_length.
 
         Returns:
           `step(tokens [N], position, cache) -> (logits float32 [N, V], cache)` with N = B *
@@ -114,7 +122,8 @@ class Transformer(Model):
             x, cache = self.decoder.step(x, cache, position, memories, memory_bias)
             return mask_padding_token(self.embedding.logits(x)[:, 0]), cache
 
-        cache = self.decoder.empty_cache(inputs.shape[0] * num_hypotheses, max_length)
+        rows = inputs.shape[0] * num_hypotheses
+        cache = self.decoder.empty_cache(rows, cache_length or max_length)
         return step, cache
 
     def infer(
@@ -141,8 +150,8 @@ class Transformer(Model):
         source_lengths = tf.reduce_sum(tf.cast(padding_mask(inputs), tf.int32), 1)
         limits = tf.minimum(source_lengths + options.extra_length, max_length)
         limits = tf.where(source_lengths > 0, limits, 0)  # rows that only fill up a batch
-        step, cache = self.step_fn(inputs, max_length, options.beam_size)
         if options.beam_size > 1:
+            step, cache = self.step_fn(inputs, max_length, num_hypotheses=options.beam_size)
             return beam_search(
                 step, cache, limits, options.beam_size, options.alpha, max_length=max_length
             )
@@ -153,4 +162,14 @@ class Transformer(Model):
             choose = sampler(
                 options.sampling_temperature, options.sampling_top_k, seed=seed, row_ids=row_ids
             )
-        return decode(step, cache, limits, max_length=max_length, choose_fn=choose)
+        # Most translations are at most a quarter longer than their source.
+        first_length = min(max_length, 8 * math.ceil((1.25 * inputs.shape[1] + 4) / 8))
+        step, cache = self.step_fn(inputs, max_length, cache_length=first_length)
+        return decode(
+            step,
+            cache,
+            limits,
+            max_length=max_length,
+            first_length=first_length,
+            choose_fn=choose,
+        )
