@@ -83,7 +83,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--source_dir", required=True, help="Folder of the published files.")
     parser.add_argument("--work_dir", required=True, help="Folder for data and run.")
-    parser.add_argument("--train_steps", type=int, default=5000, help="Updates.")
+    parser.add_argument("--train_steps", type=int, default=6000, help="Updates.")
     parser.add_argument("--results", help="Markdown file to write; its plot goes beside it.")
     args = parser.parse_args()
     source_dir, work_dir = pathlib.Path(args.source_dir), pathlib.Path(args.work_dir)
@@ -126,7 +126,7 @@ def main() -> None:
     ]
     for name, options in (("greedy", []), ("beam 4, alpha 0.6", ["--beam_size=4"])):
         result = decode(output_dir, source, options)
-        scores = "<br>".join(result["scores"])
+        scores = "<br>".join(result["scores"]).replace("|", "\\|")
         lines.append(f"| {name} | {scores} | {result['seconds']:.0f} |")
     waiting = [line["wait_share"] for line in training]
     lines += [

@@ -117,7 +117,11 @@ def transformer_multi30k() -> TransformerHParams:
     """Transformer for Multi30k, 29,000 short sentences: 3+3 layers of width 256.
 
         t2t-trainer --problem=translate_ende_multi30k --model=transformer \\
-          --hparams_set=transformer_multi30k --data_dir=data --output_dir=runs/multi30k
+          --hparams_set=transformer_multi30k --data_dir=data --output_dir=runs/multi30k \\
+          --train_steps=6000
+
+    Expected after 6000 steps, 40 minutes on two CPU cores: 37.4 sacreBLEU greedy and 38.0 with beam
+    4 on the 2016 test set; see benchmarks/results/translation_quality.md.
     """
     return TransformerHParams(
         num_encoder_layers=3,
