@@ -1,6 +1,7 @@
 """What all commands share: flags that are each command's own, and errors as one message."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -10,6 +11,7 @@ from absl import flags
 from t2t_vqem.constants import UsageError
 
 USAGE_STATUS = 2
+BROKEN_PIPE_STATUS = 128 + 13  # as of a program that SIGPIPE ends
 
 
 def run(
@@ -39,10 +41,16 @@ def run(
     _start_logging()
     try:
         rest = _parse(flag_values, argv)
-        sys.exit(main(rest))
+        status = main(rest)
+        sys.stdout.flush()
+        sys.exit(status)
     except UsageError as error:
         print(f"{program}: error: {error}", file=sys.stderr)
         sys.exit(USAGE_STATUS)
+    except BrokenPipeError:  # the reader has gone, as in `t2t-decoder ... | head`
+        # What Python still wants to flush at its end goes nowhere, instead of failing again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(BROKEN_PIPE_STATUS)
 
 
 def _start_logging() -> None:

@@ -1,5 +1,8 @@
 """The commands' wrapper: flags, help, and errors without a traceback."""
 
+import subprocess
+import sys
+
 import pytest
 from absl import flags
 
@@ -38,6 +41,21 @@ def test_usage_errors_are_one_message(capsys):
     assert captured.out == ""
     assert captured.err.endswith("error: depth=5 is too deep, expected less than 5\n")
     assert "Traceback" not in captured.err
+
+
+def test_a_reader_that_has_gone_ends_the_command_quietly():
+    script = (
+        "from absl import flags\nfrom t2t_vqem.bin import _main\n"
+        "_main.run(lambda argv: print('line\\n' * 100_000), flags.FlagValues())"
+    )
+    command = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert command.stdout.readline() == "line\n"
+    command.stdout.close()
+    assert command.wait(60) == _main.BROKEN_PIPE_STATUS
+    assert command.stderr.read() == ""
+    command.stderr.close()
 
 
 def test_bugs_keep_their_traceback():
