@@ -17,7 +17,7 @@ CODE = ("t2t_vqem", *MAPPED)
 TEXT_SUFFIXES = {".py", ".md", ".toml", ".cfg", ".txt", ".gin", ".yml", ".yaml", ".sh"}
 MAX_LINES = 400
 # The beginning of a path that one machine has; "a/home/b" and addresses are none.
-MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|root|home|tmp/w|Users)/")
+MACHINE_PATH = re.compile(r"(?<![\w.])/(?:root|home|mnt|Users)/")
 
 
 def files(*folders: str, suffixes: set[str]) -> list[pathlib.Path]:
@@ -82,9 +82,9 @@ def test_text_file(path):
     [
         ("open('/home/me/x')", True),
         ("/root/.cache", True),
-        ("--data_dir=/work/data", True),
+        ("--data_dir=/mnt/data", True),
         ("a/home/b", False),
-        ("https://example.org/work/", False),
+        ("https://example.org/mnt/", False),
     ],
 )
 def test_machine_path_pattern(line, found):
