@@ -5,8 +5,8 @@
         --results=benchmarks/results/translation_quality.md
 
 --source_dir holds the published files, {train,val,test_2016_flickr}.{en,de}, plain or gzip. The
-time of training is that of the whole command: start, compilation and evaluations included. Started
-again, what is done is kept and an unfinished training goes on.
+time of training is what the run logged: compilation and evaluations included. Started again, what
+is done is kept and an unfinished training goes on.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def read_log(output_dir: pathlib.Path) -> list[dict]:
         return [json.loads(line) for line in file]
 
 
-def decode(output_dir: pathlib.Path, source: pathlib.Path, args: list[str]) -> dict[str, str]:
-    """Translates the test set with some options; returns the lines that hold scores."""
+def decode(output_dir: pathlib.Path, source: pathlib.Path, args: list[str]) -> tuple[str, float]:
+    """Translates the test set with some options; returns the scores, as a cell, and the seconds."""
     target = source.with_name(source.name.replace(".en", ".de"))
     to_file = output_dir / "test.de"
     started = time.monotonic()
@@ -58,10 +58,36 @@ def decode(output_dir: pathlib.Path, source: pathlib.Path, args: list[str]) -> d
         *args,
     )
     scores = [line for line in output.splitlines() if re.search(r"BLEU|chrF", line)]
-    return {"scores": scores, "seconds": time.monotonic() - started}
+    cell = "<br>".join(scores).replace("|", "\\|")
+    return cell, time.monotonic() - started
 
 
-def plot(evaluations: list[dict], path: pathlib.Path) -> None:
+def evaluations(log: list[dict]) -> list[dict]:
+    """Returns the evaluations on the dev set among the figures."""
+    return [line for line in log if line["kind"] == "eval"]
+
+
+def curve(log: list[dict]) -> list[str]:
+    """Returns the section on how quality grew, and on the time that was waited for data."""
+    waiting = [line["wait_share"] for line in log if line["kind"] == "train"]
+    share = 100 * sum(waiting) / len(waiting)
+    return [
+        "",
+        "## Curve (dev, greedy)",
+        "",
+        "| step | minutes | loss | accuracy | sacreBLEU |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {line['step']} | {line['seconds'] / 60:.1f} | {line['loss']:.3f} | "
+            f"{line['accuracy']:.3f} | {line['bleu']:.2f} |"
+            for line in evaluations(log)
+        ),
+        "",
+        f"Share of time that training waited for data: {share:.2f} %.",
+    ]
+
+
+def plot(measured: list[dict], path: pathlib.Path) -> None:
     """Draws BLEU on the dev set over minutes of training."""
     import matplotlib
 
@@ -70,8 +96,8 @@ def plot(evaluations: list[dict], path: pathlib.Path) -> None:
 
     plt.rcParams["svg.hashsalt"] = "t2t-vqem"  # the same picture from the same figures
     figure, axes = plt.subplots(figsize=(7, 3.5))
-    minutes = [line["seconds"] / 60 for line in evaluations]
-    axes.plot(minutes, [line["bleu"] for line in evaluations], marker="o")
+    minutes = [line["seconds"] / 60 for line in measured]
+    axes.plot(minutes, [line["bleu"] for line in measured], marker="o")
     axes.set(xlabel="minutes of training", ylabel="sacreBLEU, dev, greedy")
     axes.grid(alpha=0.3)
     figure.tight_layout()
@@ -111,8 +137,6 @@ def main() -> None:
         if (path := source_dir / name).exists()
     )
     log = read_log(output_dir)
-    evaluations = [line for line in log if line["kind"] == "eval"]
-    training = [line for line in log if line["kind"] == "train"]
     lines = header("Quality on Multi30k English-German", ["t2t-vqem", "tensorflow", "sacrebleu"])
     lines += [
         f"Set `{HPARAMS_SET}`, {args.train_steps} steps, "
@@ -125,27 +149,12 @@ def main() -> None:
         "|---|---|---|",
     ]
     for name, options in (("greedy", []), ("beam 4, alpha 0.6", ["--beam_size=4"])):
-        result = decode(output_dir, source, options)
-        scores = "<br>".join(result["scores"]).replace("|", "\\|")
-        lines.append(f"| {name} | {scores} | {result['seconds']:.0f} |")
-    waiting = [line["wait_share"] for line in training]
-    lines += [
-        "",
-        "## Curve (dev, greedy)",
-        "",
-        "| step | minutes | loss | accuracy | sacreBLEU |",
-        "|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {line['step']} | {line['seconds'] / 60:.1f} | {line['loss']:.3f} | "
-        f"{line['accuracy']:.3f} | {line['bleu']:.2f} |"
-        for line in evaluations
-    ]
-    share = 100 * sum(waiting) / len(waiting)
-    lines += ["", f"Share of time that training waited for data: {share:.2f} %."]
+        scores, seconds = decode(output_dir, source, options)
+        lines.append(f"| {name} | {scores} | {seconds:.0f} |")
+    lines += curve(log)
     if args.results:
         picture = pathlib.Path(args.results).with_suffix(".svg")
-        plot(evaluations, picture)
+        plot(evaluations(log), picture)
         lines += ["", f"![BLEU over time]({picture.name})"]
     write(lines, args.results)
 

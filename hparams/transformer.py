@@ -120,8 +120,9 @@ def transformer_multi30k() -> TransformerHParams:
           --hparams_set=transformer_multi30k --data_dir=data --output_dir=runs/multi30k \\
           --train_steps=6000
 
-    Expected after 6000 steps, 40 minutes on two CPU cores: 37.4 sacreBLEU greedy and 38.0 with beam
-    4 on the 2016 test set; see benchmarks/results/translation_quality.md.
+    Expected after 6000 steps: 37.4 sacreBLEU greedy and 38.0 with beam 4 on the 2016 test set (see
+    benchmarks/results/translation_quality.md). That took 46.6 minutes on two CPU cores, the first
+    13 of them beside other work.
     """
     return TransformerHParams(
         num_encoder_layers=3,

@@ -54,3 +54,10 @@ def test_lengths_are_rounded_up(length, bucket):
 )
 def test_rows_are_a_power_of_two_within_the_budget(length, tokens, rows):
     assert full_rows(length, tokens) == rows
+
+
+@pytest.mark.parametrize("count,rows", [(1, [1]), (2, [1, 1]), (5, [4, 4]), (32, [16, 16])])
+def test_few_lines_are_divided_among_what_runs_at_the_same_time(count, rows):
+    batches = pack([7] * count, 4096, concurrency=2)
+    assert [batch.rows for batch in batches] == rows
+    assert sorted(np.concatenate([batch.members for batch in batches])) == list(range(count))

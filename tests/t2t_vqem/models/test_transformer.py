@@ -162,15 +162,19 @@ def test_a_row_decodes_alike_alone_and_in_company(beam_size):
         np.testing.assert_allclose(alone.scores[0], together.scores[row], rtol=1e-4)
 
 
-def test_greedy_follows_the_argmax_of_the_reference():
+@pytest.mark.parametrize("extra_length", [2, 15], ids=["short", "until the cache has grown"])
+def test_greedy_follows_the_argmax_of_the_reference(extra_length):
     model, batch = make(), example()
-    decoded = model.infer(batch["inputs"], DecodeOptions(extra_length=2), max_length=9)
+    options = DecodeOptions(extra_length=extra_length)
+    decoded = model.infer(batch["inputs"], options, max_length=7 + extra_length)
+    if extra_length == 15:  # the first cache holds 16 positions
+        assert (decoded.tokens.numpy() > 0).sum(1).max() > 16
     reference = Reference(model)
     for source, tokens in zip(batch["inputs"].numpy(), decoded.tokens.numpy(), strict=True):
         tokens = tokens[tokens > 0]
         logits = reference.logits(source[source > 0], np.concatenate([[0], tokens[:-1]]))
         np.testing.assert_array_equal(logits[:, 1:].argmax(-1) + 1, tokens)
-        assert len(tokens) <= (source > 0).sum() + 2
+        assert len(tokens) <= (source > 0).sum() + extra_length
 
 
 def test_empty_rows_decode_without_harm():
