@@ -1,1 +1,5 @@
-"""Keras layers with plain arguments."""
+"""Keras layers with plain arguments, which know no configuration."""
+
+from t2t_vqem.layers.vector_quantizer import VectorQuantizer
+
+__all__ = ["VectorQuantizer"]

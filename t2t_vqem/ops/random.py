@@ -69,7 +69,7 @@ class Rng:
     pass. Passing `rng=None` to a model means inference: no randomness at all.
     """
 
-    def __init__(self, seed, step, row_offset=0):
+    def __init__(self, seed, step, row_offset=0, num_replicas=1):
         """Makes the generator of one step.
 
         Args:
@@ -77,20 +77,35 @@ class Rng:
           step: scalar int or integer tensor, the index of the batch.
           row_offset: scalar int or integer tensor, the index in the global batch of this replica's
             first row.
+          num_replicas: how many replicas share the global batch, with as many rows each.
         """
+        self.row_offset = row_offset
+        self.num_replicas = num_replicas
         self._key = hash_bits(_uint32(step), _uint32(seed), tf.constant(_GOLDEN, tf.uint32))
         self._row_offset = _uint32(row_offset)
         self._place = 0
 
-    def bits(self, shape: tf.TensorShape) -> tf.Tensor:
-        """Draws uint32 bits of a static shape whose first axis is the rows of the batch."""
+    def bits(self, shape: tf.TensorShape, rows: tf.Tensor | int | None = None) -> tf.Tensor:
+        """Draws uint32 bits of a shape whose first axis is the rows of the batch.
+
+        Args:
+          shape: the shape, static but for the rows if `rows` is given.
+          rows: the number of rows, where the shape does not know it.
+        """
         self._place += 1
         key = hash_bits(_uint32(self._place * _GOLDEN), self._key, self._key)
         key2 = hash_bits(_uint32(self._place), self._key, key)
         row_size = shape[1:].num_elements()
-        counter = tf.range(shape.num_elements(), dtype=tf.int32)
-        counter = tf.cast(tf.reshape(counter, shape), tf.uint32)
+        rows = shape[0] if rows is None else rows
+        counter = tf.range(rows * row_size, dtype=tf.int32)
+        counter = tf.cast(tf.reshape(counter, [rows, *shape[1:]]), tf.uint32)
         return hash_bits(counter + self._row_offset * _uint32(row_size), key, key2)
+
+    def shared_bits(self, size: int) -> tf.Tensor:
+        """Draws uint32 bits [size] that are the same on every replica."""
+        self._place += 1
+        key = hash_bits(_uint32(self._place * _GOLDEN), self._key, self._key)
+        return hash_bits(tf.cast(tf.range(size), tf.uint32), key, _uint32(self._place))
 
     def dropout(self, x: tf.Tensor, rate: float) -> tf.Tensor:
         """Zeroes each element of `x` [B, ...] with probability `rate`, scales up the others."""

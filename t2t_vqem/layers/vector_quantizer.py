@@ -1,0 +1,466 @@
+"""The discrete bottleneck: codebooks, their learning by gradient or by EM, and their upkeep.
+
+Shapes: N vectors, D width, C codebooks, K codes of each, m samples.
+"""
+
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from t2t_vqem.constants import UsageError
+from t2t_vqem.layers.common import Layer
+from t2t_vqem.ops import quantization
+from t2t_vqem.ops.random import Rng, uniform_from_bits
+
+KINDS = ("vq", "hard_em", "soft_em")
+_LLOYD_ITERATIONS = 5  # after k-means++, before training
+_FADED = 1e-12  # a count that decays no further, so that sums over counts stay what they are
+
+
+class Statistics(NamedTuple):
+    """What a batch says about the codebooks; float32, the sum over batches and replicas counts."""
+
+    counts: tf.Tensor  # [C, K], vectors that each code was given
+    sums: tf.Tensor  # [C, K, D/C], their sum; no codes under "vq", which learns by gradient
+    distance: tf.Tensor  # [C], squared distances to the nearest codes, summed
+    weight: tf.Tensor  # [], real vectors
+    candidates: tf.Tensor  # [C, K, D/C], for each code a vector that may replace it
+    candidate_weights: tf.Tensor  # [K], 1 where there is one, 0 where padding was drawn
+
+
+class Quantized(NamedTuple):
+    """What the bottleneck makes of vectors [..., D]."""
+
+    vectors: tf.Tensor  # [..., D], their gradient goes to the input unchanged
+    ids: tf.Tensor  # int32 [..., C], nearest codes
+    samples: tf.Tensor | None  # int32 [..., C, m], codes drawn; None if none were
+    loss: tf.Tensor  # float32 scalar, commitment and codebook loss, summed over real vectors
+    statistics: Statistics | None  # None in inference
+
+
+@keras.saving.register_keras_serializable("t2t_vqem")
+class VectorQuantizer(Layer):
+    """Replaces vectors by codes of a learned codebook.
+
+    Kinds, as in "Theory and Experiments on Vector Quantized Autoencoders" (arXiv 1805.11063):
+
+    - "vq": nearest code; the codebook loss moves the codes (van den Oord et al. 2017).
+    - "hard_em": nearest code; codes are moving means of what they are given, online K-means.
+    - "soft_em": m codes drawn from softmax(-d^2/t), their mean is passed on, and moving means take
+      all m draws; or, with num_samples=0, the expectation over all codes. Inference takes the
+      nearest code.
+
+    In a Keras model it is called as any layer: with `training=True` it learns, adds its loss, and
+    reports metrics. Our own models call `quantize_vectors`, which changes nothing, add the statistics up
+    over replicas, and pass them to `update`.
+
+    Attributes:
+      codebooks: float32 [C, K, D/C].
+    """
+
+    def __init__(
+        self,
+        num_codes: int,
+        width: int,
+        *,
+        kind: str = "soft_em",
+        num_codebooks: int = 1,
+        num_samples: int = 10,
+        temperature: float = 0.1,
+        temperature_end: float = 0.02,
+        temperature_steps: int = 10_000,
+        beta: float = 0.25,
+        decay: float = 0.99,
+        revive_below: float = 0.02,
+        normalize: bool = False,
+        seed: int = 0,
+        **kwargs: Any,
+    ):
+        """Makes the codebooks.
+
+        Args:
+          num_codes: K.
+          width: D, the last axis of what is quantised.
+          kind: "vq", "hard_em" or "soft_em".
+          num_codebooks: C, slices of the vectors with a codebook each (product quantisation).
+          num_samples: soft_em: m, codes drawn for each vector; 0 takes the expectation.
+          temperature: soft_em: t, in units of the running mean of the squared distance to the
+            nearest code, so that it means the same in any width and at any scale.
+          temperature_end: soft_em: what the temperature falls to.
+          temperature_steps: soft_em: updates in which it falls, by equal factors; 0: it stays.
+          beta: weight of the commitment loss.
+          decay: hard_em, soft_em: decay of the moving counts and sums.
+          revive_below: a code whose moving count is below this share of the mean count is moved to
+            a vector of the batch, drawn at random; 0 never does.
+          normalize: scales vectors and codes to length 1, so that directions alone count.
+          seed: of draws and of the choice of vectors, where the layer is called; `quantize_vectors` takes
+            its randomness as an argument.
+          **kwargs: Keras layer arguments.
+
+        Raises:
+          UsageError: an unknown kind, or a width that num_codebooks does not divide.
+        """
+        super().__init__(**kwargs)
+        if kind not in KINDS:
+            raise UsageError(f"kind={kind!r}: expected one of {', '.join(KINDS)}")
+        if width % num_codebooks:
+            raise UsageError(
+                f"width={width} with num_codebooks={num_codebooks}: expected a width that "
+                f"num_codebooks divides"
+            )
+        self.num_codes, self.width, self.kind = num_codes, width, kind
+        self.num_codebooks = num_codebooks
+        self.num_samples = num_samples
+        self._temperatures = temperature, temperature_end, temperature_steps
+        self.beta, self.decay, self.revive_below = beta, decay, revive_below
+        self.normalize, self.seed = normalize, seed
+        self._slice_width = width // num_codebooks
+        self._make_variables()
+
+    def _make_variables(self) -> None:
+        slice_shape = (self.num_codebooks, self.num_codes, self._slice_width)
+        normal = keras.initializers.RandomNormal(stddev=1.0)
+        # Gradients move the codes of "vq". Under EM the codes are sums over counts, so that the
+        # two never disagree.
+        self._codes = self._sums = None
+        if self.kind == "vq":
+            self._codes = self.add_weight(shape=slice_shape, initializer=normal, name="codes")
+        else:
+            self._sums = self._add_state(slice_shape, normal, "sums")
+        self._counts = self._add_state(slice_shape[:2], "ones", "counts")
+        self._distance = self._add_state(slice_shape[:1], "ones", "distance")
+        # Updates since there are codes that come from data; 0: there are none yet.
+        self._age = self._add_state((), "zeros", "age")
+
+    def _add_state(self, shape: tuple[int, ...], initializer: Any, name: str) -> keras.Variable:
+        # The sum over replicas is taken before the assignment: each assigns the same.
+        return self.add_weight(
+            shape=shape,
+            initializer=initializer,
+            trainable=False,
+            aggregation="only_first_replica",
+            name=name,
+        )
+
+    @property
+    def state(self) -> list[keras.Variable]:
+        """The variables that `update` has new values for, in its order."""
+        codes = self._codes if self._sums is None else self._sums
+        return [codes, self._counts, self._distance, self._age]
+
+    @property
+    def codebooks(self) -> tf.Tensor:
+        """float32 [C, K, D/C]."""
+        if self.kind == "vq":
+            return self._direction(tf.convert_to_tensor(self._codes))
+        return self._means(tf.convert_to_tensor(self._sums), tf.convert_to_tensor(self._counts))
+
+    def _means(self, sums: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
+        return self._direction(sums / counts[..., None])
+
+    def _direction(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.math.l2_normalize(x, -1, epsilon=1e-12) if self.normalize else x
+
+    def look_up(self, ids: tf.Tensor) -> tf.Tensor:
+        """Returns the vectors of codes: int32 [..., C] -> [..., D]."""
+        offsets = tf.range(self.num_codebooks) * self.num_codes
+        flat = tf.reshape(self.codebooks, [-1, self._slice_width])
+        slices = tf.gather(flat, ids + offsets)
+        vectors = tf.reshape(slices, tf.concat([tf.shape(ids)[:-1], [self.width]], 0))
+        vectors.set_shape([*ids.shape[:-1], self.width])
+        return tf.cast(vectors, self.compute_dtype)
+
+    @property
+    def temperature(self) -> tf.Tensor:
+        """float32 scalar, in units of the distance: falls from update to update."""
+        first, last, steps = self._temperatures
+        progress = tf.minimum(tf.convert_to_tensor(self._age) / steps, 1.0) if steps else 0.0
+        return first * tf.pow(last / first, progress)
+
+    def quantize_vectors(
+        self, x: tf.Tensor, mask: tf.Tensor | None = None, *, rng: Rng | None = None
+    ) -> Quantized:
+        """Quantises vectors; changes no state.
+
+        Args:
+          x: [B, ..., D]; whatever the type, computed in float32.
+          mask: bool [B, ...], True at real vectors: the others have no part in loss or statistics;
+            None where all are real.
+          rng: randomness of training; None for inference, which takes the nearest codes.
+        """
+        leading = tf.shape(x)[:-1]
+        flat = tf.reshape(tf.cast(x, tf.float32), [-1, self.num_codebooks, self._slice_width])
+        flat = self._direction(flat)
+        weights = tf.ones(leading) if mask is None else tf.cast(mask, tf.float32)
+        weights = tf.reshape(weights, [-1])
+        draws = self._uniforms(x, rng)
+        parts = [
+            self._quantize_slice(*slices, weights, training=rng is not None)
+            for slices in zip(
+                tf.unstack(flat, axis=1),
+                tf.unstack(self.codebooks),
+                draws,
+                tf.unstack(tf.convert_to_tensor(self._distance)),
+                strict=True,
+            )
+        ]
+        vectors = quantization.straight_through(flat, tf.stack([p.vectors for p in parts], 1))
+        statistics = None
+        if rng is not None:
+            statistics = Statistics(
+                *map(tf.stack, zip(*[part.moments for part in parts], strict=True)),
+                tf.stack([tf.reduce_sum(part.distance * weights) for part in parts]),
+                tf.reduce_sum(weights),
+                *self._candidates(tf.stop_gradient(flat), weights, rng, leading),
+            )
+
+        def shaped(values: tf.Tensor, *last: int) -> tf.Tensor:
+            values = tf.reshape(values, tf.concat([leading, last], 0))
+            values.set_shape([*x.shape[:-1], *last])
+            return values
+
+        samples = None
+        if parts[0].samples is not None:
+            samples = tf.stack([part.samples for part in parts], 1)
+            samples = shaped(samples, self.num_codebooks, self.num_samples)
+        return Quantized(
+            vectors=tf.cast(shaped(vectors, self.width), self.compute_dtype),
+            ids=shaped(tf.stack([part.ids for part in parts], 1), self.num_codebooks),
+            samples=samples,
+            loss=tf.add_n([part.loss for part in parts]),
+            statistics=statistics,
+        )
+
+    def _uniforms(self, x: tf.Tensor, rng: Rng | None) -> list[tf.Tensor | None]:
+        """Returns numbers [N, m] to draw with for each codebook, None where nothing is drawn."""
+        if rng is None or self.kind != "soft_em" or not self.num_samples:
+            return [None] * self.num_codebooks
+        size = self.num_codebooks * self.num_samples
+        rows = tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
+        bits = rng.bits(tf.TensorShape([*x.shape[:-1], size]), rows)
+        numbers = uniform_from_bits(tf.reshape(bits, [-1, self.num_codebooks, self.num_samples]))
+        return tf.unstack(numbers, axis=1)
+
+    def _quantize_slice(
+        self,
+        x: tf.Tensor,
+        codes: tf.Tensor,
+        uniforms: tf.Tensor | None,
+        distance: tf.Tensor,
+        weights: tf.Tensor,
+        *,
+        training: bool,
+    ) -> "_Slice":
+        """Quantises x [N, D/C] by one codebook; `distance` is the unit of the temperature."""
+        fixed_x, fixed = tf.stop_gradient(x), tf.stop_gradient(codes)
+        temperature = self.temperature * tf.maximum(distance, 1e-12)
+        found = quantization.assign(fixed_x, fixed, temperature=temperature, uniforms=uniforms)
+        chosen = found.nearest[:, None] if found.samples is None else found.samples
+        if training and self.kind == "soft_em" and not self.num_samples:
+            vectors, moments = quantization.expectation(fixed_x, fixed, weights, temperature)
+        else:
+            picked = [tf.gather(codes, ids) for ids in tf.unstack(chosen, axis=1)]
+            vectors, moments = tf.add_n(picked) / len(picked), None
+        if training and moments is None:
+            moments = quantization.moments(fixed_x, chosen, weights, self.num_codes)
+        loss = self.beta * quantization.squared_error(x, tf.stop_gradient(vectors), weights)
+        if self.kind == "vq":
+            loss += quantization.squared_error(fixed_x, vectors, weights)
+        return _Slice(vectors, found.nearest, found.samples, found.distance, loss, moments)
+
+    def _candidates(
+        self, x: tf.Tensor, weights: tf.Tensor, rng: Rng, leading: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Draws a vector of the global batch for each code; each replica fills in its own.
+
+        Args:
+          x: [N, C, D/C].
+          weights: [N], 1 for real vectors.
+          rng: says which rows of the global batch these are.
+          leading: [B, ...], the axes that N stands for.
+
+        Returns:
+          Vectors [C, K, D/C] and their weights [K], both 0 where another replica has the vector.
+        """
+        num_vectors = tf.shape(x)[0]
+        first = tf.cast(rng.row_offset, tf.int32) * tf.reduce_prod(leading[1:])
+        drawn = rng.shared_bits(self.num_codes) % tf.cast(num_vectors * rng.num_replicas, tf.uint32)
+        local = tf.cast(drawn, tf.int32) - first
+        mine = (local >= 0) & (local < num_vectors)
+        local = tf.clip_by_value(local, 0, num_vectors - 1)
+        found = tf.where(mine, tf.gather(weights, local), 0.0)
+        vectors = tf.gather(x, local) * found[:, None, None]
+        return tf.transpose(vectors, [1, 0, 2]), found
+
+    def update(
+        self, values: list[tf.Tensor], statistics: Statistics
+    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+        """The M step and the upkeep: returns new values of `state`; assigns nothing.
+
+        Codes become moving means, codes that hardly anybody uses vectors of the batch. As long as
+        no code comes from data, all become vectors of the batch.
+
+        Args:
+          values: current values of `state`.
+          statistics: summed over the batches and replicas of an update.
+
+        Returns:
+          New values, and float32 scalars about the update: those of `describe`, "codes_moved" (the
+          root mean square of the distances that codes moved) and "codes_revived" (their number).
+        """
+        codes, counts, distance, age = values
+        old_means = codes if self.kind == "vq" else codes / counts[..., None]
+        decay = tf.where(counts > _FADED, self.decay, 1.0)
+        counts = decay * counts + (1 - self.decay) * statistics.counts
+        if self.kind != "vq":
+            codes = decay[..., None] * codes + (1 - self.decay) * statistics.sums
+        means = codes if self.kind == "vq" else codes / counts[..., None]
+        moved = tf.reduce_mean(tf.reduce_sum(tf.square(means - old_means), -1))
+
+        usual = tf.reduce_mean(counts, -1, keepdims=True)
+        dead = (counts < self.revive_below * usual) | (age < 1)
+        dead &= statistics.candidate_weights > 0
+        counts = tf.where(dead, usual, counts)
+        weight = 1.0 if self.kind == "vq" else counts[..., None]
+        codes = tf.where(dead[..., None], statistics.candidates * weight, codes)
+
+        seen = statistics.distance / tf.maximum(statistics.weight, 1.0)
+        fresh = age < 2  # until now distances were those to codes that did not come from data
+        distance = tf.where(fresh, seen, self.decay * distance + (1 - self.decay) * seen)
+        real = statistics.weight > 0  # a batch of nothing but padding changes nothing
+        new = [codes, counts, distance, age + 1]
+        new = [tf.where(real, n, old) for n, old in zip(new, values, strict=True)]
+        revived = tf.reduce_sum(tf.cast(dead & real, tf.float32))
+        metrics = {"codes_moved": tf.sqrt(moved), "codes_revived": revived}
+        return new, {**self.describe(statistics.counts), **metrics}
+
+    def usage(self, ids: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """Counts how often codes occur: int32 [..., C], bool [...] -> float32 [C, K]."""
+        weights = tf.reshape(tf.cast(mask, tf.float32), [-1, 1])
+        flat = tf.reshape(ids, [-1, self.num_codebooks])
+        flat += tf.range(self.num_codebooks) * self.num_codes
+        size = self.num_codebooks * self.num_codes
+        weights = tf.broadcast_to(weights, tf.shape(flat))
+        counts = tf.math.unsorted_segment_sum(weights, flat, size)
+        return tf.reshape(counts, [self.num_codebooks, self.num_codes])
+
+    def describe(self, counts: tf.Tensor) -> dict[str, tf.Tensor]:
+        """How the codes were used, float32 scalars, each the mean over the codebooks.
+
+        Args:
+          counts: [C, K], how often.
+
+        Returns:
+          "perplexity" (of K) and "codes_used" (share of the codes that were used at all).
+        """
+        return {
+            "perplexity": tf.reduce_mean(quantization.perplexity(counts)),
+            "codes_used": tf.reduce_mean(tf.cast(counts > 0, tf.float32)),
+        }
+
+    def start(self, vectors: tf.Tensor, *, seed: int = 0) -> None:
+        """Sets the codes by K-means over real vectors, from a k-means++ start.
+
+        Args:
+          vectors: [N, D], several times as many as there are codes.
+          seed: of k-means++.
+        """
+        flat = tf.reshape(tf.cast(vectors, tf.float32), [-1, self.num_codebooks, self._slice_width])
+        codebooks, distances = [], []
+        for index, part in enumerate(tf.unstack(self._direction(flat), axis=1)):
+            codes, distance = _kmeans(part, self.num_codes, seed + index)
+            codebooks.append(codes)
+            distances.append(distance)
+        codes = tf.stack(codebooks)
+        values = [codes, tf.ones(codes.shape[:2]), tf.stack(distances), tf.constant(1.0)]
+        for variable, value in zip(self.state, values, strict=True):
+            variable.assign(value)
+
+    @property
+    def started(self) -> bool:
+        """Whether the codes come from data."""
+        return float(self._age.numpy()) > 0
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the metrics, which only a Keras model reports."""
+        if input_shape[-1] != self.width:
+            raise UsageError(
+                f"{self.name}: got vectors of width {input_shape[-1]}, expected width={self.width}"
+            )
+        names = ("perplexity", "codes_used", "codes_moved", "codes_revived", "commitment_loss")
+        self._trackers = {
+            name: keras.metrics.Mean(name=f"{self.name}_{name.removeprefix('codes_')}")
+            for name in names
+        }
+
+    def call(
+        self, x: tf.Tensor, mask: tf.Tensor | None = None, training: bool = False
+    ) -> tf.Tensor:
+        """Quantises [B, ..., D]; in training adds the loss and learns."""
+        if not training:
+            return self.quantize_vectors(x, mask).vectors
+        context = tf.distribute.get_replica_context()
+        rows = tf.shape(x)[0]
+        step = tf.cast(tf.convert_to_tensor(self._age), tf.int32)
+        rng = Rng(
+            self.seed,
+            step,
+            rows * tf.cast(context.replica_id_in_sync_group, tf.int32),
+            context.num_replicas_in_sync,
+        )
+        output = self.quantize_vectors(x, mask, rng=rng)
+        loss = output.loss / tf.maximum(output.statistics.weight, 1.0)
+        self.add_loss(loss)
+        total = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.nest.flatten(output.statistics))
+        total = tf.nest.pack_sequence_as(output.statistics, total)
+        values = [tf.convert_to_tensor(variable) for variable in self.state]
+        values, metrics = self.update(values, total)
+        for variable, value in zip(self.state, values, strict=True):
+            variable.assign(value)
+        for name, value in {**metrics, "commitment_loss": loss}.items():
+            self._trackers[name].update_state(value)
+        return output.vectors
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The shape stays."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what the constructor was given."""
+        first, last, steps = self._temperatures
+        return {
+            **super().get_config(),
+            "num_codes": self.num_codes,
+            "width": self.width,
+            "kind": self.kind,
+            "num_codebooks": self.num_codebooks,
+            "num_samples": self.num_samples,
+            "temperature": first,
+            "temperature_end": last,
+            "temperature_steps": steps,
+            "beta": self.beta,
+            "decay": self.decay,
+            "revive_below": self.revive_below,
+            "normalize": self.normalize,
+            "seed": self.seed,
+        }
+
+
+class _Slice(NamedTuple):
+    """What one codebook makes of its slice of the vectors."""
+
+    vectors: tf.Tensor  # [N, D/C]
+    ids: tf.Tensor  # int32 [N]
+    samples: tf.Tensor | None  # int32 [N, m]
+    distance: tf.Tensor  # [N]
+    loss: tf.Tensor  # scalar, summed
+    moments: quantization.Moments | None  # None in inference
+
+
+@tf.function(autograph=False)
+def _kmeans(x: tf.Tensor, num_codes: int, seed: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns codes [K, D] for vectors [N, D] and the mean squared distance to them."""
+    codes = quantization.kmeans_plus_plus(x, num_codes, seed)
+    codes = quantization.lloyd(x, codes, _LLOYD_ITERATIONS)
+    return codes, tf.reduce_mean(quantization.assign(x, codes).distance)

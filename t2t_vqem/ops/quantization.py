@@ -1,0 +1,308 @@
+"""Vector quantisation by EM as pure functions: assignment, statistics, losses, first codes.
+
+A codebook is a mixture of Gaussians of equal variance and uniform prior ("Theory and Experiments on
+Vector Quantized Autoencoders", arXiv 1805.11063, section 3). The E step gives each vector the
+nearest code (hard EM, which is K-means), or m codes drawn from softmax(-d^2/t) (soft EM). The M
+step sets each code to the mean of what it was given. Shapes: N vectors, K codes, D width, m
+samples; N alone need not be known when a graph is built.
+
+Assignment never holds all N times K distances: it goes through the vectors in blocks whose
+distances stay in the processor's cache, and looks at the codes in groups, so that what is expensive
+for one distance (an index, a running sum) is done for one group of them.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+_BLOCK = 2**21  # distances of a block of vectors: 8 MiB, which stays in the cache
+_GROUP = 64  # codes of a group
+_FAR = 1e30  # stands for the distance to a code that is not there
+
+
+class Assignment(NamedTuple):
+    """Which codes each vector is given."""
+
+    nearest: tf.Tensor  # int32 [N]
+    distance: tf.Tensor  # float32 [N], squared distance to the nearest code
+    samples: tf.Tensor | None  # int32 [N, m]; None if nothing is drawn
+
+
+class Moments(NamedTuple):
+    """What the M step needs to know of a batch; those of several batches or replicas add up."""
+
+    counts: tf.Tensor  # float32 [K], vectors that each code was given
+    sums: tf.Tensor  # float32 [K, D], their sum
+
+
+def assign(
+    x: tf.Tensor,
+    codes: tf.Tensor,
+    *,
+    temperature: tf.Tensor | float | None = None,
+    uniforms: tf.Tensor | None = None,
+) -> Assignment:
+    """The E step: finds the nearest code of each vector, and draws codes where asked to.
+
+    Among codes at the same distance the first is the nearest.
+
+    Args:
+      x: float32 [N, D].
+      codes: float32 [K, D].
+      temperature: t in softmax(-d^2/t), float32 scalar; needed for drawing.
+      uniforms: float32 [N, m] in (0, 1), one for each draw; None draws nothing.
+    """
+    half_norms, codes = _padded(codes)
+    if uniforms is None:
+        uniforms = tf.zeros([_num_rows(x), 0])
+
+    def block(x, uniforms):
+        scores = half_norms - tf.matmul(x, codes, transpose_b=True)  # (d^2 - |x|^2) / 2
+        grouped = tf.reshape(scores, [-1, codes.shape[0] // _GROUP, _GROUP])
+        lowest = tf.reduce_min(grouped, -1)
+        group = tf.argmin(lowest, -1, output_type=tf.int32)
+        members = tf.gather(grouped, group, axis=1, batch_dims=1)
+        nearest = group * _GROUP + tf.argmin(members, -1, output_type=tf.int32)
+        lowest = tf.reduce_min(lowest, -1)
+        distance = tf.maximum(2 * lowest + tf.reduce_sum(tf.square(x), -1), 0.0)
+        samples = _draw(grouped, lowest, uniforms, temperature)
+        return nearest, distance, samples
+
+    outputs = [(tf.int32, []), (tf.float32, []), (tf.int32, uniforms.shape[1:])]
+    nearest, distance, samples = _in_blocks(block, [x, uniforms], outputs, codes.shape[0])
+    return Assignment(nearest, distance, samples if uniforms.shape[1] else None)
+
+
+def _padded(codes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns half the squared norms [1, K'] and the codes [K', D], K' a multiple of the group."""
+    half_norms = tf.reduce_sum(tf.square(codes), -1)[None] / 2
+    missing = -codes.shape[0] % _GROUP
+    half_norms = tf.pad(half_norms, [[0, 0], [0, missing]], constant_values=_FAR)
+    return half_norms, tf.pad(codes, [[0, missing], [0, 0]])
+
+
+def _draw(
+    scores: tf.Tensor, lowest: tf.Tensor, uniforms: tf.Tensor, temperature: tf.Tensor | float | None
+) -> tf.Tensor:
+    """Inverts the distribution function twice: first among groups, then inside the group drawn.
+
+    Args:
+      scores: [R, K/G, G], half the squared distances, less the same number for each row.
+      lowest: [R], the least of each row.
+      uniforms: [R, m].
+      temperature: as in `assign`.
+
+    Returns:
+      int32 [R, m].
+    """
+    if not uniforms.shape[1]:
+        return tf.cast(uniforms, tf.int32)
+    rate = tf.constant(2.0) / temperature
+    masses = tf.reduce_sum(tf.exp((lowest[:, None, None] - scores) * rate), -1)
+    reached = _running_sum(masses)
+    target = uniforms * reached[:, -1:]
+    group = _first_above(reached, target)
+    before = tf.gather(reached - masses, group, axis=1, batch_dims=1)
+    members = tf.gather(scores, group, axis=1, batch_dims=1)  # [R, m, G]
+    inside = _running_sum(tf.exp((lowest[:, None, None] - members) * rate))
+    # Below the last sum, whatever rounding did: above it there is no code that can be drawn.
+    rest = tf.minimum(target - before, inside[..., -1] * (1 - 1e-6))
+    return group * _GROUP + _first_above(inside, rest[..., None])[..., 0]
+
+
+def _running_sum(x: tf.Tensor) -> tf.Tensor:
+    """Running sums of the last axis, by a product: XLA's own are slower by far."""
+    size = x.shape[-1]
+    upper = tf.linalg.band_part(tf.ones([size, size]), 0, -1)
+    return tf.reshape(tf.reshape(x, [-1, size]) @ upper, [-1, *x.shape[1:]])
+
+
+def _first_above(rising: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+    """Index of the first element above the target: [..., n] and [..., m] give int32 [..., m]."""
+    below = rising[..., None, :] <= target[..., None]
+    index = tf.reduce_sum(tf.cast(below, tf.int32), -1)
+    return tf.minimum(index, rising.shape[-1] - 1)
+
+
+def _in_blocks(
+    function: Callable[..., tuple[tf.Tensor, ...]],
+    inputs: list[tf.Tensor],
+    outputs: list[tuple[tf.DType, list[int]]],
+    num_codes: int,
+) -> list[tf.Tensor]:
+    """Applies a function of rows to all rows, a block at a time.
+
+    Args:
+      function: takes a block [R, ...] of each input, returns a block of each output.
+      inputs: of N rows each.
+      outputs: type and shape, without the axis of rows, of what `function` returns.
+      num_codes: K, which the size of a block depends on.
+
+    Returns:
+      The outputs, [N, ...] each.
+    """
+    num_rows = _num_rows(inputs[0])
+    num_blocks = _num_blocks(num_rows, num_codes)
+    if isinstance(num_rows, int) and num_blocks <= 1:
+        return list(function(*inputs))
+    rows = -(-num_rows // num_blocks) if isinstance(num_rows, int) else None
+    results = tf.map_fn(
+        lambda block: function(*block),
+        tuple(_divide(x, num_blocks) for x in inputs),
+        parallel_iterations=1,
+        fn_output_signature=tuple(tf.TensorSpec([rows, *shape], dtype) for dtype, shape in outputs),
+    )
+    return [tf.reshape(x, [-1, *x.shape[2:]])[:num_rows] for x in results]
+
+
+def _num_rows(x: tf.Tensor) -> int | tf.Tensor:
+    return tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
+
+
+def _num_blocks(num_rows: int | tf.Tensor, num_codes: int) -> int | tf.Tensor:
+    return -(-num_rows // max(_GROUP, _BLOCK // num_codes))
+
+
+def _divide(x: tf.Tensor, num_blocks: int | tf.Tensor) -> tf.Tensor:
+    """[N, ...] -> [num_blocks, R, ...], the last block filled up with zeros."""
+    num_rows = _num_rows(x)
+    rows = -(-num_rows // num_blocks)
+    x = tf.pad(x, [[0, rows * num_blocks - num_rows]] + [[0, 0]] * (len(x.shape) - 1))
+    return tf.reshape(x, [num_blocks, rows, *x.shape[1:]])
+
+
+def moments(x: tf.Tensor, ids: tf.Tensor, weights: tf.Tensor, num_codes: int) -> Moments:
+    """Counts and sums of what each code was given; m draws of a vector count 1/m each.
+
+    Args:
+      x: float32 [N, D].
+      ids: int32 [N, m].
+      weights: float32 [N], 1 for a real vector, 0 for padding.
+      num_codes: K.
+
+    Returns:
+      Moments whose counts add up to the number of real vectors.
+    """
+    num_samples = ids.shape[1]
+    weights = weights / num_samples
+    weighted = x * weights[:, None]
+    counts = tf.zeros([num_codes])
+    sums = tf.zeros([num_codes, x.shape[1]])
+    for sample in range(num_samples):  # a copy of x for each draw would need more memory
+        index = ids[:, sample, None]
+        counts = tf.tensor_scatter_nd_add(counts, index, weights)
+        sums = tf.tensor_scatter_nd_add(sums, index, weighted)
+    return Moments(counts, sums)
+
+
+class Expectation(NamedTuple):
+    """The E step over all codes: the limit of many draws."""
+
+    mean: tf.Tensor  # float32 [N, D], expected code of each vector
+    moments: Moments
+
+
+def expectation(
+    x: tf.Tensor, codes: tf.Tensor, weights: tf.Tensor, temperature: tf.Tensor | float
+) -> Expectation:
+    """Weighs each vector's codes by softmax(-d^2/t) instead of drawing among them.
+
+    Args:
+      x: float32 [N, D].
+      codes: float32 [K, D].
+      weights: float32 [N], 1 for a real vector, 0 for padding.
+      temperature: t, float32 scalar.
+    """
+    num_vectors, num_codes = _num_rows(x), codes.shape[0]
+    half_norms = tf.reduce_sum(tf.square(codes), -1)[None] / 2
+    num_blocks = _num_blocks(num_vectors, num_codes)
+    blocks, weights = _divide(x, num_blocks), _divide(weights, num_blocks)
+
+    def body(i, means, total):
+        block = blocks[i]
+        scores = tf.matmul(block, codes, transpose_b=True) - half_norms
+        shares = tf.nn.softmax(scores * (2.0 / temperature))
+        means = means.write(i, shares @ codes)
+        shares *= weights[i][:, None]
+        sums = tf.matmul(shares, block, transpose_a=True)
+        total = Moments(total.counts + tf.reduce_sum(shares, 0), total.sums + sums)
+        return i + 1, means, total
+
+    means = tf.TensorArray(tf.float32, num_blocks, element_shape=blocks.shape[1:])
+    start = tf.constant(0), means, Moments(tf.zeros([num_codes]), tf.zeros(codes.shape))
+    _, means, total = tf.while_loop(lambda i, *_: i < num_blocks, body, start)
+    return Expectation(tf.reshape(means.stack(), [-1, x.shape[1]])[:num_vectors], total)
+
+
+@tf.custom_gradient
+def straight_through(x: tf.Tensor, quantized: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+    """Returns `quantized`, with the gradient of x: the Jacobian for x is exactly the identity."""
+
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:
+        return upstream, None
+
+    return tf.identity(quantized), gradient
+
+
+def squared_error(x: tf.Tensor, y: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """Sum over the vectors of weight times squared distance: [N, D], [N, D], [N] -> scalar.
+
+    With a gradient for x alone this is the commitment loss, for y alone the codebook loss (van den
+    Oord et al. 2017, equation 3).
+    """
+    return tf.reduce_sum(tf.reduce_sum(tf.square(x - y), -1) * weights)
+
+
+def perplexity(counts: tf.Tensor) -> tf.Tensor:
+    """exp of the entropy of how often codes are used: counts [..., K] -> [...].
+
+    K where all are used alike, 1 where only one is, or none.
+    """
+    total = tf.reduce_sum(counts, -1, keepdims=True)
+    shares = counts / tf.maximum(total, 1e-9)
+    return tf.exp(-tf.reduce_sum(tf.math.xlogy(shares, shares), -1))
+
+
+def kmeans_plus_plus(x: tf.Tensor, num_codes: int, seed: int) -> tf.Tensor:
+    """Draws first codes among the vectors, far apart (Arthur and Vassilvitskii 2007).
+
+    Each next code is a vector drawn with a probability that grows with its squared distance to the
+    nearest code so far. Where all vectors are codes already, they are drawn again.
+
+    Args:
+      x: float32 [N, D].
+      num_codes: K.
+      seed: of the draws.
+
+    Returns:
+      float32 [K, D].
+    """
+    num_vectors = _num_rows(x)
+    uniforms = tf.random.stateless_uniform([num_codes], [seed, num_codes])
+    norms = tf.reduce_sum(tf.square(x), -1)
+
+    def body(i, distances, chosen):
+        reached = tf.cumsum(distances)
+        target = uniforms[i] * reached[-1]
+        index = tf.searchsorted(reached, target[None], side="right")[0]
+        index = tf.minimum(index, num_vectors - 1)
+        code = x[index]
+        distance = norms + norms[index] - 2 * tf.linalg.matvec(x, code)
+        nearer = tf.minimum(distances, distance)
+        distances = tf.maximum(tf.where(i > 0, nearer, distance), 0.0)
+        return i + 1, distances, chosen.write(i, code)
+
+    chosen = tf.TensorArray(tf.float32, num_codes, element_shape=x.shape[1:])
+    start = tf.constant(0), tf.ones([num_vectors]), chosen  # the first is any vector
+    return tf.while_loop(lambda i, *_: i < num_codes, body, start)[2].stack()
+
+
+def lloyd(x: tf.Tensor, codes: tf.Tensor, iterations: int) -> tf.Tensor:
+    """Runs K-means over vectors [N, D] from codes [K, D]; unused codes stay where they are."""
+    weights = tf.ones([_num_rows(x)])
+    for _ in range(iterations):
+        found = moments(x, assign(x, codes).nearest[:, None], weights, codes.shape[0])
+        means = found.sums / tf.maximum(found.counts, 1.0)[:, None]
+        codes = tf.where(found.counts[:, None] > 0, means, codes)
+    return codes

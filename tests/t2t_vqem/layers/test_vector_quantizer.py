@@ -1,0 +1,348 @@
+"""The bottleneck against float64 loops, alone, in parts of a batch, and in a Keras model."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from t2t_vqem.constants import UsageError
+from t2t_vqem.layers import VectorQuantizer
+from t2t_vqem.layers.vector_quantizer import Statistics
+from t2t_vqem.ops.random import Rng
+
+KINDS = ("vq", "hard_em", "soft_em")
+
+
+def make(num_codes=6, width=4, *, codes=None, **kwargs) -> VectorQuantizer:
+    """Returns a quantiser, with these codes [C, K, D/C] where given."""
+    keras.utils.set_random_seed(0)
+    layer = VectorQuantizer(
+        num_codes, width, **{"kind": "hard_em", "revive_below": 0.0, "name": "q", **kwargs}
+    )
+    if codes is not None:
+        counts = tf.ones(codes.shape[:2])
+        ones = tf.ones(codes.shape[:1])
+        for variable, value in zip(layer.state, [codes, counts, ones, 1.0], strict=True):
+            variable.assign(value)
+    return layer
+
+
+def draw(*shape: int, seed: int = 0) -> np.ndarray:
+    """Returns normal float32 numbers."""
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def learn(layer: VectorQuantizer, statistics: Statistics) -> dict[str, float]:
+    """Updates the layer's state as training does."""
+    values, metrics = layer.update([tf.convert_to_tensor(v) for v in layer.state], statistics)
+    for variable, value in zip(layer.state, values, strict=True):
+        variable.assign(value)
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def test_hard_em_over_several_steps_by_loops():
+    layer = make(codes=draw(1, 6, 4), decay=0.8)
+    counts, sums = np.ones(6), layer.codebooks[0].numpy().astype(np.float64)
+    for step in range(4):
+        x = draw(9, 3, 4, seed=step + 1)
+        mask = np.random.default_rng(step).random((9, 3)) < 0.7
+        output = layer.quantize_vectors(tf.constant(x), mask, rng=Rng(0, step))
+        batch_counts, batch_sums, loss = np.zeros(6), np.zeros((6, 4)), 0.0
+        codes = sums / counts[:, None]
+        for vector in x[mask].astype(np.float64):
+            errors = [((vector - code) ** 2).sum() for code in codes]
+            nearest = int(np.argmin(errors))
+            batch_counts[nearest] += 1
+            batch_sums[nearest] += vector
+            loss += 0.25 * errors[nearest]
+        counts = 0.8 * counts + 0.2 * batch_counts
+        sums = 0.8 * sums + 0.2 * batch_sums
+        assert float(output.loss) == pytest.approx(loss, rel=1e-4)
+        np.testing.assert_array_equal(output.statistics.counts[0], batch_counts)
+        metrics = learn(layer, output.statistics)
+        moved = ((sums / counts[:, None] - codes) ** 2).sum(1).mean() ** 0.5
+        assert metrics["codes_moved"] == pytest.approx(moved, rel=1e-3)
+        assert metrics["codes_used"] == pytest.approx((batch_counts > 0).mean())
+        assert metrics["codes_revived"] == 0
+        np.testing.assert_allclose(layer.codebooks[0], sums / counts[:, None], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_inference_takes_the_nearest_code(kind):
+    layer = make(codes=draw(1, 6, 4), kind=kind)
+    x = draw(5, 2, 4, seed=1)
+    output = layer.quantize_vectors(tf.constant(x))
+    errors = ((x[..., None, :] - layer.codebooks[0].numpy()) ** 2).sum(-1)
+    np.testing.assert_array_equal(output.ids[..., 0], errors.argmin(-1))
+    np.testing.assert_allclose(output.vectors, layer.codebooks[0].numpy()[errors.argmin(-1)])
+    np.testing.assert_array_equal(layer.look_up(output.ids), output.vectors)
+    assert output.statistics is None and output.samples is None
+
+
+def test_soft_em_draws_passes_on_the_mean_and_counts_every_draw():
+    layer = make(codes=draw(1, 6, 4), kind="soft_em", num_samples=5, temperature=2.0)
+    x = draw(7, 3, 4, seed=1)
+    output = layer.quantize_vectors(tf.constant(x), rng=Rng(3, 0))
+    samples = output.samples.numpy()
+    assert samples.shape == (7, 3, 1, 5)
+    assert len(np.unique(samples[0, 0, 0])) > 1  # warm enough that draws differ
+    codes = layer.codebooks[0].numpy()
+    np.testing.assert_allclose(output.vectors, codes[samples[:, :, 0]].mean(2), rtol=1e-5)
+    expected = np.bincount(samples.ravel(), minlength=6) / 5
+    np.testing.assert_allclose(output.statistics.counts[0], expected, rtol=1e-5)
+    commitment = 0.25 * ((x - output.vectors) ** 2).numpy().sum()
+    assert float(output.loss) == pytest.approx(commitment, rel=1e-4)
+
+
+def test_temperature_is_in_units_of_the_distance_and_falls():
+    layer = make(codes=draw(1, 6, 4), temperature=0.4, temperature_end=0.1, temperature_steps=10)
+    ages = {0: 0.4, 5: 0.2, 10: 0.1, 99: 0.1}
+    for age, expected in ages.items():
+        layer.state[3].assign(age)
+        assert float(layer.temperature) == pytest.approx(expected, rel=1e-5)
+    # Vectors and codes a thousand times as large: the same draws.
+    draws = []
+    for scale in (1, 1000):
+        layer = make(codes=draw(1, 6, 4) * scale, kind="soft_em", temperature=1.0)
+        layer.state[2].assign([scale**2])
+        draws.append(layer.quantize_vectors(tf.constant(draw(9, 4) * scale), rng=Rng(0, 0)).samples)
+    np.testing.assert_array_equal(*draws)
+
+
+def test_soft_em_is_hard_em_where_clusters_are_far_apart():
+    codes = np.eye(4, dtype=np.float32)[None] * 100
+    x = codes[0][np.random.default_rng(0).integers(0, 4, 20)] + draw(20, 4) * 0.1
+    updates = []
+    for kwargs in ({"kind": "hard_em"}, {"kind": "soft_em"}, {"kind": "soft_em", "num_samples": 0}):
+        layer = make(4, 4, codes=codes, **kwargs)
+        layer.state[2].assign([0.04])
+        output = layer.quantize_vectors(tf.constant(x), rng=Rng(0, 0))
+        learn(layer, output.statistics)
+        updates.append((output.vectors.numpy(), layer.codebooks.numpy()))
+    for soft in updates[1:]:
+        np.testing.assert_allclose(soft[0], updates[0][0], rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(soft[1], updates[0][1], rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["hard_em", "soft_em"])
+def test_decay_one_changes_no_code(kind):
+    layer = make(codes=draw(1, 6, 4), kind=kind, decay=1.0)
+    before = layer.codebooks.numpy()
+    metrics = learn(
+        layer, layer.quantize_vectors(tf.constant(draw(9, 4)), rng=Rng(0, 0)).statistics
+    )
+    np.testing.assert_array_equal(layer.codebooks, before)
+    assert metrics["codes_moved"] == 0
+
+
+@pytest.mark.parametrize("kwargs", [{"kind": kind} for kind in KINDS] + [{"num_samples": 0}])
+def test_padding_has_no_part(kwargs):
+    kwargs = {"kind": "soft_em", **kwargs}
+    x = draw(6, 3, 4)
+    mask = np.arange(18).reshape(6, 3) % 3 > 0
+    outputs = []
+    for padding in (0.0, 77.0):
+        layer = make(codes=draw(1, 6, 4, seed=1), **kwargs)
+        padded = tf.constant(np.where(mask[..., None], x, padding).astype(np.float32))
+        with tf.GradientTape() as tape:
+            tape.watch(padded)
+            output = layer.quantize_vectors(padded, mask, rng=Rng(0, 0))
+        gradient = tape.gradient(output.loss, padded).numpy()
+        assert (gradient[~mask] == 0).all() and (gradient[mask] != 0).any()
+        outputs.append(output)
+    assert float(outputs[0].statistics.weight) == mask.sum()
+    np.testing.assert_array_equal(outputs[0].loss, outputs[1].loss)
+    for one, other in zip(outputs[0].statistics, outputs[1].statistics, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_batch_of_padding_changes_nothing():
+    layer = make(codes=draw(1, 6, 4), revive_below=0.5)
+    before = [variable.numpy() for variable in layer.state]
+    output = layer.quantize_vectors(tf.constant(draw(3, 4)), np.zeros(3, bool), rng=Rng(0, 0))
+    metrics = learn(layer, output.statistics)
+    for variable, value in zip(layer.state, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+    assert metrics["codes_revived"] == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients(kind):
+    layer = make(codes=draw(1, 6, 4), kind=kind, temperature=1.0)
+    x = tf.constant(draw(5, 4, seed=1))
+    upstream = draw(5, 4, seed=2)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        output = layer.quantize_vectors(x, rng=Rng(0, 0))
+        used = tf.reduce_sum(output.vectors * upstream)
+    np.testing.assert_array_equal(tape.gradient(used, x), upstream)
+    commitment = 2 * 0.25 * (x - output.vectors)
+    np.testing.assert_allclose(tape.gradient(output.loss, x), commitment, rtol=1e-4, atol=1e-6)
+    codes = layer.state[0].value
+    assert tape.gradient(used, codes) is None
+    gradient = tape.gradient(output.loss, codes)
+    if kind != "vq":
+        assert gradient is None and not layer.trainable_variables
+        return
+    expected = np.zeros((6, 4))
+    for vector, code in zip(x.numpy(), output.ids.numpy()[:, 0], strict=True):
+        expected[code] += 2 * (layer.codebooks[0].numpy()[code] - vector)
+    np.testing.assert_allclose(tf.convert_to_tensor(gradient)[0], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_unused_codes_are_revived_from_the_batch(kind):
+    codes = np.concatenate([draw(4, 4), np.full([2, 4], 500, np.float32)])[None]
+    layer = make(codes=codes, kind=kind, decay=0.5, revive_below=0.3)
+    x = draw(40, 4, seed=1)
+    revived = [
+        learn(layer, layer.quantize_vectors(tf.constant(x), rng=Rng(0, step)).statistics)[
+            "codes_revived"
+        ]
+        for step in range(6)
+    ]
+    assert sum(revived) >= 2
+    found = layer.codebooks[0].numpy()
+    assert np.abs(found).max() < 10
+    metrics = learn(layer, layer.quantize_vectors(tf.constant(x), rng=Rng(0, 9)).statistics)
+    assert metrics["codes_used"] > 4 / 6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_first_codes_are_vectors_of_the_first_batch(kind):
+    layer = make(kind=kind)
+    assert not layer.started
+    x = draw(40, 4, seed=1)
+    metrics = learn(layer, layer.quantize_vectors(tf.constant(x), rng=Rng(0, 0)).statistics)
+    assert layer.started and metrics["codes_revived"] == 6
+    for code in layer.codebooks[0].numpy():
+        assert np.isclose(code, x, atol=1e-5).all(1).any()
+
+
+def test_two_replicas_see_what_one_sees():
+    """Sums over parts of the batch, of unequal counts of real vectors, are those of the whole."""
+    x = draw(8, 5, 4)
+    mask = np.arange(40).reshape(8, 5) % 7 > 2
+    mask[5:] = False
+    layer = make(12, 4, codes=draw(2, 12, 2, seed=1), kind="soft_em", num_codebooks=2)
+    whole = layer.quantize_vectors(tf.constant(x), mask, rng=Rng(3, 7))
+    halves = [
+        layer.quantize_vectors(
+            tf.constant(x[first : first + 4]), mask[first : first + 4], rng=Rng(3, 7, first, 2)
+        )
+        for first in (0, 4)
+    ]
+    np.testing.assert_array_equal(whole.samples, tf.concat([h.samples for h in halves], 0))
+    for name, value in whole.statistics._asdict().items():
+        total = sum(getattr(half.statistics, name) for half in halves)
+        np.testing.assert_allclose(total, value, rtol=1e-5, atol=1e-5, err_msg=name)
+    assert 0 < float(tf.reduce_sum(whole.statistics.candidate_weights)) < 12
+
+
+def test_product_quantisation_is_a_quantiser_for_each_slice():
+    codes, x = draw(3, 6, 2), draw(9, 6, seed=1)
+    product = make(6, 6, codes=codes, num_codebooks=3)
+    output = product.quantize_vectors(tf.constant(x), rng=Rng(0, 0))
+    for index in range(3):
+        alone = make(6, 2, codes=codes[index : index + 1])
+        part = slice(2 * index, 2 * index + 2)
+        expected = alone.quantize_vectors(tf.constant(x[:, part]), rng=Rng(0, 0))
+        np.testing.assert_array_equal(output.ids[:, index], expected.ids[:, 0])
+        np.testing.assert_array_equal(output.vectors[:, part], expected.vectors)
+        np.testing.assert_allclose(output.statistics.sums[index], expected.statistics.sums[0])
+    np.testing.assert_array_equal(product.look_up(output.ids), output.vectors)
+
+
+def test_normalized_look_up_compares_directions():
+    codes, x = draw(1, 6, 4), draw(9, 4, seed=1)
+    layer = make(codes=codes, normalize=True)
+    output = layer.quantize_vectors(tf.constant(x * 30), rng=Rng(0, 0))
+    cosines = (x @ codes[0].T) / np.linalg.norm(codes[0], axis=1)
+    np.testing.assert_array_equal(output.ids[:, 0], cosines.argmax(1))
+    np.testing.assert_allclose(np.linalg.norm(output.vectors, axis=-1), 1, rtol=1e-5)
+    learn(layer, output.statistics)
+    np.testing.assert_allclose(np.linalg.norm(layer.codebooks, axis=-1), 1, rtol=1e-5)
+
+
+def test_bfloat16_in_and_out_with_statistics_in_float32():
+    x = tf.cast(draw(9, 4), tf.bfloat16)
+    layer = make(codes=draw(1, 6, 4, seed=1), dtype="mixed_bfloat16")
+    output = layer.quantize_vectors(x, rng=Rng(0, 0))
+    assert output.vectors.dtype == tf.bfloat16
+    exact = make(codes=draw(1, 6, 4, seed=1)).quantize_vectors(
+        tf.cast(x, tf.float32), rng=Rng(0, 0)
+    )
+    np.testing.assert_array_equal(output.ids, exact.ids)
+    for one, other in zip(output.statistics, exact.statistics, strict=True):
+        assert one.dtype == tf.float32
+        np.testing.assert_array_equal(one, other)
+
+
+def test_kmeans_start():
+    centres = np.eye(5, dtype=np.float32) * 20
+    x = np.repeat(centres, 30, 0) + draw(150, 5) * 0.1
+    layer = make(5, 5)
+    layer.start(tf.constant(x), seed=1)
+    assert layer.started
+    found = layer.codebooks[0].numpy()
+    np.testing.assert_allclose(found[found.argmax(1).argsort()], centres, atol=0.1)
+    assert float(layer.state[2][0]) == pytest.approx(0.01 * 5, rel=0.2)  # mean squared distance
+
+
+def test_eager_and_compiled_agree():
+    layer = make(70, 4, codes=draw(1, 70, 4), kind="soft_em")
+    x = tf.constant(draw(33, 4, seed=1))
+    function = lambda x: layer.quantize_vectors(x, rng=Rng(1, 2))  # noqa: E731
+    eager = tf.nest.flatten(function(x))
+    compiled = tf.nest.flatten(tf.function(function, jit_compile=True)(x))
+    for one, other in zip(eager, compiled, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "kwargs, message",
+    [
+        ({"kind": "em"}, "kind='em': expected one of vq, hard_em, soft_em"),
+        ({"num_codebooks": 3}, "width=4 with num_codebooks=3: expected a width that"),
+    ],
+)
+def test_wrong_arguments(kwargs, message):
+    with pytest.raises(UsageError, match=message):
+        make(**kwargs)
+
+
+def keras_model(**kwargs) -> keras.Model:
+    """Returns an autoencoder of points in a plane around eight places."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input([2])
+    x = keras.layers.Dense(3, name="encoder")(inputs)
+    x = VectorQuantizer(8, 3, name="codes", **kwargs)(x)
+    model = keras.Model(inputs, keras.layers.Dense(2, name="decoder")(x))
+    model.compile(keras.optimizers.Adam(0.02), "mse")
+    return model
+
+
+def points() -> np.ndarray:
+    """Returns points around eight places."""
+    places = draw(8, 2) * 3
+    return places[np.random.default_rng(0).integers(0, 8, 500)] + draw(500, 2, seed=1) * 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_a_keras_model_under_fit(kind, tmp_path):
+    x = points()
+    model = keras_model(kind=kind, decay=0.9)
+    history = model.fit(x, x, epochs=30, batch_size=64, verbose=0).history
+    assert history["codes_perplexity"][-1] > 5
+    assert history["codes_commitment_loss"][-1] >= 0
+    error = model.evaluate(x, x, verbose=0, return_dict=True)["loss"]
+    assert error < 0.2 * x.var()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-5)
+
+
+def test_keras_width_is_checked():
+    with pytest.raises(UsageError, match="got vectors of width 5, expected width=3"):
+        VectorQuantizer(8, 3)(tf.zeros([2, 5]))
