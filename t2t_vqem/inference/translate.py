@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -87,6 +87,9 @@ class Translator:
         self._seed = seed
         self._xla = xla
         self._concurrency = concurrency
+        # Kept from call to call: the first thing that a new thread runs in TensorFlow takes
+        # milliseconds more, which is a good part of the time for a short sentence.
+        self._pool = ThreadPoolExecutor(concurrency)
         self._compiled: dict[tuple[int, int], Callable] = {}
 
     def translate(
@@ -108,13 +111,9 @@ class Translator:
         """
         lines = iter(lines)
         num_cut_before = self.num_cut
-        pool = ThreadPoolExecutor(self._concurrency)
-        try:
-            while window := list(itertools.islice(lines, WINDOW_LINES)):
-                yield from self._translate_window(window, first_index, pool, progress)
-                first_index += len(window)
-        finally:  # after an error or an interrupt, do not work off what is queued
-            pool.shutdown(cancel_futures=True)
+        while window := list(itertools.islice(lines, WINDOW_LINES)):
+            yield from self._translate_window(window, first_index, progress)
+            first_index += len(window)
         if num_cut := self.num_cut - num_cut_before:
             _logger.warning(
                 "%d input line(s) had more than max_length=%d tokens and were cut; "
@@ -127,7 +126,6 @@ class Translator:
         self,
         window: Sequence[str],
         first_index: int,
-        pool: ThreadPoolExecutor,
         progress: Callable[[int], None] | None,
     ) -> list[Hypothesis]:
         full = [index for index, line in enumerate(window) if line and not line.isspace()]
@@ -143,11 +141,18 @@ class Translator:
 
         batches = pack([len(source) for source in sources], self._batch_tokens, self._concurrency)
         functions = [self._function(batch.rows, batch.length) for batch in batches]
-        for batch, hypotheses in zip(batches, pool.map(run, batches, functions), strict=True):
-            for member, hypothesis in zip(batch.members, hypotheses, strict=True):
-                results[full[member]] = hypothesis
-            if progress:
-                progress(len(hypotheses))
+        futures = list(map(self._pool.submit, itertools.repeat(run), batches, functions))
+        try:
+            for batch, future in zip(batches, futures, strict=True):
+                hypotheses = future.result()
+                for member, hypothesis in zip(batch.members, hypotheses, strict=True):
+                    results[full[member]] = hypothesis
+                if progress:
+                    progress(len(hypotheses))
+        finally:  # after an error or an interrupt, do not work off what is queued
+            for future in futures:
+                future.cancel()
+            wait(futures)
         return results
 
     def _encode(self, lines: list[str]) -> list[list[int]]:
