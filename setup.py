@@ -43,8 +43,9 @@ DEPENDENCIES = [
 ]
 
 EXTRAS = {
-    "demo": ["babel>=2.12,<3"],  # the built-in English-German problem
-    "tfds": [  # WMT'14 through TensorFlow Datasets
+    "demo": ["babel>=2.12,<3", "scikit-learn>=1.6,<2"],  # the built-in sentences and digits
+    "images": ["pillow>=11,<14"],  # the user's image files
+    "tfds": [  # WMT'14 and CIFAR-10 through TensorFlow Datasets
         "tensorflow-datasets>=4.9.9,<5",
         "importlib_resources",  # TensorFlow Datasets imports it without declaring it
     ],

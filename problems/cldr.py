@@ -10,9 +10,9 @@ from t2t_vqem.constants import DEV, SPLITS, TEST, TRAIN, UsageError
 from t2t_vqem.data.text_source import GeneratedPairs, PairSource
 from t2t_vqem.extras import import_extra
 from t2t_vqem.fields import option
-from t2t_vqem.problem import TextConfig, TextProblem
 from t2t_vqem.problems.cldr_text import phrases
 from t2t_vqem.registry import problems
+from t2t_vqem.text_problem import TextConfig, TextProblem
 
 # Raise when templates or words change what a seed gives: data made before is then not taken for it.
 _TEXT_VERSION = 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import os
 
 from t2t_vqem.constants import DEV, SPLITS, TEST, TRAIN, UsageError
@@ -11,16 +10,15 @@ from t2t_vqem.data.text_source import (
     FilePairs,
     PairSource,
     TfdsPairs,
+    download_tfds,
     find_pair,
     find_tfds,
-    import_tfds,
 )
 from t2t_vqem.fields import option
-from t2t_vqem.problem import TextConfig, TextProblem
 from t2t_vqem.registry import problems
+from t2t_vqem.text_problem import TextConfig, TextProblem
 
 _WMT14 = "wmt14_translate/de-en"
-_logger = logging.getLogger(__name__)
 
 
 class FileTextProblem(TextProblem):
@@ -97,16 +95,8 @@ class TranslateEndeWmt14(FileTextProblem):
             raise UsageError("--source_dir and --tfds_dir are both given, expected one of them.")
         if source_dir:
             return super().source(source_dir=source_dir, tfds_dir=None)
-        directory = find_tfds(tfds_dir, _WMT14) if tfds_dir else _download(_WMT14)
+        directory = find_tfds(tfds_dir, _WMT14) if tfds_dir else download_tfds(_WMT14)
         return TfdsPairs(directory, (self.source_language, self.target_language))
-
-
-def _download(name: str) -> str:
-    """Downloads and prepares a TFDS data set where TFDS keeps them; returns its folder."""
-    builder = import_tfds().builder(name)
-    _logger.info("downloading %s to %s", name, builder.data_dir)
-    builder.download_and_prepare()
-    return str(builder.data_dir)
 
 
 @problems.register()

@@ -9,20 +9,23 @@ import logging
 import os
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import gin
 
 from t2t_vqem import registry
 from t2t_vqem.constants import UsageError
 from t2t_vqem.fields import Config, check, default_of, describe, from_json, meaning, option, to_json
+from t2t_vqem.model_config import BottleneckHParams, HParams, TransformerHParams, VQVAEHParams
 from t2t_vqem.overrides import parse_overrides
 
 __all__ = [
+    "BottleneckHParams",
     "Config",
     "HParams",
     "Resolved",
     "TransformerHParams",
+    "VQVAEHParams",
     "describe",
     "from_json",
     "hparams_class",
@@ -31,97 +34,6 @@ __all__ = [
     "resolve",
     "to_json",
 ]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class HParams(Config):
-    """Hyperparameters of every model. A model's own class derives from this and names the model."""
-
-    model: ClassVar[str]
-
-    batch_size: int = option(
-        4096,
-        "size of a global micro-batch, whatever the number of replicas. Text: padded target "
-        "positions, rows times length. Images: images",
-        minimum=1,
-    )
-    num_buckets: int = option(
-        6, "at most this many lengths of batches; each is compiled once", minimum=1
-    )
-    max_length: int = option(
-        256, "positions of either side with EOS; what is longer is cut, and counted", minimum=2
-    )
-    accumulate_steps: int = option(
-        1, "micro-batches whose gradients are added before an update", minimum=1
-    )
-    learning_rate: float = option(
-        1e-3, "highest learning rate that the schedule reaches", minimum=0
-    )
-    warmup_steps: int = option(
-        4000, "updates in which the learning rate rises linearly from 0", minimum=0
-    )
-    schedule: str = option(
-        "rsqrt", "registered schedule: how the learning rate goes on after the warm-up"
-    )
-    adam_beta1: float = option(0.9, "Adam: decay of the mean of gradients", minimum=0, below=1)
-    adam_beta2: float = option(0.997, "Adam: decay of the mean of squares", minimum=0, below=1)
-    adam_epsilon: float = option(1e-9, "Adam: added to the root of the mean of squares", minimum=0)
-    weight_decay: float = option(
-        0.0, "decoupled decay of weight matrices, times the learning rate; 0 for none", minimum=0
-    )
-    clip_norm: float = option(
-        1.0, "largest global norm of an update's gradient, per target token; 0 for any", minimum=0
-    )
-    ema_decay: float = option(
-        0.0,
-        "decay of the averaged copy of the weights that inference uses; 0 for no copy",
-        minimum=0,
-        below=1,
-    )
-    dtype: str = option(
-        "float32", "of activations; variables are float32 always", choices=("float32", "bfloat16")
-    )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TransformerHParams(HParams):
-    """Hyperparameters of the autoregressive Transformer (Vaswani et al., 2017), pre-norm."""
-
-    model: ClassVar[str] = "transformer"
-
-    num_encoder_layers: int = option(6, "layers of the encoder", minimum=1)
-    num_decoder_layers: int = option(6, "layers of the decoder", minimum=1)
-    hidden_size: int = option(
-        512, "width of embeddings and layers; num_heads divides it", minimum=2
-    )
-    filter_size: int = option(2048, "width inside the feed-forward layers", minimum=1)
-    num_heads: int = option(8, "heads of each attention", minimum=1)
-    dropout: float = option(
-        0.1,
-        "probability to drop a unit of the embeddings or of a layer's output",
-        minimum=0,
-        below=1,
-    )
-    attention_dropout: float = option(
-        0.1, "probability to drop an attention weight", minimum=0, below=1
-    )
-    relu_dropout: float = option(
-        0.1, "probability to drop a unit inside the feed-forward layers", minimum=0, below=1
-    )
-    label_smoothing: float = option(
-        0.1,
-        "probability mass that the training target spreads over the vocabulary",
-        minimum=0,
-        below=1,
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.hidden_size % self.num_heads:
-            raise UsageError(
-                f"hidden_size={self.hidden_size} with num_heads={self.num_heads}: expected a "
-                f"hidden_size that num_heads divides"
-            )
 
 
 def hparams_class(model: str) -> type[HParams]:

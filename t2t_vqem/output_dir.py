@@ -14,6 +14,7 @@ A later command finds here what it need not be told again.
 """
 
 import dataclasses
+import inspect
 import json
 import os
 import platform
@@ -172,7 +173,7 @@ class OutputDir:
 
     def build_model(self) -> Model:
         """Returns the run's model with new weights; call it in the strategy's scope."""
-        model = make_model(self.hparams(), self.vocabulary())
+        model = make_model(self.hparams(), self.problem(), self.vocabulary())
         model.build_variables()
         return model
 
@@ -248,10 +249,22 @@ class OutputDir:
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # how TensorFlow ends the name of a variable's value
 
 
-def make_model(hparams: HParams, vocabulary: Vocabulary | None) -> Model:
-    """Returns the model of `hparams`, without variables, for data with that vocabulary."""
-    arguments = {} if vocabulary is None else {"vocab_size": vocabulary.size}
-    return registry.models.get(hparams.model)(hparams, **arguments)
+def make_model(hparams: HParams, problem: Problem, vocabulary: Vocabulary | None) -> Model:
+    """Returns the model of `hparams`, without variables, for the data of a problem.
+
+    Raises:
+        UsageError: the model is for other data, images instead of text for example.
+    """
+    arguments = problem.model_arguments(vocabulary)
+    model = registry.models.get(hparams.model)
+    try:
+        inspect.signature(model).bind(hparams, **arguments)
+    except TypeError as error:
+        raise UsageError(
+            f"the model {hparams.model!r} does not fit the problem {problem.name!r}, which gives "
+            f"it {', '.join(arguments) or 'no sizes'}: {error}"
+        ) from error
+    return model(hparams, **arguments)
 
 
 def named_weights(model: Model) -> dict[str, tf.Variable]:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import pytest
 
-from t2t_vqem.problem import TextProblem
 from t2t_vqem.registry import problems
+from t2t_vqem.text_problem import TextProblem
 
 _WORDS = {
     "one": "eins",

@@ -17,11 +17,13 @@ LAYERS = (
     {"registry", "extras"},
     {"fields"},
     {"overrides"},
+    {"model_config"},
     {"config"},
     {"registry_help"},
     {"ops", "data"},
     {"layers", "decoding", "metrics"},
     {"problem", "models"},
+    {"image_problem", "text_problem"},
     {"output_dir"},
     {"inference"},
     {"training"},
@@ -34,9 +36,11 @@ LEVEL = {unit: level for level, row in enumerate(LAYERS) for unit in row}
 ONLY = {"hparams": {"constants", "registry", "fields", "config"}}
 
 # Without TensorFlow at import time: commands start at once, and workers of t2t-datagen are small.
-WITHOUT_TENSORFLOW = {unit for row in LAYERS[:6] for unit in row} | {
+WITHOUT_TENSORFLOW = {unit for row in LAYERS[:7] for unit in row} | {
     "data",
     "problem",
+    "image_problem",
+    "text_problem",
     "problems",
     "hparams",
     "bin",

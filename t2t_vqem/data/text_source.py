@@ -11,6 +11,7 @@ import glob
 import gzip
 import hashlib
 import itertools
+import logging
 import os
 import re
 import zlib
@@ -20,6 +21,7 @@ from t2t_vqem.constants import DEV, TEST, TRAIN, UsageError
 
 _GZIP_MAGIC = b"\x1f\x8b"  # no UTF-8 text begins with it
 _BOM = b"\xef\xbb\xbf"
+_logger = logging.getLogger(__name__)
 
 
 class PairSource(abc.ABC):
@@ -190,6 +192,14 @@ def find_tfds(tfds_dir: str, name: str) -> str:
         )
     newest = max(versions, key=lambda v: [int(n) for n in re.findall(r"\d+", v)])
     return os.path.join(parent, newest)
+
+
+def download_tfds(name: str) -> str:
+    """Downloads and prepares a TFDS data set where TFDS keeps them; returns its folder."""
+    builder = import_tfds().builder(name)
+    _logger.info("downloading %s to %s", name, builder.data_dir)
+    builder.download_and_prepare()
+    return str(builder.data_dir)
 
 
 def find_pair(source_dir: str, stems: Sequence[str], languages: tuple[str, str]) -> tuple[str, str]:

@@ -122,7 +122,7 @@ def test_takes_problems_from_a_folder_of_the_user(tmp_path, capsys):
     (folder / "__init__.py").write_text(
         "from t2t_vqem.constants import SPLITS\n"
         "from t2t_vqem.data.text_source import GeneratedPairs\n"
-        "from t2t_vqem.problem import TextProblem\n"
+        "from t2t_vqem.text_problem import TextProblem\n"
         "from t2t_vqem.registry import problems\n"
         "@problems.register()\n"
         "class ShoutedText(TextProblem):\n"

@@ -14,8 +14,9 @@ from t2t_vqem.data.reader import BatchReader
 from t2t_vqem.data.records import Field, RecordWriter, Schema
 from t2t_vqem.data.text_source import GeneratedPairs
 from t2t_vqem.fields import Config, option
-from t2t_vqem.problem import Problem, TextConfig, TextProblem
+from t2t_vqem.problem import Problem
 from t2t_vqem.registry import problems
+from t2t_vqem.text_problem import TextConfig, TextProblem
 
 
 class Echo(TextProblem):

@@ -1,0 +1,190 @@
+"""Makes an image data set: images in, records out.
+
+Each split is written in parts, on all cores; a killed run leaves a part finished or not at all.
+What comes out depends on the images alone, not on the number of workers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from t2t_vqem.constants import SPLITS, UsageError
+from t2t_vqem.data.building import write_json
+from t2t_vqem.data.image_source import ImageSource, Unreadable
+from t2t_vqem.data.progress import Progress
+from t2t_vqem.data.records import Field, RecordWriter, Schema
+from t2t_vqem.data.workers import check_parent, run_tasks
+
+IMAGE = "image"
+REPORT = "report.txt"
+
+_PART_IMAGES = 2048  # of a part, at most,
+_PART_BYTES = 1 << 25  # as are these,
+_MAX_PARTS = 256  # unless there would be more parts than that
+_SHOWN_DROPS = 20
+
+
+class _Part(NamedTuple):
+    """Some images of one split, which become one shard."""
+
+    directory: str
+    scratch: str
+    split: str
+    number: int
+    num_parts: int
+    num_images: int
+    shape: tuple[int, int, int]
+    images: Iterable[np.ndarray | Unreadable]
+
+    @property
+    def shard(self) -> str:
+        return f"{self.split}-{self.number:05}-of-{self.num_parts:05}.array_record"
+
+    @property
+    def result(self) -> str:
+        """File that says that the part is finished, and what came of it."""
+        return os.path.join(self.scratch, f"{self.split}-{self.number:05}.json")
+
+
+def build_images(
+    directory: str,
+    scratch: str,
+    source: ImageSource,
+    shape: tuple[int, int, int],
+    *,
+    num_workers: int,
+    progress: bool,
+) -> dict[str, Any]:
+    """Writes records and the report.
+
+    Args:
+        directory: where to; what an earlier run with the same source and shape left is reused.
+        scratch: a folder for what is needed on the way, kept between the runs.
+        source: the images.
+        shape: height, width and channels of each image.
+        num_workers: processes that write.
+        progress: whether to show the progress.
+
+    Returns:
+        What the manifest says about the data: schema, splits.
+
+    Raises:
+        UsageError: an image that cannot be used, with its file, or a split without any.
+        OSError: the disk is full.
+    """
+    _remove_unfinished(scratch)
+    parts = [part for s in SPLITS for part in _parts(directory, scratch, source, s, shape)]
+    open_parts = [part for part in parts if not os.path.exists(part.result)]
+    total = sum(part.num_images for part in parts)
+    with Progress("writing", total, "images", enabled=progress) as bar:
+        bar.advance(total - sum(part.num_images for part in open_parts), skipped=True)
+        for number, _ in run_tasks(_write_part, open_parts, num_workers):
+            bar.advance(open_parts[number].num_images)
+    dropped = {split: _dropped(part for part in parts if part.split == split) for split in SPLITS}
+    splits = {}
+    for split in SPLITS:
+        count = source.num_images(split)
+        splits[split] = {
+            "shards": [part.shard for part in parts if part.split == split],
+            "num_examples": count - len(dropped[split]),
+            "dropped": len(dropped[split]),
+        }
+    report = "\n".join([*_describe(splits, dropped, shape), *source.notes()])
+    empty = [split for split in SPLITS if not splits[split]["num_examples"]]
+    if empty:
+        raise UsageError(f"{source.describe()}: no image is left in {empty[0]}:\n{report}")
+    with open(
+        os.path.join(directory, REPORT), "w", encoding="utf-8", errors="backslashreplace"
+    ) as file:
+        file.write(report + "\n")
+    return {"schema": schema(shape).to_json(), "splits": splits}
+
+
+def schema(shape: tuple[int, int, int]) -> Schema:
+    """Returns the schema of a record: "image", uint8 [height, width, channels]."""
+    return Schema([Field(IMAGE, "uint8", shape)])
+
+
+def _remove_unfinished(scratch: str) -> None:
+    """Removes what killed workers were writing; many kills would fill the disk."""
+    for name in os.listdir(scratch):
+        if ".array_record." in name:
+            os.unlink(os.path.join(scratch, name))
+
+
+def _parts(
+    directory: str, scratch: str, source: ImageSource, split: str, shape: tuple[int, int, int]
+) -> list[_Part]:
+    """Cuts a split into parts: a function of the number of images and their size alone."""
+    total = source.num_images(split)
+    size = max(1, min(_PART_IMAGES, _PART_BYTES // math.prod(shape)), -(-total // _MAX_PARTS))
+    starts = range(0, total, size)
+    return [
+        _Part(
+            directory,
+            scratch,
+            split,
+            number,
+            len(starts),
+            min(size, total - start),
+            shape,
+            source.part(split, start, min(start + size, total)),
+        )
+        for number, start in enumerate(starts)
+    ]
+
+
+def _write_part(part: _Part) -> None:
+    """Writes the images of a part into its shard (in a worker process)."""
+    # Named after the process: a worker whose parent was killed may still be at the same part.
+    temporary = os.path.join(part.scratch, f"{part.shard}.{os.getpid()}")
+    dropped = []
+    try:
+        with RecordWriter(temporary, schema(part.shape)) as writer:
+            for image in part.images:
+                check_parent()
+                if isinstance(image, Unreadable):
+                    # Names of files may hold bytes that are no UTF-8.
+                    dropped.append(image.reason.encode(errors="backslashreplace").decode())
+                else:
+                    writer.write({IMAGE: image})
+        os.replace(temporary, os.path.join(part.directory, part.shard))
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+    result = f"{part.result}.{os.getpid()}"
+    write_json(result, dropped)
+    os.replace(result, part.result)
+
+
+def _dropped(parts: Iterable[_Part]) -> list[str]:
+    """Returns why images of these parts were dropped, each naming its file."""
+    reasons = []
+    for part in parts:
+        with open(part.result, encoding="utf-8") as file:
+            reasons += json.load(file)
+    return reasons
+
+
+def _describe(
+    splits: dict[str, Any], dropped: dict[str, list[str]], shape: tuple[int, int, int]
+) -> list[str]:
+    """Returns what came of each split, in words."""
+    lines = []
+    size = "x".join(map(str, shape))
+    for split, numbers in splits.items():
+        reasons = dropped[split]
+        lines.append(f"{split}: {numbers['num_examples']:,} images of {size}")
+        if reasons:
+            lines.append(f"  dropped {len(reasons):,} that cannot be read:")
+            lines += [f"    {reason}" for reason in reasons[:_SHOWN_DROPS]]
+        if len(reasons) > _SHOWN_DROPS:
+            lines.append(f"    and {len(reasons) - _SHOWN_DROPS:,} more")
+    return lines

@@ -1,0 +1,290 @@
+"""Images in the user's own folder: any size, any common format."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from t2t_vqem.constants import DEV, TEST, TRAIN, UsageError
+from t2t_vqem.data.image_source import ImageSource, Unreadable, hold_out
+from t2t_vqem.data.progress import Progress
+from t2t_vqem.data.text_source import hash_file
+from t2t_vqem.extras import import_extra
+
+CROP = "crop"
+RESIZE = "resize"
+FITS = (CROP, RESIZE)
+SUFFIXES = (  # in any case of letters
+    ".bmp",
+    ".gif",
+    ".jpeg",
+    ".jpg",
+    ".pbm",
+    ".pgm",
+    ".png",
+    ".pnm",
+    ".ppm",
+    ".tif",
+    ".tiff",
+    ".webp",
+)
+
+# Names that the folder of a split may have.
+_FOLDERS = {TRAIN: ("train",), DEV: ("dev", "val", "valid", "validation"), TEST: ("test",)}
+_SHOWN = 10  # names in a message, at most
+_logger = logging.getLogger(__name__)
+
+
+class UnreadableImageError(UsageError):
+    """A file that cannot be read as an image."""
+
+
+class FolderImages(ImageSource):
+    """The image files in a folder and all folders in it.
+
+    Where the folder holds train, dev and test, those are the splits. Where it holds train and not
+    the others, they are held out of train; where it has no train either, of all images.
+
+    Args:
+        folder: where the files are.
+        shape: height, width and channels that every image is brought to.
+        fit: how, see `read_image`.
+        held_out: for dev and test, the share that they get where they have no folder.
+        seed: chooses what is held out, see `image_source.hold_out`.
+        drop_unreadable: whether files that cannot be read are dropped, not an error.
+
+    Raises:
+        UsageError: there are no images, or none for one of the splits.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        *,
+        shape: tuple[int, int, int],
+        fit: str,
+        held_out: Mapping[str, float],
+        seed: int,
+        drop_unreadable: bool,
+    ):
+        import_extra("PIL.Image", "images")  # before anything is read
+        self._folder = folder
+        self._shape = shape
+        self._fit = fit
+        self._held_out = dict(held_out)
+        self._seed = seed
+        self._drop_unreadable = drop_unreadable
+        images, others = find_images(folder)
+        self._given = _given_splits(folder, images, others)
+        given = {name for names in self._given.values() for name in names}
+        self._left_out = [name for name in sorted([*images, *others]) if name not in given]
+
+    @functools.cached_property
+    def _digests(self) -> dict[str, bytes]:
+        """A hash of each file."""
+        names = [name for names in self._given.values() for name in names]
+        digests = {}
+        with Progress("hashing", len(names), "files") as bar:
+            for name in names:
+                digests[name] = bytes.fromhex(hash_file(os.path.join(self._folder, name)))
+                bar.advance(1)
+        return digests
+
+    @functools.cached_property
+    def _splits(self) -> dict[str, list[str]]:
+        """The files of each split."""
+        names = self._given[TRAIN]
+        sizes = {
+            split: max(1, round(share * len(names)))
+            for split, share in self._held_out.items()
+            if split not in self._given
+        }
+        divided = hold_out([self._digests[name] for name in names], sizes, self._seed)
+        return {
+            **self._given,
+            **{split: [names[n] for n in numbers] for split, numbers in divided.items()},
+        }
+
+    def describe(self) -> str:
+        return f"images in {self._folder}"
+
+    def fingerprint(self) -> dict[str, str]:
+        digest = hashlib.sha256()
+        for name, content in sorted(self._digests.items()):
+            digest.update(name.encode(errors="surrogateescape") + b"\0" + content)
+        return {"number of files": str(len(self._digests)), "files": digest.hexdigest()}
+
+    def num_images(self, split: str) -> int:
+        return len(self._splits[split])
+
+    def part(self, split: str, start: int, end: int) -> ImageFiles:
+        names = self._splits[split][start:end]
+        paths = [os.path.join(self._folder, name) for name in names]
+        return ImageFiles(
+            paths, shape=self._shape, fit=self._fit, drop_unreadable=self._drop_unreadable
+        )
+
+    def notes(self) -> list[str]:
+        lines = []
+        held_out = [split for split in self._held_out if split not in self._given]
+        if held_out:
+            lines.append(f"held out of the images to train on: {', '.join(held_out)}")
+        if self._left_out:
+            lines.append(f"left out ({len(self._left_out):,}): {_listing(self._left_out)}")
+        return lines
+
+
+class ImageFiles:
+    """Some image files, read when iterated over.
+
+    Args:
+        paths: the files.
+        shape: height, width and channels that every image is brought to.
+        fit: how, see `read_image`.
+        drop_unreadable: whether to yield `Unreadable` for a file that cannot be read, not raise.
+    """
+
+    def __init__(
+        self, paths: Sequence[str], *, shape: tuple[int, int, int], fit: str, drop_unreadable: bool
+    ):
+        self._paths = list(paths)
+        self._shape = shape
+        self._fit = fit
+        self._drop_unreadable = drop_unreadable
+
+    def __iter__(self) -> Iterator[np.ndarray | Unreadable]:
+        for path in self._paths:
+            try:
+                yield read_image(path, self._shape, self._fit)
+            except UnreadableImageError as error:
+                if not self._drop_unreadable:
+                    raise UsageError(
+                        f"{error} Mend or remove the file; or have all such files dropped and "
+                        "listed, with --problem_params=unreadable=drop."
+                    ) from error
+                yield Unreadable(str(error))
+
+
+def find_images(folder: str) -> tuple[list[str], list[str]]:
+    """Returns the image files in a folder and all folders in it, and the other files there.
+
+    An image file is one by the end of its name, see SUFFIXES. What is hidden, with a name that
+    begins with a dot, is passed over.
+
+    Returns:
+        Two sorted lists of paths, relative to the folder.
+
+    Raises:
+        UsageError: the folder, or one in it, cannot be read.
+    """
+
+    def fail(error: OSError) -> None:
+        raise UsageError(f"{error.filename}: cannot be read ({error.strerror}).") from error
+
+    images, others = [], []
+    for path, folders, names in os.walk(folder, onerror=fail):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if not name.startswith("."):
+                found = images if name.lower().endswith(SUFFIXES) else others
+                found.append(os.path.relpath(os.path.join(path, name), folder))
+    return sorted(images), sorted(others)
+
+
+def _given_splits(
+    folder: str, images: Sequence[str], others: Sequence[str]
+) -> dict[str, list[str]]:
+    """Returns the image files of the splits that the folder shows; train is among them."""
+    folders = {
+        split: name
+        for split, names in _FOLDERS.items()
+        for name in reversed(names)  # the first one there is stays
+        if os.path.isdir(os.path.join(folder, name))
+    }
+    if folders and TRAIN not in folders:
+        raise UsageError(
+            f"{folder} holds the folder {' and '.join(folders.values())} but not train. Put the "
+            "images to train on into train, or all into one folder of another name."
+        )
+    if not folders:
+        given = {TRAIN: list(images)}
+    else:
+        given = {
+            split: [path for path in images if path.startswith(name + os.sep)]
+            for split, name in folders.items()
+        }
+    for split, names in given.items():
+        if not names:
+            where = os.path.join(folder, folders.get(split, ""))
+            raise UsageError(
+                f"{where}: no images in it, looked for files that end in {' '.join(SUFFIXES)}. "
+                f"{folder} holds {_listing([*images, *others]) or 'nothing'}."
+            )
+    return given
+
+
+def _listing(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def read_image(path: str, shape: tuple[int, int, int], fit: str = CROP) -> np.ndarray:
+    """Reads an image file and brings it to a shape.
+
+    It is turned as its camera says. What is transparent becomes white, more than 8 bits become 8,
+    and of several pictures in the file the first is taken.
+
+    Args:
+        path: the file.
+        shape: height, width and channels; 1 channel makes the image grey.
+        fit: "crop" scales it until it covers the shape and cuts off what stands out, the same on
+            both sides; "resize" scales height and width each to its size. An image of that size
+            already stays as it is.
+
+    Returns:
+        uint8 [height, width, channels].
+
+    Raises:
+        UnreadableImageError: the file is no image, is cut off or damaged, or cannot be opened.
+    """
+    height, width, channels = shape
+    pil = import_extra("PIL.Image", "images")
+    operations = import_extra("PIL.ImageOps", "images")
+    size = (width, height)
+    try:
+        with pil.open(path) as file:
+            # Decodes a large JPEG at a fraction of its size, which is several times as fast.
+            file.draft(None, (2 * max(size), 2 * max(size)))
+            upright = operations.exif_transpose(file)
+        image = _flatten(pil, upright, "L" if channels == 1 else "RGB")
+        if fit == RESIZE:
+            image = image.resize(size, pil.Resampling.LANCZOS)
+        else:
+            image = operations.fit(image, size, pil.Resampling.LANCZOS)
+    except Exception as error:  # of whatever kind its decoders raise
+        why = getattr(error, "strerror", None) or error
+        if isinstance(error, pil.UnidentifiedImageError):
+            why = "in no format that Pillow knows"
+        raise UnreadableImageError(f"{path}: cannot be read as an image ({why}).") from error
+    return np.asarray(image, np.uint8).reshape(shape)
+
+
+def _flatten(pil, image, mode: str):
+    """Returns an image of 8 bits, without transparency, in the mode "L" or "RGB"."""
+    if image.mode.startswith("I"):  # 16 bits, which Pillow itself would clip
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() >= 1 << 16:
+            raise ValueError(f"a pixel of {values.min()} or {values.max()}, expected 16 bits")
+        image = pil.fromarray(((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
+    elif image.mode == "F":
+        raise ValueError("pixels are floating-point numbers, expected 8 or 16 bits")
+    if image.has_transparency_data:
+        picture = image.convert("RGBA")
+        image = pil.new("RGBA", picture.size, "white")
+        image.alpha_composite(picture)
+    return image.convert(mode)

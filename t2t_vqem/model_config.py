@@ -1,0 +1,186 @@
+"""Hyperparameters of the models: frozen dataclasses, each field with its meaning and range."""
+
+import dataclasses
+from typing import ClassVar
+
+from t2t_vqem.constants import UsageError
+from t2t_vqem.fields import Config, option
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HParams(Config):
+    """Hyperparameters of every model. A model's own class derives from this and names the model."""
+
+    model: ClassVar[str]
+
+    batch_size: int = option(
+        4096,
+        "size of a global micro-batch, whatever the number of replicas. Text: padded target "
+        "positions, rows times length. Images: images",
+        minimum=1,
+    )
+    num_buckets: int = option(
+        6, "at most this many lengths of batches; each is compiled once", minimum=1
+    )
+    max_length: int = option(
+        256, "positions of either side with EOS; what is longer is cut, and counted", minimum=2
+    )
+    accumulate_steps: int = option(
+        1, "micro-batches whose gradients are added before an update", minimum=1
+    )
+    learning_rate: float = option(
+        1e-3, "highest learning rate that the schedule reaches", minimum=0
+    )
+    warmup_steps: int = option(
+        4000, "updates in which the learning rate rises linearly from 0", minimum=0
+    )
+    schedule: str = option(
+        "rsqrt", "registered schedule: how the learning rate goes on after the warm-up"
+    )
+    adam_beta1: float = option(0.9, "Adam: decay of the mean of gradients", minimum=0, below=1)
+    adam_beta2: float = option(0.997, "Adam: decay of the mean of squares", minimum=0, below=1)
+    adam_epsilon: float = option(1e-9, "Adam: added to the root of the mean of squares", minimum=0)
+    weight_decay: float = option(
+        0.0, "decoupled decay of weight matrices, times the learning rate; 0 for none", minimum=0
+    )
+    clip_norm: float = option(
+        1.0, "largest global norm of an update's gradient, per target token; 0 for any", minimum=0
+    )
+    ema_decay: float = option(
+        0.0,
+        "decay of the averaged copy of the weights that inference uses; 0 for no copy",
+        minimum=0,
+        below=1,
+    )
+    dtype: str = option(
+        "float32", "of activations; variables are float32 always", choices=("float32", "bfloat16")
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransformerHParams(HParams):
+    """Hyperparameters of the autoregressive Transformer (Vaswani et al., 2017), pre-norm."""
+
+    model: ClassVar[str] = "transformer"
+
+    num_encoder_layers: int = option(6, "layers of the encoder", minimum=1)
+    num_decoder_layers: int = option(6, "layers of the decoder", minimum=1)
+    hidden_size: int = option(
+        512, "width of embeddings and layers; num_heads divides it", minimum=2
+    )
+    filter_size: int = option(2048, "width inside the feed-forward layers", minimum=1)
+    num_heads: int = option(8, "heads of each attention", minimum=1)
+    dropout: float = option(
+        0.1,
+        "probability to drop a unit of the embeddings or of a layer's output",
+        minimum=0,
+        below=1,
+    )
+    attention_dropout: float = option(
+        0.1, "probability to drop an attention weight", minimum=0, below=1
+    )
+    relu_dropout: float = option(
+        0.1, "probability to drop a unit inside the feed-forward layers", minimum=0, below=1
+    )
+    label_smoothing: float = option(
+        0.1,
+        "probability mass that the training target spreads over the vocabulary",
+        minimum=0,
+        below=1,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.hidden_size % self.num_heads:
+            raise UsageError(
+                f"hidden_size={self.hidden_size} with num_heads={self.num_heads}: expected a "
+                f"hidden_size that num_heads divides"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BottleneckHParams(Config):
+    """Hyperparameters of the vector quantisation that the latent models share."""
+
+    bottleneck_kind: str = option(
+        "soft_em", "how codes are chosen and learned", choices=("vq", "hard_em", "soft_em")
+    )
+    num_codes: int = option(512, "codes of each codebook, K", minimum=2)
+    num_codebooks: int = option(
+        1, "slices of a latent vector, each with its own codebook (product quantisation)", minimum=1
+    )
+    code_size: int = option(
+        64, "width of a latent vector, all slices together; num_codebooks divides it", minimum=1
+    )
+    num_samples: int = option(
+        10, "soft_em: codes drawn for each vector, m; 0 for the exact expectation", minimum=0
+    )
+    temperature: float = option(
+        0.1,
+        "soft_em: codes are drawn from softmax(-d^2/t) with t = this times the running mean of the "
+        "squared distance to the nearest code",
+        minimum=1e-6,
+    )
+    temperature_end: float = option(0.02, "soft_em: what `temperature` falls to", minimum=1e-6)
+    temperature_steps: int = option(
+        10_000, "soft_em: updates in which it falls, by equal factors; 0: it stays", minimum=0
+    )
+    beta: float = option(0.25, "weight of the commitment loss", minimum=0)
+    codebook_decay: float = option(
+        0.99, "hard_em, soft_em: decay of the moving counts and sums", minimum=0, maximum=1
+    )
+    revive_below: float = option(
+        0.02,
+        "a code whose moving count is below this share of the mean count is moved to a vector of "
+        "the batch; 0 for never",
+        minimum=0,
+        below=1,
+    )
+    codebook_start: str = option(
+        "kmeans++",
+        "first codes: k-means++ over the vectors of the first batches, or vectors drawn from them",
+        choices=("kmeans++", "data"),
+    )
+    normalize_codes: bool = option(
+        False, "compare directions only: vectors and codes are scaled to length 1 first"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.code_size % self.num_codebooks:
+            raise UsageError(
+                f"code_size={self.code_size} with num_codebooks={self.num_codebooks}: expected a "
+                f"code_size that num_codebooks divides"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VQVAEHParams(BottleneckHParams, HParams):
+    """Hyperparameters of the VQ-VAE (van den Oord et al., 2017) and the prior over its codes."""
+
+    model: ClassVar[str] = "vqvae"
+
+    hidden_size: int = option(128, "channels of the convolutions", minimum=1)
+    num_downsamplings: int = option(
+        2, "halvings of height and width, from the image to the field of latents", minimum=1
+    )
+    num_residual_blocks: int = option(
+        2, "residual blocks of the encoder, and of the decoder", minimum=0
+    )
+    residual_size: int = option(64, "channels inside a residual block", minimum=1)
+    num_mixtures: int = option(5, "logistic distributions mixed for each pixel", minimum=1)
+    prior_layers: int = option(4, "layers of the prior", minimum=1)
+    prior_size: int = option(256, "width of the prior; prior_heads divides it", minimum=2)
+    prior_filter_size: int = option(1024, "width inside its feed-forward layers", minimum=1)
+    prior_heads: int = option(4, "heads of each attention of the prior", minimum=1)
+    prior_dropout: float = option(
+        0.1, "probability to drop a unit of the prior's layers", minimum=0, below=1
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.prior_size % self.prior_heads:
+            raise UsageError(
+                f"prior_size={self.prior_size} with prior_heads={self.prior_heads}: expected a "
+                f"prior_size that prior_heads divides"
+            )

@@ -1,0 +1,181 @@
+"""The base class of problems of parallel text."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from t2t_vqem.constants import EOS_ID, INPUTS, PAD_ID, TARGETS, TRAIN, UsageError
+from t2t_vqem.data import text_building
+from t2t_vqem.data.text_source import PairSource, read_lines
+from t2t_vqem.data.vocabulary import Vocabulary
+from t2t_vqem.fields import Config, option
+from t2t_vqem.problem import Problem
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextConfig(Config):
+    """Settings of a problem of parallel text."""
+
+    source_language: str = option("en", "code of the language translated from")
+    target_language: str = option("de", "code of the language translated into")
+    vocab_size: int = option(
+        8000, "ids of the vocabulary, with 3 special ones and 256 for bytes", minimum=260
+    )
+    vocab_sample: int = option(
+        100_000, "training pairs that the vocabulary is trained on, at most", minimum=1
+    )
+    max_length: int = option(
+        256, "tokens with EOS; training pairs with a longer side are dropped", minimum=2
+    )
+    max_ratio: float = option(
+        4.0,
+        "training pairs with one side more than this times as long as the other, in tokens with "
+        "EOS, are dropped; 0 for none",
+        minimum=0,
+    )
+    seed: int = option(0, "seed of the vocabulary's sample", minimum=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for code in (self.source_language, self.target_language):
+            if not re.fullmatch(r"[a-z]{2,3}([-_][A-Za-z0-9]{1,8})*", code):
+                raise UsageError(
+                    f"unknown language {code!r}, expected a code such as en, de or pt-BR"
+                )
+        if self.source_language == self.target_language:
+            raise UsageError(
+                f"source_language and target_language are both {self.source_language!r}, expected "
+                "two; for two kinds of one language write en-x-plain, say"
+            )
+
+
+class TextProblem(Problem):
+    """Translation from one language into another: pairs of lines and a shared vocabulary.
+
+    A subclass says where the text comes from, in `source`, which returns a
+    `data.text_source.PairSource`.
+    """
+
+    Config = TextConfig
+    config: TextConfig
+
+    @property
+    def source_language(self) -> str:
+        """Code of the language translated from."""
+        return self.config.source_language
+
+    @property
+    def target_language(self) -> str:
+        """Code of the language translated into."""
+        return self.config.target_language
+
+    @abc.abstractmethod
+    def source(self, *, source_dir: str | None, tfds_dir: str | None) -> PairSource:
+        """Returns where the text comes from; see `Problem.source`."""
+
+    def build(
+        self, directory: str, scratch: str, source: PairSource, *, num_workers: int, progress: bool
+    ) -> dict[str, Any]:
+        """Writes records, vocabulary, lengths, dev and test text; see `Problem.build`."""
+        settings = text_building.TextSettings(
+            languages=(self.source_language, self.target_language),
+            vocab_size=self.config.vocab_size,
+            vocab_sample=self.config.vocab_sample,
+            max_length=self.config.max_length,
+            max_ratio=self.config.max_ratio,
+            seed=self.config.seed,
+        )
+        return text_building.build_text(
+            directory, scratch, source, settings, num_workers=num_workers, progress=progress
+        )
+
+    def report(self, data_dir: str) -> str:
+        """Returns what was kept and what was dropped, in words; also in report.txt."""
+        path = os.path.join(self.dir(data_dir), text_building.REPORT)
+        self.manifest(data_dir)  # raises where there is no data
+        with open(path, encoding="utf-8") as file:
+            return file.read().rstrip("\n")
+
+    def vocabulary(self, data_dir: str) -> Vocabulary:
+        """Returns the vocabulary that the records were written with.
+
+        Raises:
+            UsageError: the data is not there, or the vocabulary is another one.
+        """
+        expected = self.manifest(data_dir)["vocabulary"]
+        path = os.path.join(self.dir(data_dir), expected["file"])
+        vocabulary = Vocabulary(path)
+        if vocabulary.hash != expected["sha256"]:
+            raise UsageError(
+                f"{path} is not the vocabulary that the records were written with (its hash is "
+                f"{vocabulary.hash[:12]}, expected {expected['sha256'][:12]}). Delete "
+                f"{self.dir(data_dir)} and run {self._command(data_dir)}"
+            )
+        return vocabulary
+
+    def lengths(self, data_dir: str, split: str) -> np.ndarray:
+        """Returns the tokens of each example with EOS, int32 [n, 2]: source and target."""
+        num_examples = self._split(data_dir, split)["num_examples"]
+        path = os.path.join(self.dir(data_dir), text_building.lengths_file(split))
+        try:
+            lengths = np.load(path)
+        except (OSError, ValueError, EOFError) as error:
+            raise UsageError(
+                f"{path}: cannot be read ({error}). Delete {self.dir(data_dir)} and run "
+                f"{self._command(data_dir)}"
+            ) from error
+        if lengths.shape != (num_examples, 2):
+            raise UsageError(
+                f"{path}: shape {lengths.shape}, expected {(num_examples, 2)}. Delete "
+                f"{self.dir(data_dir)} and run {self._command(data_dir)}"
+            )
+        return lengths
+
+    def sources(self, data_dir: str, split: str) -> list[str]:
+        """Returns the source lines of dev or test, as they were given."""
+        return self._text(data_dir, split, self.source_language)
+
+    def references(self, data_dir: str, split: str) -> list[str]:
+        """Returns the target lines of dev or test, as they were given."""
+        return self._text(data_dir, split, self.target_language)
+
+    def _text(self, data_dir: str, split: str, language: str) -> list[str]:
+        self._split(data_dir, split)
+        if split == TRAIN:
+            raise UsageError("the text of the train split is not kept, expected dev or test.")
+        path = os.path.join(self.dir(data_dir), f"{split}.{language}")
+        return [line.decode() for line in read_lines(path)]
+
+    def model_arguments(self, vocabulary: Vocabulary | None) -> dict[str, Any]:
+        """Returns the size of the vocabulary."""
+        return {"vocab_size": vocabulary.size}
+
+    def make_batch(
+        self, records: Sequence[dict[str, np.ndarray] | None], length: int
+    ) -> dict[str, np.ndarray]:
+        """Returns ids with EOS, padded with PAD.
+
+        Args:
+            records: pairs without EOS; None gives a row of PAD.
+            length: positions of a row; a longer side is cut and still ends in EOS.
+
+        Returns:
+            "inputs" and "targets", int32 [rows, length].
+        """
+        batch = {}
+        for side in (INPUTS, TARGETS):
+            ids = np.full((len(records), length), PAD_ID, np.int32)
+            for row, record in zip(ids, records, strict=True):
+                if record is not None:
+                    kept = record[side][: length - 1]
+                    row[: len(kept)] = kept
+                    row[len(kept)] = EOS_ID
+            batch[side] = ids
+        return batch
