@@ -1,4 +1,4 @@
-"""The discrete bottleneck: codebooks, their learning by gradient or by EM, and their upkeep.
+"""The discrete bottleneck: what replaces vectors by codes, in our models and in any Keras model.
 
 Shapes: N vectors, D width, C codebooks, K codes of each, m samples.
 """
@@ -9,24 +9,9 @@ import keras
 import tensorflow as tf
 
 from t2t_vqem.constants import UsageError
-from t2t_vqem.layers.common import Layer
+from t2t_vqem.layers.codebooks import Codebooks, Statistics
 from t2t_vqem.ops import quantization
 from t2t_vqem.ops.random import Rng, uniform_from_bits
-
-KINDS = ("vq", "hard_em", "soft_em")
-_LLOYD_ITERATIONS = 5  # after k-means++, before training
-_FADED = 1e-12  # a count that decays no further, so that sums over counts stay what they are
-
-
-class Statistics(NamedTuple):
-    """What a batch says about the codebooks; float32, the sum over batches and replicas counts."""
-
-    counts: tf.Tensor  # [C, K], vectors that each code was given
-    sums: tf.Tensor  # [C, K, D/C], their sum; no codes under "vq", which learns by gradient
-    distance: tf.Tensor  # [C], squared distances to the nearest codes, summed
-    weight: tf.Tensor  # [], real vectors
-    candidates: tf.Tensor  # [C, K, D/C], for each code a vector that may replace it
-    candidate_weights: tf.Tensor  # [K], 1 where there is one, 0 where padding was drawn
 
 
 class Quantized(NamedTuple):
@@ -40,7 +25,7 @@ class Quantized(NamedTuple):
 
 
 @keras.saving.register_keras_serializable("t2t_vqem")
-class VectorQuantizer(Layer):
+class VectorQuantizer(Codebooks):
     """Replaces vectors by codes of a learned codebook.
 
     Kinds, as in "Theory and Experiments on Vector Quantized Autoencoders" (arXiv 1805.11063):
@@ -52,8 +37,8 @@ class VectorQuantizer(Layer):
       nearest code.
 
     In a Keras model it is called as any layer: with `training=True` it learns, adds its loss, and
-    reports metrics. Our own models call `quantize_vectors`, which changes nothing, add the statistics up
-    over replicas, and pass them to `update`.
+    reports metrics. Our own models call `quantize_vectors`, which changes nothing, add the
+    statistics up over replicas, and pass them to `update`.
 
     Attributes:
       codebooks: float32 [C, K, D/C].
@@ -94,82 +79,25 @@ class VectorQuantizer(Layer):
           revive_below: a code whose moving count is below this share of the mean count is moved to
             a vector of the batch, drawn at random; 0 never does.
           normalize: scales vectors and codes to length 1, so that directions alone count.
-          seed: of draws and of the choice of vectors, where the layer is called; `quantize_vectors` takes
-            its randomness as an argument.
+          seed: of draws and of the choice of vectors, where the layer is called.
           **kwargs: Keras layer arguments.
 
         Raises:
           UsageError: an unknown kind, or a width that num_codebooks does not divide.
         """
-        super().__init__(**kwargs)
-        if kind not in KINDS:
-            raise UsageError(f"kind={kind!r}: expected one of {', '.join(KINDS)}")
-        if width % num_codebooks:
-            raise UsageError(
-                f"width={width} with num_codebooks={num_codebooks}: expected a width that "
-                f"num_codebooks divides"
-            )
-        self.num_codes, self.width, self.kind = num_codes, width, kind
-        self.num_codebooks = num_codebooks
+        super().__init__(
+            num_codes,
+            width,
+            kind=kind,
+            num_codebooks=num_codebooks,
+            decay=decay,
+            revive_below=revive_below,
+            normalize=normalize,
+            **kwargs,
+        )
         self.num_samples = num_samples
         self._temperatures = temperature, temperature_end, temperature_steps
-        self.beta, self.decay, self.revive_below = beta, decay, revive_below
-        self.normalize, self.seed = normalize, seed
-        self._slice_width = width // num_codebooks
-        self._make_variables()
-
-    def _make_variables(self) -> None:
-        slice_shape = (self.num_codebooks, self.num_codes, self._slice_width)
-        normal = keras.initializers.RandomNormal(stddev=1.0)
-        # Gradients move the codes of "vq". Under EM the codes are sums over counts, so that the
-        # two never disagree.
-        self._codes = self._sums = None
-        if self.kind == "vq":
-            self._codes = self.add_weight(shape=slice_shape, initializer=normal, name="codes")
-        else:
-            self._sums = self._add_state(slice_shape, normal, "sums")
-        self._counts = self._add_state(slice_shape[:2], "ones", "counts")
-        self._distance = self._add_state(slice_shape[:1], "ones", "distance")
-        # Updates since there are codes that come from data; 0: there are none yet.
-        self._age = self._add_state((), "zeros", "age")
-
-    def _add_state(self, shape: tuple[int, ...], initializer: Any, name: str) -> keras.Variable:
-        # The sum over replicas is taken before the assignment: each assigns the same.
-        return self.add_weight(
-            shape=shape,
-            initializer=initializer,
-            trainable=False,
-            aggregation="only_first_replica",
-            name=name,
-        )
-
-    @property
-    def state(self) -> list[keras.Variable]:
-        """The variables that `update` has new values for, in its order."""
-        codes = self._codes if self._sums is None else self._sums
-        return [codes, self._counts, self._distance, self._age]
-
-    @property
-    def codebooks(self) -> tf.Tensor:
-        """float32 [C, K, D/C]."""
-        if self.kind == "vq":
-            return self._direction(tf.convert_to_tensor(self._codes))
-        return self._means(tf.convert_to_tensor(self._sums), tf.convert_to_tensor(self._counts))
-
-    def _means(self, sums: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
-        return self._direction(sums / counts[..., None])
-
-    def _direction(self, x: tf.Tensor) -> tf.Tensor:
-        return tf.math.l2_normalize(x, -1, epsilon=1e-12) if self.normalize else x
-
-    def look_up(self, ids: tf.Tensor) -> tf.Tensor:
-        """Returns the vectors of codes: int32 [..., C] -> [..., D]."""
-        offsets = tf.range(self.num_codebooks) * self.num_codes
-        flat = tf.reshape(self.codebooks, [-1, self._slice_width])
-        slices = tf.gather(flat, ids + offsets)
-        vectors = tf.reshape(slices, tf.concat([tf.shape(ids)[:-1], [self.width]], 0))
-        vectors.set_shape([*ids.shape[:-1], self.width])
-        return tf.cast(vectors, self.compute_dtype)
+        self.beta, self.seed = beta, seed
 
     @property
     def temperature(self) -> tf.Tensor:
@@ -293,95 +221,6 @@ class VectorQuantizer(Layer):
         vectors = tf.gather(x, local) * found[:, None, None]
         return tf.transpose(vectors, [1, 0, 2]), found
 
-    def update(
-        self, values: list[tf.Tensor], statistics: Statistics
-    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
-        """The M step and the upkeep: returns new values of `state`; assigns nothing.
-
-        Codes become moving means, codes that hardly anybody uses vectors of the batch. As long as
-        no code comes from data, all become vectors of the batch.
-
-        Args:
-          values: current values of `state`.
-          statistics: summed over the batches and replicas of an update.
-
-        Returns:
-          New values, and float32 scalars about the update: those of `describe`, "codes_moved" (the
-          root mean square of the distances that codes moved) and "codes_revived" (their number).
-        """
-        codes, counts, distance, age = values
-        old_means = codes if self.kind == "vq" else codes / counts[..., None]
-        decay = tf.where(counts > _FADED, self.decay, 1.0)
-        counts = decay * counts + (1 - self.decay) * statistics.counts
-        if self.kind != "vq":
-            codes = decay[..., None] * codes + (1 - self.decay) * statistics.sums
-        means = codes if self.kind == "vq" else codes / counts[..., None]
-        moved = tf.reduce_mean(tf.reduce_sum(tf.square(means - old_means), -1))
-
-        usual = tf.reduce_mean(counts, -1, keepdims=True)
-        dead = (counts < self.revive_below * usual) | (age < 1)
-        dead &= statistics.candidate_weights > 0
-        counts = tf.where(dead, usual, counts)
-        weight = 1.0 if self.kind == "vq" else counts[..., None]
-        codes = tf.where(dead[..., None], statistics.candidates * weight, codes)
-
-        seen = statistics.distance / tf.maximum(statistics.weight, 1.0)
-        fresh = age < 2  # until now distances were those to codes that did not come from data
-        distance = tf.where(fresh, seen, self.decay * distance + (1 - self.decay) * seen)
-        real = statistics.weight > 0  # a batch of nothing but padding changes nothing
-        new = [codes, counts, distance, age + 1]
-        new = [tf.where(real, n, old) for n, old in zip(new, values, strict=True)]
-        revived = tf.reduce_sum(tf.cast(dead & real, tf.float32))
-        metrics = {"codes_moved": tf.sqrt(moved), "codes_revived": revived}
-        return new, {**self.describe(statistics.counts), **metrics}
-
-    def usage(self, ids: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-        """Counts how often codes occur: int32 [..., C], bool [...] -> float32 [C, K]."""
-        weights = tf.reshape(tf.cast(mask, tf.float32), [-1, 1])
-        flat = tf.reshape(ids, [-1, self.num_codebooks])
-        flat += tf.range(self.num_codebooks) * self.num_codes
-        size = self.num_codebooks * self.num_codes
-        weights = tf.broadcast_to(weights, tf.shape(flat))
-        counts = tf.math.unsorted_segment_sum(weights, flat, size)
-        return tf.reshape(counts, [self.num_codebooks, self.num_codes])
-
-    def describe(self, counts: tf.Tensor) -> dict[str, tf.Tensor]:
-        """How the codes were used, float32 scalars, each the mean over the codebooks.
-
-        Args:
-          counts: [C, K], how often.
-
-        Returns:
-          "perplexity" (of K) and "codes_used" (share of the codes that were used at all).
-        """
-        return {
-            "perplexity": tf.reduce_mean(quantization.perplexity(counts)),
-            "codes_used": tf.reduce_mean(tf.cast(counts > 0, tf.float32)),
-        }
-
-    def start(self, vectors: tf.Tensor, *, seed: int = 0) -> None:
-        """Sets the codes by K-means over real vectors, from a k-means++ start.
-
-        Args:
-          vectors: [N, D], several times as many as there are codes.
-          seed: of k-means++.
-        """
-        flat = tf.reshape(tf.cast(vectors, tf.float32), [-1, self.num_codebooks, self._slice_width])
-        codebooks, distances = [], []
-        for index, part in enumerate(tf.unstack(self._direction(flat), axis=1)):
-            codes, distance = _kmeans(part, self.num_codes, seed + index)
-            codebooks.append(codes)
-            distances.append(distance)
-        codes = tf.stack(codebooks)
-        values = [codes, tf.ones(codes.shape[:2]), tf.stack(distances), tf.constant(1.0)]
-        for variable, value in zip(self.state, values, strict=True):
-            variable.assign(value)
-
-    @property
-    def started(self) -> bool:
-        """Whether the codes come from data."""
-        return float(self._age.numpy()) > 0
-
     def build(self, input_shape: Any) -> None:
         """Makes the metrics, which only a Keras model reports."""
         if input_shape[-1] != self.width:
@@ -456,11 +295,3 @@ class _Slice(NamedTuple):
     distance: tf.Tensor  # [N]
     loss: tf.Tensor  # scalar, summed
     moments: quantization.Moments | None  # None in inference
-
-
-@tf.function(autograph=False)
-def _kmeans(x: tf.Tensor, num_codes: int, seed: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns codes [K, D] for vectors [N, D] and the mean squared distance to them."""
-    codes = quantization.kmeans_plus_plus(x, num_codes, seed)
-    codes = quantization.lloyd(x, codes, _LLOYD_ITERATIONS)
-    return codes, tf.reduce_mean(quantization.assign(x, codes).distance)

@@ -1,8 +1,10 @@
 """What training and decoding expect of a model, whatever it models."""
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from t2t_vqem.config import HParams
@@ -15,6 +17,9 @@ class LossOutput(NamedTuple):
     loss: tf.Tensor  # float32 scalar, nats, summed over the batch
     weight: tf.Tensor  # float32 scalar, what the loss is to be divided by (tokens, pixels)
     metrics: dict[str, tuple[tf.Tensor, tf.Tensor]]  # name -> (sum, weight), float32 scalars
+    # What `update_state` (in training) or `describe_statistics` (in evaluation) needs of the batch:
+    # a structure of float32 tensors that add up like the rest.
+    statistics: Any = ()
 
 
 class Model(keras.layers.Layer):
@@ -31,6 +36,11 @@ class Model(keras.layers.Layer):
         super().__init__(name=name, dtype=policy)
         self.hparams = hparams
 
+    @property
+    def progress_unit(self) -> tuple[str, int]:
+        """What the progress of training is counted in, and the loss's weight of one."""
+        return "tokens", 1
+
     def loss(self, batch: dict[str, tf.Tensor], rng: Rng | None = None) -> LossOutput:
         """Computes the objective of a batch; `rng=None` evaluates without randomness."""
         raise NotImplementedError(f"{type(self).__name__} defines no loss.")
@@ -38,6 +48,38 @@ class Model(keras.layers.Layer):
     def example_batch(self) -> dict[str, tf.Tensor]:
         """A smallest batch of the right structure, to create the variables with."""
         raise NotImplementedError(f"{type(self).__name__} defines no example batch.")
+
+    def start(self, batches: Iterator[dict[str, np.ndarray]], *, seed: int) -> None:
+        """Sets what is to come from data before the first update; most models have no such thing.
+
+        Args:
+          batches: the first global batches of the run, whole on every process.
+          seed: of what is drawn.
+        """
+
+    def state_variables(self) -> list[keras.Variable]:
+        """Variables that `update_state` has new values for: what is learned without gradients."""
+        return []
+
+    def update_state(
+        self, values: list[tf.Tensor], statistics: Any
+    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+        """Computes the state after an update; a pure function, every replica computes the same.
+
+        Args:
+          values: current values of `state_variables`.
+          statistics: `LossOutput.statistics`, summed over the update's batches and replicas.
+
+        Returns:
+          New values, and float32 scalars to report.
+        """
+        del statistics
+        return values, {}
+
+    def describe_statistics(self, statistics: Any) -> dict[str, tf.Tensor]:
+        """Turns the statistics of an evaluation, summed over the split, into figures to report."""
+        del statistics
+        return {}
 
     def build_variables(self) -> None:
         """Creates all variables. Call it in the strategy's scope, before the optimiser is built."""

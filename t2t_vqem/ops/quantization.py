@@ -18,6 +18,7 @@ import tensorflow as tf
 
 _BLOCK = 2**21  # distances of a block of vectors: 8 MiB, which stays in the cache
 _GROUP = 64  # codes of a group
+_LLOYD_ITERATIONS = 5  # from k-means++; training goes on from there
 _FAR = 1e30  # stands for the distance to a code that is not there
 
 
@@ -306,3 +307,19 @@ def lloyd(x: tf.Tensor, codes: tf.Tensor, iterations: int) -> tf.Tensor:
         means = found.sums / tf.maximum(found.counts, 1.0)[:, None]
         codes = tf.where(found.counts[:, None] > 0, means, codes)
     return codes
+
+
+@tf.function(autograph=False)
+def kmeans(x: tf.Tensor, num_codes: int, seed: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Runs a few iterations of K-means from a k-means++ start.
+
+    Args:
+      x: float32 [N, D].
+      num_codes: K.
+      seed: of the start.
+
+    Returns:
+      Codes [K, D] and the mean squared distance of the vectors to the nearest of them.
+    """
+    codes = lloyd(x, kmeans_plus_plus(x, num_codes, seed), _LLOYD_ITERATIONS)
+    return codes, tf.reduce_mean(assign(x, codes).distance)

@@ -11,10 +11,14 @@ from t2t_vqem.config import HParams
 from t2t_vqem.constants import DEV, UsageError
 from t2t_vqem.data.reader import BatchReader
 from t2t_vqem.decoding.options import DecodeOptions
+from t2t_vqem.image_problem import ImageProblem
+from t2t_vqem.inference.images import ImageModel
 from t2t_vqem.inference.translate import Translator
 from t2t_vqem.metrics.bleu import Score, sacrebleu_score
 from t2t_vqem.models.base import LossOutput, Model
-from t2t_vqem.problem import Problem, TextProblem
+from t2t_vqem.problem import Problem
+from t2t_vqem.text_problem import TextProblem
+from t2t_vqem.training.pictures import Pictures
 from t2t_vqem.training.signals import StoppedError, StopRequest
 from t2t_vqem.training.strategies import ReplicaBatch, Replicas
 
@@ -25,7 +29,7 @@ SHOWN_EXAMPLES = 2  # so that empty or strange output is seen early
 class Evaluator:
     """Evaluates one model, again and again while it trains.
 
-    All replicas share the loss; the first process alone decodes.
+    All replicas share the loss; the first process alone decodes and makes pictures.
     """
 
     def __init__(
@@ -48,17 +52,28 @@ class Evaluator:
             data_dir: where t2t-datagen wrote it.
             hparams: sizes of batches.
             split: the split to measure.
-            xla: whether to compile the decoding.
+            xla: whether to compile the decoding, and the loss of images.
         """
         self.split = split
         self._strategy = strategy
         self._replicas = Replicas(strategy)
+        self._is_first = self._replicas.first == 0
         self._model = model
         self._problem = problem
         self._records = problem.records(data_dir, split)
         self._plan = problem.plan(data_dir, split, hparams, seed=0, shuffle=False, epochs=1)
+        # Images have one shape, and compiled their loss takes a fraction of the time. Text has many
+        # shapes: one forward pass over a small split costs less than compiling them would.
+        self._loss = tf.function(
+            lambda features: model.loss(features, rng=None),
+            jit_compile=xla and isinstance(problem, ImageProblem),
+            autograph=False,
+        )
         self._functions: dict[Any, Callable[[ReplicaBatch], LossOutput]] = {}
-        self._decodes = isinstance(problem, TextProblem) and self._replicas.first == 0
+        self._pictures = None
+        if isinstance(problem, ImageProblem) and isinstance(model, ImageModel) and self._is_first:
+            self._pictures = Pictures(model, problem, data_dir, split=split)
+        self._decodes = isinstance(problem, TextProblem) and self._is_first
         if self._decodes:
             self._sources = problem.sources(data_dir, split)
             self._references = problem.references(data_dir, split)
@@ -79,12 +94,13 @@ class Evaluator:
         started = time.monotonic()
         figures = self._losses(stop)
         bleu = self._bleu(stop) if self._decodes else None
-        return Evaluation(figures, bleu, time.monotonic() - started)
+        return Evaluation(figures, bleu, time.monotonic() - started, self._pictures)
 
     def _losses(self, stop: StopRequest) -> dict[str, float]:
         """Returns "loss" (nats per token, the training objective) and the model's own metrics."""
         sums: dict[str, float] = {}
         weights: dict[str, float] = {}
+        statistics = None
         plan = self._replicas.own_rows(self._plan)
         with BatchReader(self._records, plan, self._problem.make_batch, start_step=0) as reader:
             for _, batch in reader:
@@ -95,16 +111,24 @@ class Evaluator:
                 for name, (value, weight) in pairs.items():
                     sums[name] = sums.get(name, 0.0) + float(value)
                     weights[name] = weights.get(name, 0.0) + float(weight)
+                if statistics is not None:
+                    output = output._replace(
+                        statistics=tf.nest.map_structure(tf.add, statistics, output.statistics)
+                    )
+                statistics = output.statistics
         if not all(weights.values()):
             raise UsageError(
                 f"nothing to evaluate on: {self._problem.name} has an empty {self.split}"
             )
-        return {name: sums[name] / weights[name] for name in sums}
+        described = self._model.describe_statistics(statistics)
+        return {
+            **{name: sums[name] / weights[name] for name in sums},
+            **{name: float(value) for name, value in described.items()},
+        }
 
     def _compute(self, batch: ReplicaBatch, shapes: Any) -> LossOutput:
         """Returns the sums of a batch over all replicas."""
         if shapes not in self._functions:
-            # Without XLA: one forward pass over a small split costs less than compiling would.
             self._functions[shapes] = tf.function(
                 lambda batch: self._strategy.run(self._replica_loss, args=(batch,)),
                 autograph=False,
@@ -113,7 +137,7 @@ class Evaluator:
         return self._strategy.experimental_local_results(output)[0]
 
     def _replica_loss(self, batch: ReplicaBatch) -> LossOutput:
-        output = self._model.loss(batch.features, rng=None)
+        output = self._loss(batch.features)
         context = tf.distribute.get_replica_context()
         flat = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.nest.flatten(output))
         return tf.nest.pack_sequence_as(output, flat)
@@ -142,9 +166,16 @@ class Evaluation:
         figures: "loss" in nats per token, the model's own metrics, "bleu" where it decodes.
         signature: of BLEU, None where it does not decode.
         seconds: how long it took.
+        pictures: makes pictures of the model while it is as it was; None where there are none.
     """
 
-    def __init__(self, figures: Mapping[str, float], bleu: Score | None, seconds: float):
+    def __init__(
+        self,
+        figures: Mapping[str, float],
+        bleu: Score | None,
+        seconds: float,
+        pictures: Pictures | None = None,
+    ):
         """Puts the parts together."""
         self.figures = dict(figures)
         self.signature = None
@@ -152,6 +183,7 @@ class Evaluation:
             self.figures["bleu"] = bleu.value
             self.signature = bleu.signature
         self.seconds = seconds
+        self.pictures = pictures
 
     @property
     def score(self) -> float:

@@ -180,13 +180,13 @@ class Loop:
     def _report(self, step: int, wait_seconds: float) -> None:
         """Shows and logs the figures since the last report."""
         self._read_pending()
-        window, now = self._window, time.monotonic()
+        window, progress, now = self._window, self._progress, time.monotonic()
         elapsed = max(now - window.started, 1e-9)
         figures = {
             "loss": window.loss / max(window.weight, 1.0),
             **{name: float(pair[0] / max(pair[1], 1.0)) for name, pair in window.metrics.items()},
             **self._last,
-            "tokens_per_second": window.weight / elapsed,
+            f"{progress.unit}_per_second": window.weight / progress.unit_weight / elapsed,
             "steps_per_second": window.steps / elapsed,
             "wait_share": (wait_seconds - window.waited) / elapsed,
         }
@@ -207,4 +207,6 @@ class Loop:
         best = self._checkpoints.save_if_best(step, evaluation.score)
         self._progress.say(f"step {step}, dev: {evaluation}{', best so far' if best else ''}")
         self._log.write(metrics_log.EVAL, step, evaluation.figures, signature=evaluation.signature)
+        if evaluation.pictures:
+            self._log.write_pictures(metrics_log.EVAL, step, *evaluation.pictures())
         self._window.started += time.monotonic() - began  # the window measures training alone

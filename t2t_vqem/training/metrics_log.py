@@ -1,4 +1,4 @@
-"""Writes the figures of a run: JSON lines for programs, summaries for TensorBoard."""
+"""Writes the figures and pictures of a run: JSON lines for programs, summaries for TensorBoard."""
 
 import json
 import os
@@ -6,18 +6,31 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
+from t2t_vqem.inference.image_files import encode_png
 from t2t_vqem.output_dir import OutputDir, write_file
 
 METRICS = "metrics.jsonl"
-# What tf.summary.scalar writes beside a number; that function itself needs TensorBoard installed.
-_SCALAR = tf.compat.v1.SummaryMetadata(
-    plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars"),
-    data_class="DATA_CLASS_SCALAR",
-)
 TRAIN = "train"
 EVAL = "eval"
+
+
+def _metadata(plugin_name: str, data_class: str) -> tf.compat.v1.SummaryMetadata:
+    """Returns what tf.summary.scalar and its like write beside a value.
+
+    Those functions themselves need TensorBoard installed.
+    """
+    return tf.compat.v1.SummaryMetadata(
+        plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name=plugin_name),
+        data_class=data_class,
+    )
+
+
+_SCALAR = _metadata("scalars", "DATA_CLASS_SCALAR")
+_IMAGE = _metadata("images", "DATA_CLASS_BLOB_SEQUENCE")
+_HISTOGRAM = _metadata("histograms", "DATA_CLASS_TENSOR")
 
 
 class MetricsLog:
@@ -91,12 +104,43 @@ class MetricsLog:
         line = {"kind": kind, "step": step, "seconds": round(self.seconds, 3), **figures, **notes}
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        if kind not in self._writers:
-            self._writers[kind] = tf.summary.create_file_writer(self._output_dir.join(kind))
-        with self._writers[kind].as_default(step=step):
+        writer = self._writer(kind)
+        with writer.as_default(step=step):
             for name, value in figures.items():
                 tf.summary.write(name, tf.constant(value, tf.float32), metadata=_SCALAR)
-        self._writers[kind].flush()
+        writer.flush()
+
+    def write_pictures(
+        self,
+        kind: str,
+        step: int,
+        images: Mapping[str, np.ndarray],
+        histograms: Mapping[str, np.ndarray],
+    ) -> None:
+        """Writes pictures, for TensorBoard alone.
+
+        Args:
+            kind: `TRAIN` or `EVAL`.
+            step: updates applied.
+            images: uint8 [height, width, channels] by name.
+            histograms: float64 [buckets, 3] by name: left end, right end and count of each bucket.
+        """
+        if not self._is_chief:
+            return
+        writer = self._writer(kind)
+        with writer.as_default(step=step):
+            for name, image in images.items():
+                height, width = map(str, image.shape[:2])
+                parts = tf.constant([width.encode(), height.encode(), encode_png(image)])
+                tf.summary.write(name, parts, metadata=_IMAGE)
+            for name, buckets in histograms.items():
+                tf.summary.write(name, tf.constant(buckets, tf.float64), metadata=_HISTOGRAM)
+        writer.flush()
+
+    def _writer(self, kind: str) -> tf.summary.SummaryWriter:
+        if kind not in self._writers:
+            self._writers[kind] = tf.summary.create_file_writer(self._output_dir.join(kind))
+        return self._writers[kind]
 
     def close(self) -> None:
         """Closes the summaries."""

@@ -11,10 +11,18 @@ _logger = logging.getLogger(__name__)
 
 
 class TrainingProgress:
-    """Shows step, loss, tokens per second, share of waiting and the time left."""
+    """Shows step, loss, tokens or images per second, share of waiting and the time left.
 
-    def __init__(self, *, start_step: int, train_steps: int):
+    Attributes:
+        unit: what progress is counted in: "tokens" or "images".
+        unit_weight: the loss's weight of one of these.
+    """
+
+    def __init__(
+        self, *, start_step: int, train_steps: int, unit: str = "tokens", unit_weight: int = 1
+    ):
         """Shows nothing yet but, on a terminal, an empty bar."""
+        self.unit, self.unit_weight = unit, unit_weight
         self._train_steps = train_steps
         self._bar = None
         if sys.stderr.isatty():
@@ -32,11 +40,11 @@ class TrainingProgress:
 
         Args:
             step: updates applied.
-            figures: "loss", "tokens_per_second", "wait_share" and "steps_per_second".
+            figures: "loss", "UNIT_per_second", "wait_share" and "steps_per_second".
         """
         parts = [
             f"loss {figures['loss']:.3f}",
-            f"{figures['tokens_per_second']:,.0f} tokens/s",
+            f"{figures[f'{self.unit}_per_second']:,.0f} {self.unit}/s",
             f"waiting {figures['wait_share']:.1%}",
         ]
         if self._bar is not None:

@@ -1,8 +1,9 @@
 """What a run changes as it goes, all of which a checkpoint holds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from t2t_vqem.config import HParams
@@ -54,6 +55,12 @@ class TrainState:
     def inference_model(self) -> Model:
         """The model to evaluate and decode with: the averaged copy where there is one."""
         return self.model if self.averaged is None else self.averaged
+
+    def start(self, batches: Iterator[dict[str, np.ndarray]], *, seed: int) -> None:
+        """Lets the model take from data what it begins with; see `Model.start`."""
+        self.model.start(batches, seed=seed)
+        if self.averaged is not None:
+            _copy(self.model, self.averaged)
 
     def checkpoint(self) -> tf.train.Checkpoint:
         """Returns the checkpoint of everything."""

@@ -106,12 +106,14 @@ class TrainStep:
         total = tf.nest.pack_sequence_as(
             new, context.all_reduce(tf.distribute.ReduceOp.SUM, tf.nest.flatten(new))
         )
-        norm, rate = self._update(total, step, self._own_copies())
-        return StepResult(*total.output, norm, rate)
+        norm, rate, reports = self._update(total, step, self._own_copies())
+        output = total.output
+        metrics = {name: (value, tf.ones([])) for name, value in reports.items()}
+        return StepResult(output.loss, output.weight, {**output.metrics, **metrics}, norm, rate)
 
     def _compute_gradients(self, features, row_offset, micro_step) -> Sums:
         variables = raw(self._state.model.trainable_variables)
-        rng = Rng(self._seed, micro_step, row_offset)
+        rng = Rng(self._seed, micro_step, row_offset, self._strategy.num_replicas_in_sync)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             output = self._state.model.loss(features, rng=rng)
@@ -128,13 +130,14 @@ class TrainStep:
         return Copies(
             weights=own_copies(raw(state.model.trainable_variables)),
             slots=Slots(*map(own_copies, state.slots)),
+            state=own_copies(raw(state.model.state_variables())),
             averaged=own_copies(raw(state.averaged.variables)) if state.averaged else None,
             averaged_from=own_copies(raw(state.model.variables)) if state.averaged else None,
         )
 
     def _compute_update(
         self, total: Sums, step: tf.Tensor, copies: "Copies"
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    ) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
         hparams = self._hparams
         rate = self._schedule(
             step,
@@ -153,11 +156,15 @@ class TrainStep:
             learning_rate=rate,
             hparams=hparams,
         )
+        values = [tf.convert_to_tensor(variable) for variable in copies.state]
+        values, reports = self._state.model.update_state(values, total.output.statistics)
+        for variable, value in zip(copies.state, values, strict=True):
+            variable.assign(value)
         if copies.averaged:
             average_update(
                 copies.averaged, copies.averaged_from, step=step, decay=hparams.ema_decay
             )
-        return norm, rate
+        return norm, rate, reports
 
 
 class Copies(NamedTuple):
@@ -165,6 +172,7 @@ class Copies(NamedTuple):
 
     weights: list[tf.Variable]
     slots: Slots
+    state: list[tf.Variable]  # what the model updates itself
     averaged: list[tf.Variable] | None
     averaged_from: list[tf.Variable] | None  # all variables of the model, in `averaged`'s order
 

@@ -19,7 +19,8 @@ from t2t_vqem.data.reader import BatchReader
 from t2t_vqem.data.records import RecordReader
 from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.output_dir import OutputDir, RunSettings, make_model
-from t2t_vqem.problem import Problem, TextProblem
+from t2t_vqem.problem import Problem
+from t2t_vqem.text_problem import TextProblem
 from t2t_vqem.training.checkpoints import Checkpoints
 from t2t_vqem.training.evaluation import Evaluator
 from t2t_vqem.training.loop import Intervals, Loop
@@ -163,7 +164,7 @@ def _train(
     is_chief = replicas.first == 0
     state = TrainState(
         strategy,
-        functools.partial(make_model, hparams, vocabulary),
+        functools.partial(make_model, hparams, problem, vocabulary),
         hparams,
         seed=settings.seed,
     )
@@ -171,6 +172,11 @@ def _train(
         output_dir, state, keep=request.keep_checkpoint_max, is_chief=is_chief
     )
     start = checkpoints.restore()
+    plan = problem.plan(data_dir, TRAIN, hparams, seed=settings.seed)
+    records = problem.records(data_dir, TRAIN)
+    if not start:
+        with BatchReader(records, plan, problem.make_batch, start_step=0) as reader:
+            state.start((batch for _, batch in reader), seed=settings.seed)
     if is_chief:
         output_dir.save(settings, vocabulary)
     evaluate = None
@@ -186,21 +192,24 @@ def _train(
         train_steps=settings.train_steps,
         xla=request.xla,
     )
-    plan = problem.plan(data_dir, TRAIN, hparams, seed=settings.seed)
     _describe(state, replicas, plan, settings, start)
     with contextlib.ExitStack() as stack:
         log = MetricsLog(output_dir, start_step=start, is_chief=is_chief)
         stack.callback(log.close)
-        progress = TrainingProgress(start_step=start, train_steps=settings.train_steps)
+        unit, unit_weight = state.model.progress_unit
+        progress = TrainingProgress(
+            start_step=start,
+            train_steps=settings.train_steps,
+            unit=unit,
+            unit_weight=unit_weight,
+        )
         stack.callback(progress.close)
         stop = stack.enter_context(StopRequest())
         step = Loop(
             step_fn,
             replicas=replicas,
             plan=plan,
-            open_reader=functools.partial(
-                _open_reader, problem, problem.records(data_dir, TRAIN), replicas.own_rows(plan)
-            ),
+            open_reader=functools.partial(_open_reader, problem, records, replicas.own_rows(plan)),
             accumulate_steps=hparams.accumulate_steps,
             intervals=_intervals(request, settings),
             checkpoints=checkpoints,

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from t2t_vqem.constants import UsageError
 from t2t_vqem.layers import VectorQuantizer
-from t2t_vqem.layers.vector_quantizer import Statistics
+from t2t_vqem.layers.codebooks import Statistics
 from t2t_vqem.ops.random import Rng
 
 KINDS = ("vq", "hard_em", "soft_em")

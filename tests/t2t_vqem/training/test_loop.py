@@ -96,7 +96,13 @@ class World:
             intervals=self.intervals,
             checkpoints=self,
             log=self,
-            progress=namespace(advance=lambda: None, show=lambda *a: None, say=lambda m: None),
+            progress=namespace(
+                advance=lambda: None,
+                show=lambda *a: None,
+                say=lambda m: None,
+                unit="tokens",
+                unit_weight=1,
+            ),
             evaluate=self.evaluation,
             stop=self.stop,
         )

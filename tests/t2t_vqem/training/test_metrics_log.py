@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -50,6 +51,30 @@ def test_tensorboard_gets_the_numbers(output_dir):
     assert values == {"loss": (20, 2.5), "bleu": (20, 31.25)}
 
 
+def test_tensorboard_gets_the_pictures(output_dir):
+    image = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    buckets = np.array([[0.0, 1.0, 7.0], [1.0, 2.0, 0.0]])
+    log = open_log(output_dir)
+    log.write_pictures(EVAL, 20, {"samples": image}, {"usage": buckets})
+    log.close()
+    assert MetricsLog.read(output_dir) == []  # they are for people alone
+    (path,) = tf.io.gfile.glob(output_dir.join("eval", "events*"))
+    found = {}
+    for record in tf.data.TFRecordDataset(path):
+        event = tf.compat.v1.Event.FromString(record.numpy())
+        for value in event.summary.value:
+            assert event.step == 20
+            found[value.metadata.plugin_data.plugin_name] = (value.tag, value.tensor)
+    tag, tensor = found.pop("images")
+    width, height, png = tf.make_ndarray(tensor)
+    assert (tag, width, height) == ("samples", b"3", b"2")
+    np.testing.assert_array_equal(tf.io.decode_png(png), image)
+    tag, tensor = found.pop("histograms")
+    assert tag == "usage"
+    np.testing.assert_array_equal(tf.make_ndarray(tensor), buckets)
+    assert not found
+
+
 def test_going_on_drops_what_comes_again_and_adds_up_time(output_dir):
     fill(output_dir)
     lines = MetricsLog.read(output_dir)
@@ -71,5 +96,6 @@ def test_only_the_first_process_writes(output_dir):
     before = MetricsLog.read(output_dir)
     log = open_log(output_dir, start_step=10, is_chief=False)
     log.write(EVAL, 40, {"loss": 1.0})
+    log.write_pictures(EVAL, 40, {"samples": np.zeros([2, 2, 1], np.uint8)}, {})
     assert MetricsLog.read(output_dir) == before
     assert log.has_evaluation(40)  # so that all processes do the same

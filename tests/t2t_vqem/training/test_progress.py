@@ -47,3 +47,12 @@ def test_bar_on_a_terminal(show, monkeypatch, caplog):
     assert "dev: bleu 12.34\n" in text
     assert "/1100 [" in text  # done and left are tqdm's
     assert caplog.messages == []
+
+
+def test_images_are_counted_as_images(monkeypatch, caplog):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    progress = TrainingProgress(start_step=0, train_steps=9, unit="images", unit_weight=192)
+    figures = {"loss": 1.0, "images_per_second": 77.7, "wait_share": 0.0, "steps_per_second": 1.0}
+    with caplog.at_level(logging.INFO):
+        progress.show(3, figures)
+    assert caplog.messages == ["step 3 of 9: loss 1.000, 78 images/s, waiting 0.0%, 0:00:06 left"]

@@ -1,0 +1,271 @@
+"""Sampling, encoding, decoding and measuring images with a trained model.
+
+Shapes: N images, B batch, H height, W width, L latents of an image, C codebooks.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import tensorflow as tf
+
+from t2t_vqem.constants import UsageError
+from t2t_vqem.image_problem import ImageProblem
+from t2t_vqem.models.base import LossOutput
+from t2t_vqem.output_dir import named_weights
+
+DEFAULT_BATCH_SIZE = 64
+_Progress = Callable[[int], None] | None
+
+
+@runtime_checkable
+class ImageModel(Protocol):
+    """What a model of images offers beside its loss, such as `models.vqvae.VQVAE`."""
+
+    hparams: Any  # with num_codes, K
+
+    def encode_to_codes(self, images: tf.Tensor) -> tf.Tensor:
+        """Encodes uint8 [B, H, W, channels] to codes int32 [B, L, C]."""
+
+    def decode_codes(self, ids: tf.Tensor) -> tf.Tensor:
+        """Decodes int32 [B, L, C] to images uint8 [B, H, W, channels]."""
+
+    def sample_codes(
+        self, num: int, *, temperature: float, top_k: int, seed: tf.Tensor, row_ids: tf.Tensor
+    ) -> tf.Tensor:
+        """Draws codes int32 [num, L, C]; row r depends on the seed and row_ids[r] alone."""
+
+
+class ImageDecoder:
+    """Runs a model of images on any number of them, in batches of one size.
+
+    Each thing that the model does is compiled once, when it is first asked for. Compiled functions
+    read the model's variables when they run, so one decoder serves a model while it trains.
+
+    `reconstruct` is `decode` of `encode`, through the same functions: codes that were kept give the
+    same images to the last bit.
+    """
+
+    def __init__(
+        self,
+        model: ImageModel,
+        *,
+        image_shape: tuple[int, int, int],
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        xla: bool = True,
+    ):
+        """Makes a decoder; nothing is compiled yet.
+
+        Args:
+          model: a built model.
+          image_shape: (H, W, channels) of its images.
+          batch_size: B, images of a batch; the last one is filled up.
+          xla: whether to compile with XLA: faster steps, some seconds of compilation.
+
+        Raises:
+          UsageError: the model has no codes.
+        """
+        if not isinstance(model, ImageModel):
+            raise UsageError(
+                f"the model {model.name!r} has no codes: images are sampled and reconstructed by "
+                f"models with encode_to_codes, decode_codes and sample_codes"
+            )
+        self._model = model
+        self._image_shape = tuple(image_shape)
+        self._batch_size = batch_size
+        self._xla = xla
+        self._samplers: dict[tuple[float, int], Callable[..., tf.Tensor]] = {}
+
+    def encode(self, images: np.ndarray, *, progress: _Progress = None) -> np.ndarray:
+        """Returns the codes of images: uint8 [N, H, W, channels] -> int32 [N, L, C].
+
+        Args:
+          images: at least one.
+          progress: called with the number of images that were finished.
+        """
+        return self._in_batches(self._encode, images, progress)
+
+    def decode(self, codes: np.ndarray, *, progress: _Progress = None) -> np.ndarray:
+        """Returns the images of codes: int32 [N, L, C] -> uint8 [N, H, W, channels].
+
+        Args:
+          codes: of at least one image.
+          progress: called with the number of images that were finished.
+
+        Raises:
+          UsageError: another shape, or ids that no code has.
+        """
+        hparams = self._model.hparams
+        wanted = self.code_shape
+        if codes.shape[1:] != wanted:
+            raise UsageError(
+                f"codes have the shape {list(codes.shape)}, expected [images, latents, codebooks] "
+                f"= [images, {', '.join(map(str, wanted))}]"
+            )
+        if codes.min() < 0 or codes.max() >= hparams.num_codes:
+            raise UsageError(
+                f"codes are from {codes.min()} to {codes.max()}, expected 0 to "
+                f"{hparams.num_codes - 1}: the model has {hparams.num_codes}"
+            )
+        return self._in_batches(self._decode, codes.astype(np.int32), progress)
+
+    def reconstruct(self, images: np.ndarray) -> np.ndarray:
+        """Encodes images and decodes them again; uint8 [N, H, W, channels]."""
+        return self.decode(self.encode(images))
+
+    def sample(
+        self,
+        num_images: int,
+        *,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        seed: int = 0,
+        progress: _Progress = None,
+    ) -> np.ndarray:
+        """Draws the codes of new images from the model's prior.
+
+        Args:
+          num_images: N; image i depends on the seed and on i, not on how many there are.
+          temperature: above 0; 1 draws from the prior itself, less makes images more alike.
+          top_k: draw among the k most probable codes only; 0 among all.
+          seed: of the draws.
+          progress: called with the number of images that were finished.
+
+        Returns:
+          Codes int32 [N, L, C]; `decode` makes images of them.
+
+        Raises:
+          UsageError: a temperature that is not above 0.
+        """
+        if temperature <= 0:
+            raise UsageError(
+                f"the sampling temperature is {temperature}, expected a number above 0: at 0 all "
+                "samples would be the same image"
+            )
+        key = (temperature, top_k)
+        if key not in self._samplers:
+            self._samplers[key] = self._make_sampler(temperature, top_k)
+        draw = functools.partial(self._samplers[key], tf.constant(seed, tf.int32))
+        return self._in_batches(draw, np.arange(num_images, dtype=np.int32), progress)
+
+    def measure(self, images: np.ndarray, *, progress: _Progress = None) -> dict[str, float]:
+        """Returns the model's own figures on images, as evaluation during training reports them.
+
+        Args:
+          images: uint8 [N, H, W, channels], at least one.
+          progress: called with the number of images that were finished.
+        """
+        sums: dict[str, np.ndarray] = {}
+        statistics = None
+        for start in range(0, len(images), self._batch_size):
+            rows = images[start : start + self._batch_size]
+            mask = np.arange(self._batch_size) < len(rows)
+            output = self._loss(self._filled(rows), mask)
+            for name, pair in output.metrics.items():
+                sums[name] = sums.get(name, 0.0) + np.array(pair, np.float64)
+            new = output.statistics
+            statistics = new if start == 0 else tf.nest.map_structure(tf.add, statistics, new)
+            if progress:
+                progress(len(rows))
+        described = self._model.describe_statistics(statistics)
+        return {
+            **{name: float(pair[0] / pair[1]) for name, pair in sums.items()},
+            **{name: float(value) for name, value in described.items()},
+        }
+
+    @property
+    def code_shape(self) -> tuple[int, int]:
+        """(L, C) of an image."""
+        return tuple(self._encode.get_concrete_function().structured_outputs.shape[1:])
+
+    @functools.cached_property
+    def _encode(self) -> Callable[[np.ndarray], tf.Tensor]:
+        signature = [tf.TensorSpec([self._batch_size, *self._image_shape], tf.uint8)]
+        return self._compiled(self._model.encode_to_codes, signature)
+
+    @functools.cached_property
+    def _decode(self) -> Callable[[np.ndarray], tf.Tensor]:
+        signature = [tf.TensorSpec([self._batch_size, *self.code_shape], tf.int32)]
+        return self._compiled(self._model.decode_codes, signature)
+
+    @functools.cached_property
+    def _loss(self) -> Callable[..., LossOutput]:
+        signature = [
+            tf.TensorSpec([self._batch_size, *self._image_shape], tf.uint8),
+            tf.TensorSpec([self._batch_size], tf.bool),
+        ]
+        return self._compiled(
+            lambda images, mask: self._model.loss({"images": images, "mask": mask}), signature
+        )
+
+    def _make_sampler(self, temperature: float, top_k: int) -> Callable[..., tf.Tensor]:
+        def sample(seed: tf.Tensor, row_ids: tf.Tensor) -> tf.Tensor:
+            return self._model.sample_codes(
+                self._batch_size,
+                temperature=temperature,
+                top_k=top_k,
+                seed=seed,
+                row_ids=row_ids,
+            )
+
+        signature = [tf.TensorSpec([], tf.int32), tf.TensorSpec([self._batch_size], tf.int32)]
+        return self._compiled(sample, signature)
+
+    def _compiled(self, function: Callable, signature: list[tf.TensorSpec]) -> Callable:
+        return tf.function(
+            function, input_signature=signature, jit_compile=self._xla, autograph=False
+        )
+
+    def _in_batches(
+        self, function: Callable[[np.ndarray], tf.Tensor], rows: np.ndarray, progress: _Progress
+    ) -> np.ndarray:
+        """Applies a function of a batch to any number of rows."""
+        results = []
+        for start in range(0, len(rows), self._batch_size):
+            part = rows[start : start + self._batch_size]
+            results.append(function(self._filled(part)).numpy()[: len(part)])
+            if progress:
+                progress(len(part))
+        return np.concatenate(results)
+
+    def _filled(self, rows: np.ndarray) -> np.ndarray:
+        """Fills a batch up with rows of zeros."""
+        padding = [(0, self._batch_size - len(rows))] + [(0, 0)] * (rows.ndim - 1)
+        return np.pad(rows, padding)
+
+
+def split_images(
+    problem: ImageProblem, data_dir: str, split: str, *, limit: int | None = None
+) -> np.ndarray:
+    """Returns the images of a split, uint8 [N, H, W, channels].
+
+    Args:
+      problem: what the data is of.
+      data_dir: where t2t-datagen wrote.
+      split: train, dev or test.
+      limit: N at most, spread over the split; None for all.
+
+    Raises:
+      UsageError: there is no data, or no image in that split.
+    """
+    records = problem.records(data_dir, split)
+    total = len(records)
+    count = total if limit is None else min(limit, total)
+    if not count:
+        raise UsageError(f"{problem.name} has no images in {split}")
+    indices = np.arange(count) * total // count
+    return problem.make_batch(records.read(indices), 1)["images"]
+
+
+def weights_digest(model: Any) -> str:
+    """Returns a hash of all variables of a built model: equal where the numbers are."""
+    digest = hashlib.sha256()
+    for path, variable in sorted(named_weights(model).items()):
+        value = variable.numpy()
+        digest.update(f"{path} {value.dtype} {value.shape}\n".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,126 @@
+"""An autoregressive Transformer over the codes of a latent field.
+
+Shapes: B batch, L positions of the field, C codes of each position (codebooks), T = L C codes of a
+row in order, position by position, K codes of a codebook, D width.
+"""
+
+import keras
+import tensorflow as tf
+
+from t2t_vqem.layers.attention import KeyValue
+from t2t_vqem.layers.common import Layer
+from t2t_vqem.layers.transformer import TransformerStack
+from t2t_vqem.ops.masks import causal_bias
+from t2t_vqem.ops.random import Rng, dropout
+
+
+class CodePrior(Layer):
+    """The distribution of each code given those before it; learned positions.
+
+    One table of vectors for each codebook serves as input and, with a bias, as output (Press and
+    Wolf 2017). It is the prior's own: nothing that is learned here moves a codebook.
+    """
+
+    def __init__(
+        self,
+        num_codes: int,
+        num_codebooks: int,
+        length: int,
+        *,
+        num_layers: int,
+        width: int,
+        filter_size: int,
+        num_heads: int,
+        dropout_rate: float,
+        **kwargs,
+    ):
+        """Makes the layers.
+
+        Args:
+          num_codes: K.
+          num_codebooks: C.
+          length: L.
+          num_layers: layers of the Transformer.
+          width: D.
+          filter_size: width inside its feed-forward layers.
+          num_heads: heads of each attention.
+          dropout_rate: probability to drop a unit of the embeddings, of the feed-forward layers
+            or of a layer's output.
+          **kwargs: Keras layer arguments.
+        """
+        super().__init__(**kwargs)
+        self.num_codes, self.num_codebooks = num_codes, num_codebooks
+        self.length = length * num_codebooks
+        self.width, self.dropout_rate = width, dropout_rate
+        self.stack = TransformerStack(
+            num_layers,
+            width,
+            filter_size,
+            num_heads,
+            residual_dropout=dropout_rate,
+            relu_dropout=dropout_rate,
+            name="stack",
+            dtype=self.dtype_policy,
+        )
+
+    def build(self, input_shape):
+        del input_shape
+        vectors = keras.initializers.RandomNormal(stddev=self.width**-0.5)
+        codes = (self.num_codebooks, self.num_codes)
+        self.table = self.add_weight(shape=(*codes, self.width), initializer=vectors, name="table")
+        self.bias = self.add_weight(shape=codes, initializer="zeros", name="bias")
+        self.positions = self.add_weight(
+            shape=(self.length, self.width), initializer=vectors, name="positions"
+        )
+
+    def call(self, ids: tf.Tensor, rng: Rng | None = None) -> tf.Tensor:
+        """Computes the logits of all codes: int32 [B, L, C] -> float32 [B, L, C, K].
+
+        Those of a code depend on the codes before it alone.
+        """
+        batch, positions, num_codebooks = ids.shape
+        offsets = tf.range(num_codebooks) * self.num_codes
+        vectors = self._embed(tf.reshape(ids + offsets, [batch, self.length]))
+        shifted = tf.pad(vectors[:, :-1], [[0, 0], [1, 0], [0, 0]])
+        x = dropout(self._place(shifted, self.positions), self.dropout_rate, rng)
+        x = self.stack(x, causal_bias(self.length), rng=rng)
+        x = tf.reshape(x, [batch, positions, num_codebooks, self.width])
+        table = tf.cast(self.table, self.compute_dtype)
+        return tf.cast(tf.einsum("blcd,ckd->blck", x, table), tf.float32) + self.bias
+
+    def _embed(self, flat_ids: tf.Tensor) -> tf.Tensor:
+        """Looks up int32 [...], codebook c's ids from c K on, -> [..., D], of unit variance."""
+        table = tf.reshape(tf.convert_to_tensor(self.table), [-1, self.width])
+        return tf.gather(table, flat_ids) * self.width**0.5
+
+    def _place(self, vectors: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
+        """Adds what stands for the places, scaled as the vectors are."""
+        return tf.cast(vectors + positions * self.width**0.5, self.compute_dtype)
+
+    def empty_cache(self, batch: int) -> list[KeyValue]:
+        """A cache for all codes of `batch` rows."""
+        return self.stack.empty_cache(batch, self.length)
+
+    def step(
+        self, before: tf.Tensor, position: tf.Tensor, cache: list[KeyValue]
+    ) -> tuple[tf.Tensor, list[KeyValue]]:
+        """Computes the logits of one code.
+
+        Args:
+          before: int32 [B], the code before it; of no meaning at position 0.
+          position: int scalar in 0..T-1.
+          cache: filled below `position`.
+
+        Returns:
+          float32 [B, K] and the cache with one more entry.
+        """
+        offset = (position - 1) % self.num_codebooks * self.num_codes
+        is_first = position == 0
+        vectors = self._embed(tf.where(is_first, 0, before + offset))
+        vectors = tf.where(is_first, 0.0, vectors)
+        own = tf.gather(tf.convert_to_tensor(self.positions), position)
+        x, cache = self.stack.step(self._place(vectors, own)[:, None], cache, position)
+        codebook = position % self.num_codebooks
+        table = tf.cast(tf.gather(tf.convert_to_tensor(self.table), codebook), self.compute_dtype)
+        logits = tf.cast(tf.matmul(x[:, 0], table, transpose_b=True), tf.float32)
+        return logits + tf.gather(tf.convert_to_tensor(self.bias), codebook), cache

@@ -1,0 +1,230 @@
+"""Convolutions over images and their latent fields, channels last.
+
+Shapes: B batch, H height, W width, ch channels in general. All convolutions have stride 1 and no
+dilation, neither forward nor backward: compilers have a fast path for those on every device. What
+halves or doubles height and width is a 4x4 kernel of stride 2, computed as a 2x2 kernel over blocks
+of 2x2 pixels, which is the same map with as many products.
+"""
+
+import math
+
+import keras
+import tensorflow as tf
+
+from t2t_vqem.layers.common import Dense, Layer
+
+
+def space_to_depth(x: tf.Tensor) -> tf.Tensor:
+    """Moves blocks of 2x2 pixels into the channels: [B, 2H, 2W, ch] -> [B, H, W, 4 ch]."""
+    batch, height, width, channels = x.shape
+    x = tf.reshape(x, [batch, height // 2, 2, width // 2, 2, channels])
+    x = tf.transpose(x, [0, 1, 3, 2, 4, 5])
+    return tf.reshape(x, [batch, height // 2, width // 2, 4 * channels])
+
+
+def depth_to_space(x: tf.Tensor) -> tf.Tensor:
+    """Makes blocks of 2x2 pixels of the channels: the inverse of `space_to_depth`."""
+    batch, height, width, channels = x.shape
+    x = tf.reshape(x, [batch, height, width, 2, 2, channels // 4])
+    x = tf.transpose(x, [0, 1, 3, 2, 4, 5])
+    return tf.reshape(x, [batch, 2 * height, 2 * width, channels // 4])
+
+
+class _Convolution(Layer):
+    """What the convolutions share: variables, and the product."""
+
+    def __init__(self, channels: int, **kwargs):
+        super().__init__(**kwargs)
+        self.channels = channels
+
+    def _add_kernel(self, shape: tuple[int, ...], inputs_per_output: int) -> None:
+        """Adds kernel and bias, initialised for a ReLU before it (He et al. 2015, equation 10)."""
+        limit = math.sqrt(6.0 / inputs_per_output)
+        uniform = keras.initializers.RandomUniform(-limit, limit)
+        self.kernel = self.add_weight(shape=shape, initializer=uniform, name="kernel")
+        self.bias = self.add_weight(shape=(self.channels,), initializer="zeros", name="bias")
+
+    def _convolve(self, x: tf.Tensor, padding: int) -> tf.Tensor:
+        """Convolves x [B, H, W, in] with the kernel after zeros around it, without the bias."""
+        if padding:
+            # Not as an argument of the convolution: XLA on a CPU has no fast path for the kernel's
+            # gradient then, if the kernel's size is even, and takes twenty times as long.
+            x = tf.pad(x, [[0, 0], [padding, padding], [padding, padding], [0, 0]])
+        return tf.nn.conv2d(x, tf.cast(self.kernel, x.dtype), strides=1, padding="VALID")
+
+    def _add_bias(self, x: tf.Tensor) -> tf.Tensor:
+        return x + tf.cast(self.bias, x.dtype)
+
+
+class Conv(_Convolution):
+    """A convolution of odd size that keeps height and width; zeros are around the image."""
+
+    def __init__(self, channels: int, *, size: int = 3, **kwargs):
+        """Makes the layer.
+
+        Args:
+          channels: output channels.
+          size: height and width of the kernel, odd.
+          **kwargs: Keras layer arguments.
+        """
+        super().__init__(channels, **kwargs)
+        self.size = size
+
+    def build(self, input_shape):
+        inputs = input_shape[-1]
+        self._add_kernel((self.size, self.size, inputs, self.channels), self.size**2 * inputs)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Maps [B, H, W, in] to [B, H, W, channels]."""
+        return self._add_bias(self._convolve(x, self.size // 2))
+
+
+class Downsample(_Convolution):
+    """A 4x4 convolution of stride 2 after one row of zeros on each side: halves both sides."""
+
+    def build(self, input_shape):
+        inputs = input_shape[-1]
+        self._add_kernel((2, 2, 4 * inputs, self.channels), 16 * inputs)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Maps [B, 2H, 2W, in] to [B, H, W, channels]."""
+        blocks = space_to_depth(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]))
+        return self._add_bias(self._convolve(blocks, 0))
+
+
+class Upsample(_Convolution):
+    """A transposed 4x4 convolution of stride 2, less one row on each side: doubles both sides."""
+
+    def build(self, input_shape):
+        inputs = input_shape[-1]
+        self._add_kernel((2, 2, inputs, 4 * self.channels), 4 * inputs)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Maps [B, H, W, in] to [B, 2H, 2W, channels]."""
+        return self._add_bias(depth_to_space(self._convolve(x, 1))[:, 1:-1, 1:-1])
+
+
+class ResidualBlock(Layer):
+    """x + f(x) with f: ReLU, 3x3, ReLU, 1x1 (van den Oord et al. 2017, section 4.1)."""
+
+    def __init__(self, channels: int, inner_channels: int, **kwargs):
+        """Makes the layer.
+
+        Args:
+          channels: channels that come in and go out.
+          inner_channels: channels between the two convolutions.
+          **kwargs: Keras layer arguments.
+        """
+        super().__init__(**kwargs)
+        self.contract = Conv(inner_channels, name="contract", dtype=self.dtype_policy)
+        self.expand = Dense(channels, name="expand", dtype=self.dtype_policy)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Maps [B, H, W, ch] to the same shape."""
+        return x + self.expand(tf.nn.relu(self.contract(tf.nn.relu(x))))
+
+
+class _Stack(Layer):
+    """A 3x3 convolution and residual blocks: what encoder and decoder do at the latents' size."""
+
+    def __init__(self, channels: int, num_blocks: int, residual_channels: int, **kwargs):
+        super().__init__(**kwargs)
+        self.conv = Conv(channels, name="conv", dtype=self.dtype_policy)
+        self.blocks = [
+            ResidualBlock(channels, residual_channels, name=f"block_{i}", dtype=self.dtype_policy)
+            for i in range(num_blocks)
+        ]
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        x = self.conv(x)
+        for block in self.blocks:
+            x = block(x)
+        return tf.nn.relu(x)
+
+
+class ConvEncoder(Layer):
+    """Images to a field of latents: halvings, then residual blocks, then the latents' width.
+
+    As in van den Oord et al. (2017, section 4.1): half of the channels until the last halving.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        channels: int,
+        num_downsamplings: int,
+        num_blocks: int,
+        residual_channels: int,
+        **kwargs,
+    ):
+        """Makes the layer.
+
+        Args:
+          width: D of the latents.
+          channels: of the convolutions at the latents' size.
+          num_downsamplings: how often height and width are halved, n.
+          num_blocks: residual blocks.
+          residual_channels: channels inside them.
+          **kwargs: Keras layer arguments.
+        """
+        super().__init__(**kwargs)
+        policy = self.dtype_policy
+        widths = _channels_outwards(channels, num_downsamplings)[::-1]
+        self.halvings = [
+            Downsample(size, name=f"halving_{i}", dtype=policy) for i, size in enumerate(widths)
+        ]
+        self.stack = _Stack(channels, num_blocks, residual_channels, name="stack", dtype=policy)
+        self.output_transform = Dense(width, name="output", dtype=policy)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Maps images [B, H, W, ch] to latents [B, H / 2^n, W / 2^n, D]."""
+        for halving in self.halvings:
+            x = tf.nn.relu(halving(x))
+        return self.output_transform(self.stack(x))
+
+
+class ConvDecoder(Layer):
+    """A field of latents to something for each pixel: `ConvEncoder` in reverse order."""
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        channels: int,
+        num_upsamplings: int,
+        num_blocks: int,
+        residual_channels: int,
+        **kwargs,
+    ):
+        """Makes the layer.
+
+        Args:
+          width: what comes out for each pixel.
+          channels: of the convolutions at the latents' size.
+          num_upsamplings: how often height and width are doubled, n.
+          num_blocks: residual blocks.
+          residual_channels: channels inside them.
+          **kwargs: Keras layer arguments.
+        """
+        super().__init__(**kwargs)
+        policy = self.dtype_policy
+        self.stack = _Stack(channels, num_blocks, residual_channels, name="stack", dtype=policy)
+        # One step further out than the encoder's: each doubling leads to the next size.
+        widths = _channels_outwards(channels, num_upsamplings + 1)[1:]
+        self.doublings = [
+            Upsample(size, name=f"doubling_{i}", dtype=policy) for i, size in enumerate(widths)
+        ]
+        self.output_transform = Dense(width, name="output", dtype=policy)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Maps latents [B, h, w, D] to [B, 2^n h, 2^n w, width]."""
+        x = self.stack(x)
+        for doubling in self.doublings:
+            x = tf.nn.relu(doubling(x))
+        return self.output_transform(x)
+
+
+def _channels_outwards(channels: int, num_sizes: int) -> list[int]:
+    """Channels at each size of the image, from the smallest size to larger ones."""
+    return [channels] + [max(1, channels // 2)] * (num_sizes - 1)

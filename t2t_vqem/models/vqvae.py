@@ -1,0 +1,270 @@
+"""The VQ-VAE: images as a field of discrete codes, and a prior over those codes to sample from."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from t2t_vqem import registry
+from t2t_vqem.config import VQVAEHParams
+from t2t_vqem.constants import EOS_ID, PAD_ID, UsageError
+from t2t_vqem.decoding.greedy import decode
+from t2t_vqem.decoding.sampling import sampler
+from t2t_vqem.layers.code_prior import CodePrior
+from t2t_vqem.layers.convolution import ConvDecoder, ConvEncoder
+from t2t_vqem.layers.vector_quantizer import VectorQuantizer
+from t2t_vqem.metrics.images import psnr, ssim
+from t2t_vqem.models.base import LossOutput, Model
+from t2t_vqem.ops.likelihoods import num_parameters, pixel_log_prob, pixel_mean
+from t2t_vqem.ops.losses import token_cross_entropy
+from t2t_vqem.ops.masks import MASKED
+from t2t_vqem.ops.random import Rng
+
+# The decoding loop ends a row at EOS and begins it with PAD, so its tokens are codes plus this.
+_FIRST_CODE = max(PAD_ID, EOS_ID) + 1
+_START_VECTORS = 16  # for each code, that k-means++ chooses from
+
+
+@registry.models.register("vqvae")
+class VQVAE(Model):
+    """VQ-VAE (van den Oord et al. 2017) with a Transformer as the prior over its codes.
+
+    The autoencoder and the prior are trained together, as if they were apart: codes are integers,
+    so that no gradient of the prior's loss reaches the autoencoder. The pixels' distribution is a
+    discretised mixture of logistics. Shapes: B batch, H height, W width, ch channels, h and w the
+    height and width of the latent field, L = h w, D width of a latent vector, C codebooks, K codes
+    of each.
+    """
+
+    def __init__(self, hparams: VQVAEHParams, *, image_shape: tuple[int, int, int]):
+        """Makes the layers.
+
+        Args:
+          hparams: sizes and rates.
+          image_shape: (H, W, ch).
+
+        Raises:
+          UsageError: height or width cannot be halved as often as the hparams say.
+        """
+        super().__init__(hparams, name="vqvae")
+        self.image_shape = height, width, channels = tuple(image_shape)
+        block = 2**hparams.num_downsamplings
+        if height % block or width % block:
+            raise UsageError(
+                f"num_downsamplings={hparams.num_downsamplings} with images of {height}x{width}: "
+                f"expected height and width to be multiples of {block}. Set num_downsamplings "
+                f"lower, or have the problem make images of another size"
+            )
+        self.field = height // block, width // block
+        self.num_latents = math.prod(self.field)
+        convolutions = {
+            "channels": hparams.hidden_size,
+            "num_blocks": hparams.num_residual_blocks,
+            "residual_channels": hparams.residual_size,
+            "dtype": self.dtype_policy,
+        }
+        self.encoder = ConvEncoder(
+            hparams.code_size,
+            num_downsamplings=hparams.num_downsamplings,
+            name="encoder",
+            **convolutions,
+        )
+        self.decoder = ConvDecoder(
+            num_parameters(channels, hparams.num_mixtures),
+            num_upsamplings=hparams.num_downsamplings,
+            name="decoder",
+            **convolutions,
+        )
+        self.quantizer = self._make_quantizer()
+        self.prior = CodePrior(
+            hparams.num_codes,
+            hparams.num_codebooks,
+            self.num_latents,
+            num_layers=hparams.prior_layers,
+            width=hparams.prior_size,
+            filter_size=hparams.prior_filter_size,
+            num_heads=hparams.prior_heads,
+            dropout_rate=hparams.prior_dropout,
+            name="prior",
+            dtype=self.dtype_policy,
+        )
+
+    def _make_quantizer(self) -> VectorQuantizer:
+        hparams = self.hparams
+        return VectorQuantizer(
+            hparams.num_codes,
+            hparams.code_size,
+            kind=hparams.bottleneck_kind,
+            num_codebooks=hparams.num_codebooks,
+            num_samples=hparams.num_samples,
+            temperature=hparams.temperature,
+            temperature_end=hparams.temperature_end,
+            temperature_steps=hparams.temperature_steps,
+            beta=hparams.beta,
+            decay=hparams.codebook_decay,
+            revive_below=hparams.revive_below,
+            normalize=hparams.normalize_codes,
+            name="quantizer",
+            dtype=self.dtype_policy,
+        )
+
+    def example_batch(self) -> dict[str, tf.Tensor]:
+        """One black image."""
+        return {
+            "images": tf.zeros([1, *self.image_shape], tf.uint8),
+            "mask": tf.ones([1], tf.bool),
+        }
+
+    @property
+    def progress_unit(self) -> tuple[str, int]:
+        """Images; see `loss` for their weight."""
+        return "images", math.prod(self.image_shape)
+
+    def start(self, batches: Iterator[dict[str, np.ndarray]], *, seed: int) -> None:
+        """Sets the first codes by k-means++ over the latent vectors of the first batches."""
+        if self.hparams.codebook_start != "kmeans++":
+            return  # the first update takes vectors of its batch
+        wanted = _START_VECTORS * self.hparams.num_codes
+        vectors: list[np.ndarray] = []
+        for batch in batches:
+            images = tf.constant(batch["images"][batch["mask"]])
+            vectors.append(self.encode(images).numpy().reshape(-1, self.hparams.code_size))
+            if sum(map(len, vectors)) >= wanted:
+                break
+        self.quantizer.start(tf.constant(np.concatenate(vectors)[:wanted]), seed=seed)
+
+    def state_variables(self) -> list[keras.Variable]:
+        """The codebooks and what belongs to them."""
+        return self.quantizer.state
+
+    def update_state(
+        self, values: list[tf.Tensor], statistics: Any
+    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+        """The M step; see `VectorQuantizer.update`."""
+        return self.quantizer.update(values, statistics)
+
+    def describe_statistics(self, statistics: Any) -> dict[str, tf.Tensor]:
+        """How the codes were used over a split: "perplexity" and "codes_used"."""
+        return self.quantizer.describe(statistics)
+
+    def encode(self, images: tf.Tensor) -> tf.Tensor:
+        """Encodes uint8 [B, H, W, ch] to latent vectors float32 [B, h, w, D], not quantised."""
+        scaled = tf.cast(images, tf.float32) / 127.5 - 1
+        return tf.cast(self.encoder(tf.cast(scaled, self.compute_dtype)), tf.float32)
+
+    def loss(self, batch: dict[str, tf.Tensor], rng: Rng | None = None) -> LossOutput:
+        """Nats to tell the pixels given the codes, and the codes, and the commitment loss.
+
+        Args:
+          batch: "images" uint8 [B, H, W, ch]; "mask" bool [B], False for a row without an image.
+          rng: randomness of training; None evaluates: nearest codes, no dropout.
+
+        Returns:
+          Loss: sum over the images. Weight: their dimensions (pixels times channels). Metrics, a
+          dimension: "bits_per_dim", a bound on the bits of an image, its parts
+          "reconstruction_bits" and "prior_bits", what a uniform prior would need instead of the
+          latter, "uniform_prior_bits", and the bound with that, "bits_per_dim_uniform". An image:
+          "rate" (bits of the codes under the prior), "psnr" (dB), in evaluation "ssim". A latent
+          vector: "commitment". Statistics: in training the quantiser's, in evaluation how often
+          each code was used.
+        """
+        images, mask = batch["images"], batch["mask"]
+        field_mask = tf.broadcast_to(mask[:, None, None], [mask.shape[0], *self.field])
+        quantized = self.quantizer.quantize_vectors(self.encode(images), field_mask, rng=rng)
+        parameters = self.decoder(quantized.vectors)
+        ids = tf.reshape(quantized.ids, [images.shape[0], self.num_latents, -1])
+        reconstruction = _masked_sum(-pixel_log_prob(parameters, images), mask)
+        prior = self._prior_nats(ids, mask, rng)
+        num_images = tf.reduce_sum(tf.cast(mask, tf.float32))
+        dims = num_images * math.prod(self.image_shape)
+        uniform = num_images * (ids.shape[1] * ids.shape[2] * math.log(self.hparams.num_codes))
+        decoded = self._mean_images(parameters)
+        nats = {
+            "bits_per_dim": (reconstruction + prior, dims),
+            "reconstruction_bits": (reconstruction, dims),
+            "prior_bits": (prior, dims),
+            "uniform_prior_bits": (uniform, dims),
+            "bits_per_dim_uniform": (reconstruction + uniform, dims),
+            "rate": (prior, num_images),
+        }
+        metrics = {name: (value / math.log(2), weight) for name, (value, weight) in nats.items()}
+        metrics["psnr"] = (_masked_sum(psnr(images, decoded), mask), num_images)
+        metrics["commitment"] = (quantized.loss, num_images * self.num_latents)
+        statistics = quantized.statistics
+        if rng is None:
+            metrics["ssim"] = (_masked_sum(ssim(images, decoded), mask), num_images)
+            statistics = self.quantizer.usage(quantized.ids, field_mask)
+        return LossOutput(reconstruction + quantized.loss + prior, dims, metrics, statistics)
+
+    def _prior_nats(self, ids: tf.Tensor, mask: tf.Tensor, rng: Rng | None) -> tf.Tensor:
+        """Minus log-probability of codes int32 [B, L, C] under the prior, summed over images."""
+        batch, num_latents, num_codebooks = ids.shape
+        length = num_latents * num_codebooks
+        logits = tf.reshape(self.prior(ids, rng=rng), [batch, length, self.hparams.num_codes])
+        real = tf.broadcast_to(mask[:, None], [batch, length])
+        return token_cross_entropy(logits, tf.reshape(ids, [batch, length]), real, 0.0).nll
+
+    def _mean_images(self, parameters: tf.Tensor) -> tf.Tensor:
+        mean = pixel_mean(tf.stop_gradient(parameters), self.image_shape[-1])
+        return tf.cast(tf.round(mean), tf.uint8)
+
+    def encode_to_codes(self, images: tf.Tensor) -> tf.Tensor:
+        """Encodes uint8 [B, H, W, ch] to codes int32 [B, L, C], in the order of reading."""
+        ids = self.quantizer.quantize_vectors(self.encode(images)).ids
+        return tf.reshape(ids, [images.shape[0], self.num_latents, self.hparams.num_codebooks])
+
+    def decode_codes(self, ids: tf.Tensor) -> tf.Tensor:
+        """Decodes int32 [B, L, C] to the mean image uint8 [B, H, W, ch]."""
+        field = tf.reshape(ids, [ids.shape[0], *self.field, ids.shape[-1]])
+        return self._mean_images(self.decoder(self.quantizer.look_up(field)))
+
+    def reconstruct(self, images: tf.Tensor) -> tf.Tensor:
+        """Encodes and decodes uint8 [B, H, W, ch]."""
+        return self.decode_codes(self.encode_to_codes(images))
+
+    def sample_codes(
+        self,
+        num: int,
+        *,
+        temperature: float,
+        top_k: int,
+        seed: int | tf.Tensor,
+        row_ids: tf.Tensor,
+    ) -> tf.Tensor:
+        """Draws codes from the prior.
+
+        Args:
+          num: B.
+          temperature: above 0; 1 draws from the prior itself.
+          top_k: draw among the k most probable codes only; 0 among all.
+          seed: scalar int.
+          row_ids: int32 [B]; a row depends on the seed and its id alone.
+
+        Returns:
+          int32 [B, L, C].
+        """
+        hparams = self.hparams
+        length = self.num_latents * hparams.num_codebooks
+        masked = tf.fill([num, _FIRST_CODE], MASKED)
+
+        def step(tokens, position, cache):
+            logits, cache = self.prior.step(tokens - _FIRST_CODE, position, cache)
+            return tf.concat([masked, logits], 1), cache
+
+        decoded = decode(
+            step,
+            self.prior.empty_cache(num),
+            tf.fill([num], length),
+            max_length=length,
+            choose_fn=sampler(temperature, top_k, seed=seed, row_ids=row_ids),
+        )
+        ids = decoded.tokens - _FIRST_CODE
+        return tf.reshape(ids, [num, self.num_latents, hparams.num_codebooks])
+
+
+def _masked_sum(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Sums float32 [B] over the rows that hold an image."""
+    return tf.reduce_sum(tf.where(mask, values, 0.0))

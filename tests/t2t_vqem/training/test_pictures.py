@@ -1,0 +1,87 @@
+"""What TensorBoard is given of a model of images."""
+
+import types
+
+import numpy as np
+import tensorflow as tf
+
+from t2t_vqem.inference.image_files import image_grid, side_by_side
+from t2t_vqem.training.pictures import Pictures, code_usage
+
+SHAPE = (8, 8, 1)
+IMAGES = (np.arange(70 * 64).reshape(70, *SHAPE) % 251).astype(np.uint8)
+
+
+class HalfResolution:
+    """A code for each 4x4 block: its first pixel, in steps of 16, plus `offset`."""
+
+    name = "half"
+    hparams = types.SimpleNamespace(num_codes=16)
+
+    def __init__(self):
+        self.offset = tf.Variable(0)
+
+    def encode_to_codes(self, images):
+        codes = tf.cast(images[:, ::4, ::4], tf.int32) // 16
+        return tf.reshape(codes, [images.shape[0], 4, 1])
+
+    def decode_codes(self, ids):
+        blocks = tf.reshape(ids * 16 + self.offset, [ids.shape[0], 2, 2, 1])
+        return tf.cast(tf.repeat(tf.repeat(blocks, 4, 1), 4, 2), tf.uint8)
+
+    def sample_codes(self, num, *, temperature, top_k, seed, row_ids):
+        assert (temperature, top_k) == (1.0, 0)
+        return tf.tile(row_ids[:, None, None] % 16, [1, 4, 1])
+
+
+class Problem:
+    """A problem with these images as dev."""
+
+    name = "shades"
+    image_shape = SHAPE
+
+    def records(self, data_dir, split):
+        assert (data_dir, split) == ("data", "dev")
+        return self
+
+    def __len__(self):
+        return len(IMAGES)
+
+    def read(self, indices):
+        return [{"image": IMAGES[index]} for index in indices]
+
+    def make_batch(self, records, length):
+        return {"images": np.stack([record["image"] for record in records])}
+
+
+def reconstruct(images, offset):
+    blocks = images[:, ::4, ::4] // 16 * 16 + offset
+    return blocks.repeat(4, axis=1).repeat(4, axis=2).astype(np.uint8)
+
+
+def test_pictures_are_of_the_model_as_it_is():
+    model = HalfResolution()
+    pictures = Pictures(model, Problem(), "data", split="dev")
+    shown = IMAGES[::2][:32]  # spread over the split
+    for offset in (0, 9):
+        model.offset.assign(offset)
+        summary = pictures()
+        assert summary.images.keys() == {"reconstructions", "samples"}
+        np.testing.assert_array_equal(
+            summary.images["reconstructions"], side_by_side(shown, reconstruct(shown, offset))
+        )
+        samples = np.arange(64)[:, None, None, None] % 16 * 16 + offset
+        samples = np.broadcast_to(samples, [64, *SHAPE]).astype(np.uint8)
+        np.testing.assert_array_equal(summary.images["samples"], image_grid(samples))
+        usage = summary.histograms["code_usage"]
+        assert usage[:, 2].sum() == 70 * 4
+
+
+def test_code_usage_is_ranked():
+    codes = np.array([[[4, 0], [4, 1]], [[2, 0], [4, 1]]])
+    usage = code_usage(codes, 5)
+    assert usage.keys() == {"code_usage_0", "code_usage_1"}
+    expected = [[0, 1, 3], [1, 2, 1], [2, 3, 0], [3, 4, 0], [4, 5, 0]]
+    assert usage["code_usage_0"].tolist() == expected
+    assert usage["code_usage_1"][:, 2].tolist() == [2, 2, 0, 0, 0]
+    assert code_usage(codes[..., :1], 5).keys() == {"code_usage"}
