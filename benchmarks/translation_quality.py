@@ -109,7 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--source_dir", required=True, help="Folder of the published files.")
     parser.add_argument("--work_dir", required=True, help="Folder for data and run.")
-    parser.add_argument("--train_steps", type=int, default=6000, help="Updates.")
+    parser.add_argument("--train_steps", type=int, default=13_500, help="Updates.")
     parser.add_argument("--results", help="Markdown file to write; its plot goes beside it.")
     args = parser.parse_args()
     source_dir, work_dir = pathlib.Path(args.source_dir), pathlib.Path(args.work_dir)
@@ -129,7 +129,7 @@ def main() -> None:
         f"--data_dir={data_dir}",
         f"--output_dir={output_dir}",
         f"--train_steps={args.train_steps}",
-        "--local_eval_frequency=500",
+        "--local_eval_frequency=1500",
     )
     source = next(
         path

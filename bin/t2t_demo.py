@@ -1,9 +1,10 @@
-"""Shows the whole way in minutes, without a download: data, training, translations, BLEU.
+"""Shows the whole way in minutes, without a download: data, training, translations, pictures.
 
     t2t-demo --output_dir=demo
 
-Runs the other commands and prints each as you would type it. Started again after a stop, it goes on
-where it was. Needs the optional dependencies "demo": pip install 't2t-vqem[demo]'
+Trains a translator, and a model of handwritten digits that draws new ones. Runs the other commands
+and prints each as you would type it. Started again after a stop, it goes on where it was. Needs the
+optional dependencies "demo": pip install 't2t-vqem[demo]'
 """
 
 import os
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
 from absl import flags
@@ -31,9 +33,17 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
     "train_steps", 1600, "Updates of the translator's weights.", lower_bound=1, flag_values=FLAGS
 )
+flags.DEFINE_integer(
+    "image_train_steps",
+    1200,
+    "Updates of the weights of the model of digits.",
+    lower_bound=1,
+    flag_values=FLAGS,
+)
 flags.DEFINE_integer("num_examples", 8, "Translations to show.", lower_bound=0, flag_values=FLAGS)
 
 PROBLEM = "translate_ende_cldr"
+IMAGE_PROBLEM = "image_digits"
 _WIDTH = 78
 
 
@@ -68,11 +78,19 @@ class Translations(NamedTuple):
     path: str
 
 
+class Picture(NamedTuple):
+    """A file that a chapter made, and what it shows."""
+
+    title: str
+    path: str
+
+
 class Chapter(NamedTuple):
-    """One model of the demo: the commands that train and use it, and what to compare."""
+    """One model of the demo: the commands that train and use it, and what they made."""
 
     commands: list[Command]
-    translations: list[Translations]
+    translations: Sequence[Translations] = ()
+    pictures: Sequence[Picture] = ()
 
 
 class TestFiles(NamedTuple):
@@ -83,15 +101,17 @@ class TestFiles(NamedTuple):
 
 
 def main(argv: list[str]) -> None:
-    """Runs all chapters, then compares their translations."""
+    """Runs all chapters, then compares their translations and names their pictures."""
     del argv
-    import_extra("babel", "demo")  # before anything is written
+    for module in ("babel", "sklearn.datasets"):
+        import_extra(module, "demo")  # before anything is written
     folder = os.path.expanduser(FLAGS.output_dir)
     data_dir = os.path.join(folder, "data")
     test = TestFiles(*(os.path.join(data_dir, PROBLEM, f"test.{code}") for code in ("en", "de")))
     chapters = [
         data_chapter(data_dir, FLAGS.seed),
         transformer_chapter(folder, data_dir, test, FLAGS.seed, FLAGS.train_steps),
+        digits_chapter(folder, data_dir, FLAGS.seed, FLAGS.image_train_steps),
     ]
     signal.signal(signal.SIGTERM, _exit_on_signal)
     begin = time.monotonic()
@@ -101,6 +121,9 @@ def main(argv: list[str]) -> None:
         run(command)
     translations = [found for chapter in chapters for found in chapter.translations]
     print(f"\n{report(test, translations, FLAGS.num_examples)}\n")
+    for picture in [found for chapter in chapters for found in chapter.pictures]:
+        print(f"{picture.title}:\n  {picture.path}")
+    print()
     print(f"All of it took {time.monotonic() - begin:.0f} seconds. To translate your own lines:\n")
     run_dir = os.path.join(folder, "transformer")
     interactive = {"output_dir": run_dir, "decode_interactive": True}
@@ -111,7 +134,7 @@ def data_chapter(data_dir: str, seed: int) -> Chapter:
     """The sentences, their vocabulary and records."""
     settings = {"problem": PROBLEM, "problem_params": f"seed={seed}", "data_dir": data_dir}
     title = "Data: 21,000 English-German sentences around dates, numbers, units and names"
-    return Chapter([Command(title, "t2t-datagen", settings)], [])
+    return Chapter([Command(title, "t2t-datagen", settings)])
 
 
 def transformer_chapter(
@@ -148,6 +171,58 @@ def transformer_chapter(
             ),
         ],
         [Translations("greedy", greedy), Translations("beam 4", beam)],
+    )
+
+
+def digits_chapter(folder: str, data_dir: str, seed: int, train_steps: int) -> Chapter:
+    """A vector-quantised autoencoder of digits and the prior over its codes."""
+    run_dir = os.path.join(folder, "digits")
+    train = {
+        "problem": IMAGE_PROBLEM,
+        "model": "vqvae",
+        "hparams_set": "vqvae_digits",
+        "data_dir": data_dir,
+        "output_dir": run_dir,
+        "train_steps": train_steps,
+        "local_eval_frequency": 500,
+        "save_checkpoints_steps": 500,
+        "seed": seed,
+    }
+    reconstructions, samples = (
+        os.path.join(folder, f"digits.{name}.png") for name in ("reconstructions", "samples")
+    )
+    return Chapter(
+        [
+            Command(
+                "Data: 1,797 images of handwritten digits",
+                "t2t-datagen",
+                {"problem": IMAGE_PROBLEM, "data_dir": data_dir},
+            ),
+            Command(
+                "Training: an autoencoder with discrete codes, and a prior over the codes",
+                "t2t-trainer",
+                train,
+            ),
+            Command(
+                "Encoding test digits into codes, and decoding the codes",
+                "t2t-decoder",
+                {"output_dir": run_dir, "decode_split": "test", "decode_to_file": reconstructions},
+            ),
+            Command(
+                "Drawing new digits",
+                "t2t-decoder",
+                {
+                    "output_dir": run_dir,
+                    "decode_to_file": samples,
+                    "sampling_temp": 0.7,  # likelier codes more often: fewer strange digits
+                    "seed": seed,
+                },
+            ),
+        ],
+        pictures=[
+            Picture("Digits that were not trained on, each beside its copy", reconstructions),
+            Picture("Digits that the model drew", samples),
+        ],
     )
 
 

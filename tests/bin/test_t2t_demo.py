@@ -20,6 +20,7 @@ def all_commands() -> list[demo.Command]:
     chapters = [
         demo.data_chapter("x/data", 3),
         demo.transformer_chapter("x", "x/data", TEST, 3, 100),
+        demo.digits_chapter("x", "x/data", 3, 100),
     ]
     return [command for chapter in chapters for command in chapter.commands]
 
@@ -110,6 +111,7 @@ def test_stop_reaches_the_command(tmp_path):
 def test_whole_demo_and_again(tmp_path):
     argv = [sys.executable, "-m", "t2t_vqem.bin.t2t_demo"]
     argv += [f"--output_dir={tmp_path}", "--train_steps=2", "--num_examples=2"]
+    argv += ["--image_train_steps=2"]
 
     def run() -> str:
         return subprocess.run(argv, stdout=subprocess.PIPE, check=True, encoding="utf-8").stdout
@@ -119,6 +121,10 @@ def test_whole_demo_and_again(tmp_path):
         assert f"\n$ {program} \\\n" in first
     assert re.search(r"greedy +\d+\.\d", first)
     assert first.count("  source") == 2
+    for name in ("reconstructions", "samples"):
+        path = tmp_path / f"digits.{name}.png"
+        assert f"\n  {path}\n" in first
+        assert path.read_bytes().startswith(b"\x89PNG")
     checkpoints = sorted(os.listdir(tmp_path / "transformer" / "checkpoints"))
     again = run()
     assert sorted(os.listdir(tmp_path / "transformer" / "checkpoints")) == checkpoints

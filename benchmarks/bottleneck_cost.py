@@ -1,0 +1,228 @@
+"""Cost of the bottleneck alone: time and memory of ours, of Tensor2Tensor's way, and of a peer.
+
+    pip install torch==2.13.0 vector-quantize-pytorch
+    python benchmarks/bottleneck_cost.py --results=benchmarks/results/bottleneck_cost.md
+
+Each quantises the same N vectors of width D in training, forward and update of the codebook,
+without a gradient. The floor is the product of vectors and codes alone. Every contestant is a
+process of its own, they take turns, and the figure is the median over all runs of all rounds.
+Memory is the most that the process ever held, less what it held before the first run: vectors and
+codebooks are there by then, compilers and thread pools are not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+from report import header, write
+
+NUM_VECTORS, WIDTH, NUM_SAMPLES = 4096, 512, 10
+SIZES = ((4096, 4096), (4096, 16384))  # N, K
+LARGE = (65536, 16384)
+FLOOR = "distance product alone (XLA)"
+PEER = "vector-quantize-pytorch"
+OURS = ("ours, vq", "ours, hard EM", "ours, soft EM, 10 draws", "ours, soft EM, expectation")
+T2T = ("one-hot (as Tensor2Tensor), hard EM", "one-hot (as Tensor2Tensor), soft EM, 10 draws")
+CONTESTANTS = (FLOOR, *OURS, *T2T, PEER)
+
+
+def data(num_vectors: int, num_codes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors and codes; the vectors lie near codes, as they do after some training."""
+    rng = np.random.default_rng(0)
+    codes = rng.standard_normal([num_codes, WIDTH], np.float32)
+    x = codes[rng.integers(0, num_codes, num_vectors)]
+    return x + 0.5 * rng.standard_normal([num_vectors, WIDTH], np.float32), codes
+
+
+def run_tensorflow(name: str, num_vectors: int, num_codes: int, runs: int) -> dict:
+    """Times a contestant that is a compiled TensorFlow function."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import tensorflow as tf
+
+    x, codes = data(num_vectors, num_codes)
+    x = tf.constant(x)
+    function = {FLOOR: floor, **dict.fromkeys(OURS, ours), **dict.fromkeys(T2T, one_hot)}[name]
+    step = function(name, codes)
+    compiled = tf.function(step, jit_compile=True, autograph=False)
+    return time_runs(lambda: tf.nest.flatten(compiled(x))[0].numpy(), runs)
+
+
+def floor(name: str, codes: np.ndarray):
+    """x @ codes^T, of which one number for each vector is kept."""
+    del name
+    import tensorflow as tf
+
+    codes = tf.constant(codes)
+    return lambda x: tf.matmul(x, codes, transpose_b=True)
+
+
+def ours(name: str, codes: np.ndarray):
+    """Quantiser and update of its state, as a training step has them."""
+    import tensorflow as tf
+
+    from t2t_vqem.layers import VectorQuantizer
+    from t2t_vqem.ops.random import Rng
+
+    kind = {"vq": "vq", "hard EM": "hard_em"}.get(name.removeprefix("ours, "), "soft_em")
+    samples = 0 if name.endswith("expectation") else NUM_SAMPLES
+    layer = VectorQuantizer(len(codes), WIDTH, kind=kind, num_samples=samples, name="q")
+    state = [codes[None], np.ones([1, len(codes)]), np.full([1], 0.25 * WIDTH), 1.0]
+    for variable, value in zip(layer.state, state, strict=True):
+        variable.assign(value)
+
+    def step(x):
+        output = layer.quantize_vectors(x, rng=Rng(0, 0))
+        values = [tf.convert_to_tensor(variable) for variable in layer.state]
+        values, metrics = layer.update(values, output.statistics)
+        for variable, value in zip(layer.state, values, strict=True):
+            variable.assign(value)
+        return output.loss, output.vectors, metrics
+
+    return step
+
+
+def one_hot(name: str, codes: np.ndarray):
+    """Distances, one-hot assignments and products with them, as in Tensor2Tensor's bottleneck."""
+    import tensorflow as tf
+
+    means = tf.Variable(codes)
+    counts = tf.Variable(tf.ones([len(codes)]))
+    sums = tf.Variable(codes)
+
+    def step(x):
+        table = tf.convert_to_tensor(means)
+        norms = tf.reduce_sum(tf.square(table), -1)
+        distance = (
+            tf.reduce_sum(tf.square(x), -1, keepdims=True)
+            - 2 * tf.matmul(x, table, transpose_b=True)
+            + norms
+        )
+        if name.endswith("hard EM"):
+            hot = tf.one_hot(tf.argmin(distance, -1), len(codes))
+        else:
+            drawn = tf.random.stateless_categorical(-distance / (0.2 * WIDTH), NUM_SAMPLES, [1, 2])
+            hot = tf.add_n(
+                [tf.one_hot(ids, len(codes)) / NUM_SAMPLES for ids in tf.unstack(drawn, axis=1)]
+            )
+        counts.assign(0.99 * counts + 0.01 * tf.reduce_sum(hot, 0))
+        sums.assign(0.99 * sums + 0.01 * tf.matmul(hot, x, transpose_a=True))
+        means.assign(sums / tf.maximum(counts, 1e-5)[:, None])
+        quantized = hot @ table
+        return tf.reduce_mean(tf.square(x - quantized)), quantized
+
+    return step
+
+
+def run_peer(num_vectors: int, num_codes: int, runs: int) -> dict:
+    """Times vector-quantize-pytorch in training, with its own defaults (hard EM)."""
+    import torch
+    from vector_quantize_pytorch import VectorQuantize
+
+    torch.set_num_threads(os.cpu_count())
+    torch.manual_seed(0)
+    x, codes = data(num_vectors, num_codes)
+    layer = VectorQuantize(WIDTH, num_codes, decay=0.99).train()
+    layer.codebook = torch.tensor(codes)
+    x = torch.tensor(x)[None]
+
+    def step():
+        with torch.no_grad():
+            return layer(x)[0].sum().item()
+
+    return time_runs(step, runs)
+
+
+def time_runs(step, runs: int) -> dict:
+    """Returns seconds of each run after the first, and the memory that running took, in bytes."""
+    before = current_memory()
+    step()
+    seconds = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"seconds": seconds, "memory": peak - before}
+
+
+def current_memory() -> int:
+    """Resident memory of this process in bytes."""
+    import psutil
+
+    return psutil.Process().memory_info().rss
+
+
+def run_worker(name: str, size: tuple[int, int], runs: int) -> dict:
+    """Runs one contestant in a process of its own."""
+    command = [sys.executable, __file__, f"--worker={name}", f"--size={size[0]},{size[1]}"]
+    command.append(f"--runs={runs}")
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(size: tuple[int, int], contestants, runs: int, rounds: int) -> list[str]:
+    """Lets the contestants take turns; returns the section of the report."""
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    memory: dict[str, int] = {}
+    for turn in range(rounds):
+        for name in contestants:
+            result = run_worker(name, size, runs)
+            seconds[name] += result["seconds"]
+            memory[name] = max(memory.get(name, 0), result["memory"])
+            median = 1000 * statistics.median(result["seconds"])
+            print(f"{size}, round {turn + 1}, {name}: {median:.0f} ms", flush=True)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    num_vectors, num_codes = size
+    array = num_vectors * num_codes * 4
+    lines = [
+        f"## N = {num_vectors}, K = {num_codes}, D = {WIDTH}",
+        "",
+        f"One [N, K] array of float32 has {array / 2**20:.0f} MiB.",
+        "",
+        "| | ms | of the floor | peak memory, MiB | of one [N, K] array |",
+        "|---|---|---|---|---|",
+    ]
+    for name in contestants:
+        floor_share = f"{medians[name] / medians[FLOOR]:.2f}" if FLOOR in medians else "-"
+        lines.append(
+            f"| {name} | {1000 * medians[name]:.0f} | {floor_share} | "
+            f"{memory[name] / 2**20:.0f} | {memory[name] / array:.2f} |"
+        )
+    return [*lines, ""]
+
+
+def main() -> None:
+    """Measures and writes the results; with --worker, is one contestant."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--results", help="Markdown file to write; default: only print.")
+    parser.add_argument("--runs", type=int, default=10, help="Runs a contestant counts each round.")
+    parser.add_argument("--rounds", type=int, default=3, help="Turns of each contestant.")
+    parser.add_argument("--worker", choices=CONTESTANTS, help=argparse.SUPPRESS)
+    parser.add_argument("--size", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        size = [int(number) for number in args.size.split(",")]
+        if args.worker == PEER:
+            result = run_peer(*size, args.runs)
+        else:
+            result = run_tensorflow(args.worker, *size, args.runs)
+        print(json.dumps(result))
+        return
+    packages = ["tensorflow", "torch", "vector-quantize-pytorch", "numpy"]
+    lines = header("Cost of the bottleneck alone", packages)
+    for size in SIZES:
+        lines += measure(size, CONTESTANTS, args.runs, args.rounds)
+    lines += measure(LARGE, OURS[:3], 2, 1)
+    write(lines, args.results)
+
+
+if __name__ == "__main__":
+    main()

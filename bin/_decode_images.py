@@ -1,0 +1,202 @@
+"""What t2t-decoder does with a run of images: it samples, reconstructs, encodes and decodes."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import flags
+
+from t2t_vqem.constants import UsageError
+from t2t_vqem.data.progress import Progress
+from t2t_vqem.image_problem import ImageProblem
+from t2t_vqem.inference import image_files
+from t2t_vqem.inference.image_files import ARRAY, ARRAYS, PICTURE, CodeSet, ImageSet
+
+_logger = logging.getLogger(__name__)
+_SAMPLING = ("sampling_temp", "sampling_keep_top_k", "seed")
+
+
+class _Loaded(NamedTuple):
+    """The run's model, ready to use."""
+
+    decoder: Any  # inference.images.ImageDecoder
+    weights: str  # digest
+    checkpoint: str  # path
+
+
+def run(values: flags.FlagValues) -> None:
+    """Does what the flags of t2t-decoder name."""
+    from_codes = _check(values)
+    # Imports TensorFlow, which takes seconds; errors in flags come before.
+    from t2t_vqem.output_dir import OutputDir
+
+    output_dir = OutputDir(values.output_dir)
+    problem = output_dir.problem()
+    if from_codes:
+        _decode_codes(values, image_files.read_codes(values.decode_from_file), output_dir, problem)
+    elif values.decode_split or values.decode_from_file:
+        images = _read_images(values, output_dir, problem)
+        _reconstruct(values, images, _load(values, output_dir, problem))
+    else:
+        _sample(values, _load(values, output_dir, problem).decoder)
+
+
+def _check(values: flags.FlagValues) -> bool:
+    """Checks how the flags go together; returns whether the input is a file of codes."""
+    sources = [name for name in ("decode_from_file", "decode_split") if values[name].value]
+    if len(sources) > 1:
+        raise UsageError(
+            "--decode_from_file and --decode_split are both given, expected one of them, or none "
+            "to sample new images"
+        )
+    if values.decode_from_file and not os.path.exists(values.decode_from_file):
+        raise UsageError(f"--decode_from_file={values.decode_from_file}: there is no such file")
+    from_codes = bool(values.decode_from_file) and image_files.holds_codes(values.decode_from_file)
+    if values.data_dir and not values.decode_split:
+        raise UsageError("--data_dir is for --decode_split: nothing else is read from there")
+    _check_input_of(values, sources, from_codes)
+    _check_output(values, sources, from_codes)
+    return from_codes
+
+
+def _check_input_of(values: flags.FlagValues, sources: list[str], from_codes: bool) -> None:
+    """Checks the flags that say what to do with the input."""
+    sampling = [name for name in _SAMPLING if values[name].present]
+    if sources and sampling:
+        raise UsageError(
+            f"--{sampling[0]} is for new images, which are sampled; images and codes by "
+            f"--{sources[0]} are not. Leave one of them out"
+        )
+    if values.sampling_temp is not None and values.sampling_temp <= 0:
+        raise UsageError(
+            f"--sampling_temp={values.sampling_temp}: images are sampled at a temperature above 0; "
+            "at 0 all would be the same"
+        )
+    if values.encode_to_file and (from_codes or not sources):
+        given = f"{values.decode_from_file} holds codes already" if from_codes else "there are none"
+        raise UsageError(
+            f"--encode_to_file is for images, by --decode_split or --decode_from_file; {given}"
+        )
+
+
+def _check_output(values: flags.FlagValues, sources: list[str], from_codes: bool) -> None:
+    """Checks the flags that say where the output goes."""
+    path = values.decode_to_file
+    if path == "-" and (values["decode_to_file"].present or from_codes or not sources):
+        raise UsageError(
+            "--decode_to_file is missing: images go to a picture (.png) or to arrays (.npy, .npz), "
+            "not to standard output"
+        )
+    if path != "-":
+        image_files.check_output(path, (PICTURE, ARRAY, ARRAYS), "decode_to_file")
+    if values.encode_to_file:
+        image_files.check_output(values.encode_to_file, (ARRAYS,), "encode_to_file")
+    if values.encode_to_file == path:
+        raise UsageError(f"--decode_to_file and --encode_to_file are both {path}: name two files")
+    if sources and values["num_samples"].present and not path.endswith(PICTURE):
+        raise UsageError(
+            f"--num_samples with --{sources[0]} says how many images a .png shows; figures, arrays "
+            "and codes are always of all. Leave it out, or name a .png with --decode_to_file"
+        )
+
+
+def _load(values: flags.FlagValues, output_dir: Any, problem: ImageProblem) -> _Loaded:
+    from t2t_vqem.inference.images import DEFAULT_BATCH_SIZE, ImageDecoder, weights_digest
+
+    model = output_dir.build_model()
+    checkpoint = output_dir.restore_for_inference(model, values.checkpoint)
+    _logger.info("weights of %s", checkpoint)
+    decoder = ImageDecoder(
+        model,
+        image_shape=problem.image_shape,
+        batch_size=values.batch_size or DEFAULT_BATCH_SIZE,
+        xla=values.xla,
+    )
+    return _Loaded(decoder, weights_digest(model), checkpoint)
+
+
+def _read_images(values: flags.FlagValues, output_dir: Any, problem: ImageProblem) -> ImageSet:
+    """Reads the images that are to be reconstructed or encoded."""
+    if values.decode_from_file:
+        return image_files.read_images(
+            values.decode_from_file, problem.image_shape, problem.read_image
+        )
+    from t2t_vqem.inference.images import split_images
+
+    data_dir = values.data_dir or output_dir.settings().data_dir
+    return ImageSet(split_images(problem, data_dir, values.decode_split), [])
+
+
+def _sample(values: flags.FlagValues, decoder: Any) -> None:
+    """Writes new images."""
+    num = values.num_samples
+    with Progress("sampling", num, "images") as progress:
+        codes = decoder.sample(
+            num,
+            temperature=1.0 if values.sampling_temp is None else values.sampling_temp,
+            top_k=values.sampling_keep_top_k,
+            seed=values.seed,
+            progress=progress.advance,
+        )
+    image_files.write_images(values.decode_to_file, decoder.decode(codes))
+
+
+def _reconstruct(values: flags.FlagValues, originals: ImageSet, loaded: _Loaded) -> None:
+    """Writes codes and reconstructions where they are asked for, and prints the figures."""
+    decoder, images, names = loaded.decoder, originals.images, originals.names
+    if values.encode_to_file or values.decode_to_file != "-":
+        num_decoded = _num_decoded(values, len(images))
+        encoded = images if values.encode_to_file else images[:num_decoded]
+        with Progress("encoding", len(encoded), "images") as progress:
+            codes = decoder.encode(encoded, progress=progress.advance)
+        if values.encode_to_file:
+            code_set = CodeSet(codes, loaded.weights, loaded.checkpoint)
+            image_files.write_codes(values.encode_to_file, code_set, names)
+        if values.decode_to_file != "-":
+            _decode(values, decoder, codes[:num_decoded], images[:num_decoded], names)
+    with Progress("measuring", len(images), "images") as progress:
+        figures = decoder.measure(images, progress=progress.advance)
+    what = values.decode_split or values.decode_from_file
+    text = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+    print(f"{what}, {len(images):,} images: {text}")
+
+
+def _decode_codes(
+    values: flags.FlagValues, codes: CodeSet, output_dir: Any, problem: ImageProblem
+) -> None:
+    """Writes the images of codes, if this model has made them."""
+    loaded = _load(values, output_dir, problem)
+    if codes.weights != loaded.weights:
+        raise UsageError(
+            f"{values.decode_from_file} holds codes by the weights in {codes.checkpoint}, which "
+            f"are not those in {loaded.checkpoint}: to these, the codes mean something else. Name "
+            "the run by --output_dir and its weights by --checkpoint, or encode the images again"
+        )
+    num_decoded = _num_decoded(values, len(codes.codes))
+    _decode(values, loaded.decoder, codes.codes[:num_decoded])
+
+
+def _num_decoded(values: flags.FlagValues, total: int) -> int:
+    """Returns how many of the images go to --decode_to_file: to a picture no more than it shows."""
+    path = values.decode_to_file
+    if not path.endswith(PICTURE) or total <= values.num_samples:
+        return total
+    _logger.info("%s shows the first %d of %d images", path, values.num_samples, total)
+    return values.num_samples
+
+
+def _decode(
+    values: flags.FlagValues,
+    decoder: Any,
+    codes: np.ndarray,
+    originals: np.ndarray | None = None,
+    names: Sequence[str] = (),
+) -> None:
+    """Writes the images of codes to --decode_to_file."""
+    with Progress("decoding", len(codes), "images") as progress:
+        images = decoder.decode(codes, progress=progress.advance)
+    image_files.write_images(values.decode_to_file, images, originals=originals, names=names)
