@@ -1,4 +1,4 @@
-# make demo   a translator from nothing, in minutes: data, training, translations, BLEU
+# make demo   a translator and a model of images from nothing, in minutes: BLEU and pictures
 # make test   linter, formatter and all tests
 #
 # Both install into .venv, with the versions in constraints.txt. Another Python from 3.10 to 3.13:

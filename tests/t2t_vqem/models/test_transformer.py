@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -27,6 +28,7 @@ HPARAMS = TransformerHParams(
 
 
 def make(**changes):
+    keras.utils.set_random_seed(0)
     model = registry.models.get("transformer")(
         dataclasses.replace(HPARAMS, **changes), vocab_size=V
     )
@@ -229,8 +231,8 @@ def test_compiled_loss_and_gradients_equal_eager_ones():
 def test_bfloat16_is_close_to_float32():
     precise, batch = make(), example()
     mixed = make(dtype="bfloat16")
-    # 8 bits of mantissa through three layers with gains and weights of order one.
-    np.testing.assert_allclose(mixed.loss(batch).loss, precise.loss(batch).loss, rtol=6e-2)
+    # 8 bits of mantissa, 0.4 %, rounded at every layer.
+    np.testing.assert_allclose(mixed.loss(batch).loss, precise.loss(batch).loss, rtol=1e-2)
     assert all(v.dtype == "float32" for v in mixed.variables)
 
 
