@@ -141,19 +141,31 @@ class Translator:
 
         batches = pack([len(source) for source in sources], self._batch_tokens, self._concurrency)
         functions = [self._function(batch.rows, batch.length) for batch in batches]
+        for batch, hypotheses in zip(batches, self._run_all(run, batches, functions), strict=True):
+            for member, hypothesis in zip(batch.members, hypotheses, strict=True):
+                results[full[member]] = hypothesis
+            if progress:
+                progress(len(hypotheses))
+        return results
+
+    def _run_all(
+        self,
+        run: Callable[[PackedBatch, Callable], list[Hypothesis]],
+        batches: Sequence[PackedBatch],
+        functions: Sequence[Callable],
+    ) -> Iterator[list[Hypothesis]]:
+        """Yields what `run` returns for each batch, in order, several of them in flight."""
+        if len(batches) == 1:  # waking another thread would take longer than it saves
+            yield run(batches[0], functions[0])
+            return
         futures = list(map(self._pool.submit, itertools.repeat(run), batches, functions))
         try:
-            for batch, future in zip(batches, futures, strict=True):
-                hypotheses = future.result()
-                for member, hypothesis in zip(batch.members, hypotheses, strict=True):
-                    results[full[member]] = hypothesis
-                if progress:
-                    progress(len(hypotheses))
+            for future in futures:
+                yield future.result()
         finally:  # after an error or an interrupt, do not work off what is queued
             for future in futures:
                 future.cancel()
             wait(futures)
-        return results
 
     def _encode(self, lines: list[str]) -> list[list[int]]:
         """Returns the ids of each line, with EOS, cut to the model's length."""
