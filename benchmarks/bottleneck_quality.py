@@ -17,11 +17,10 @@ import json
 import pathlib
 import re
 import statistics
-import subprocess
-import sys
 from typing import NamedTuple
 
 from report import header, write
+from translation_quality import run
 
 KINDS = {
     "vq": "bottleneck_kind=vq",
@@ -52,16 +51,6 @@ class Run(NamedTuple):
         """Returns the run's folder."""
         name = re.sub(r"\W+", "_", self.kind.lower())
         return work_dir / f"{name}_{self.num_codes}_{self.seed}"
-
-
-def run(command: str, *args: str) -> str:
-    """Runs a command of the package, shows it, and returns its standard output."""
-    print(f"$ {' '.join([command, *args])}", flush=True)
-    module = f"t2t_vqem.bin.{command.replace('-', '_')}"
-    done = subprocess.run(
-        [sys.executable, "-m", module, *args], stdout=subprocess.PIPE, text=True, check=True
-    )
-    return done.stdout
 
 
 def train_and_measure(this: Run, args: argparse.Namespace) -> dict[str, float]:

@@ -115,6 +115,13 @@ def write_json(path: str, value: Any) -> None:
     os.replace(temporary, path)
 
 
+def remove_unfinished(scratch: str) -> None:
+    """Removes the shards that killed workers were writing into; many kills would fill the disk."""
+    for name in os.listdir(scratch):
+        if ".array_record." in name:
+            os.unlink(os.path.join(scratch, name))
+
+
 def _start(partial: str, scratch: str, identity: dict[str, Any]) -> None:
     """Makes the folders; empties what was left by a run with another identity."""
     path = os.path.join(scratch, _IDENTITY)

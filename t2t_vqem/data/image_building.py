@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from t2t_vqem.constants import SPLITS, UsageError
-from t2t_vqem.data.building import write_json
+from t2t_vqem.data.building import remove_unfinished, write_json
 from t2t_vqem.data.image_source import ImageSource, Unreadable
 from t2t_vqem.data.progress import Progress
 from t2t_vqem.data.records import Field, RecordWriter, Schema
@@ -78,7 +78,7 @@ def build_images(
         UsageError: an image that cannot be used, with its file, or a split without any.
         OSError: the disk is full.
     """
-    _remove_unfinished(scratch)
+    remove_unfinished(scratch)
     parts = [part for s in SPLITS for part in _parts(directory, scratch, source, s, shape)]
     open_parts = [part for part in parts if not os.path.exists(part.result)]
     total = sum(part.num_images for part in parts)
@@ -109,13 +109,6 @@ def build_images(
 def schema(shape: tuple[int, int, int]) -> Schema:
     """Returns the schema of a record: "image", uint8 [height, width, channels]."""
     return Schema([Field(IMAGE, "uint8", shape)])
-
-
-def _remove_unfinished(scratch: str) -> None:
-    """Removes what killed workers were writing; many kills would fill the disk."""
-    for name in os.listdir(scratch):
-        if ".array_record." in name:
-            os.unlink(os.path.join(scratch, name))
 
 
 def _parts(

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from t2t_vqem.constants import INPUTS, SPLITS, TARGETS, TRAIN, UsageError
-from t2t_vqem.data.building import write_json
+from t2t_vqem.data.building import remove_unfinished, write_json
 from t2t_vqem.data.progress import Progress
 from t2t_vqem.data.records import Field, RecordWriter, Schema
 from t2t_vqem.data.text_source import PairSource
@@ -111,7 +111,7 @@ def build_text(
         for split in SPLITS
         for part in _parts(directory, scratch, marks[split], settings, vocabulary.hash)
     ]
-    _remove_unfinished(scratch)
+    remove_unfinished(scratch)
     _encode_parts(parts, num_workers, progress)
     splits = {split: _join(directory, [p for p in parts if p.split == split]) for split in SPLITS}
     report = format_report(splits, settings)
@@ -239,13 +239,6 @@ def _encode_parts(parts: list[_Part], num_workers: int, progress: bool) -> None:
         bar.advance(total - sum(part.num_lines for part in open_parts), skipped=True)
         for number, _ in run_tasks(_encode_part, open_parts, num_workers):
             bar.advance(open_parts[number].num_lines)
-
-
-def _remove_unfinished(scratch: str) -> None:
-    """Removes what killed workers were writing; many kills would fill the disk."""
-    for name in os.listdir(scratch):
-        if ".array_record." in name:
-            os.unlink(os.path.join(scratch, name))
 
 
 def _encode_part(part: _Part) -> None:

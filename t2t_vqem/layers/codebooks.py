@@ -97,10 +97,8 @@ class Codebooks(Layer):
         """float32 [C, K, D/C]."""
         if self.kind == "vq":
             return self._direction(tf.convert_to_tensor(self._codes))
-        return self._means(tf.convert_to_tensor(self._sums), tf.convert_to_tensor(self._counts))
-
-    def _means(self, sums: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
-        return self._direction(sums / counts[..., None])
+        counts = tf.convert_to_tensor(self._counts)
+        return self._direction(tf.convert_to_tensor(self._sums) / counts[..., None])
 
     def _direction(self, x: tf.Tensor) -> tf.Tensor:
         return tf.math.l2_normalize(x, -1, epsilon=1e-12) if self.normalize else x

@@ -85,6 +85,11 @@ class Rng:
         self._row_offset = _uint32(row_offset)
         self._place = 0
 
+    def _next_key(self) -> tf.Tensor:
+        """Returns the key of the next place, which `_place` numbers from then on."""
+        self._place += 1
+        return hash_bits(_uint32(self._place * _GOLDEN), self._key, self._key)
+
     def bits(self, shape: tf.TensorShape, rows: tf.Tensor | int | None = None) -> tf.Tensor:
         """Draws uint32 bits of a shape whose first axis is the rows of the batch.
 
@@ -92,8 +97,7 @@ class Rng:
           shape: the shape, static but for the rows if `rows` is given.
           rows: the number of rows, where the shape does not know it.
         """
-        self._place += 1
-        key = hash_bits(_uint32(self._place * _GOLDEN), self._key, self._key)
+        key = self._next_key()
         key2 = hash_bits(_uint32(self._place), self._key, key)
         row_size = shape[1:].num_elements()
         rows = shape[0] if rows is None else rows
@@ -103,8 +107,7 @@ class Rng:
 
     def shared_bits(self, size: int) -> tf.Tensor:
         """Draws uint32 bits [size] that are the same on every replica."""
-        self._place += 1
-        key = hash_bits(_uint32(self._place * _GOLDEN), self._key, self._key)
+        key = self._next_key()
         return hash_bits(tf.cast(tf.range(size), tf.uint32), key, _uint32(self._place))
 
     def dropout(self, x: tf.Tensor, rate: float) -> tf.Tensor:

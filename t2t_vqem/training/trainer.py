@@ -6,8 +6,9 @@ import datetime
 import functools
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from t2t_vqem import registry
@@ -175,8 +176,8 @@ def _train(
     plan = problem.plan(data_dir, TRAIN, hparams, seed=settings.seed)
     records = problem.records(data_dir, TRAIN)
     if not start:
-        with BatchReader(records, plan, problem.make_batch, start_step=0) as reader:
-            state.start((batch for _, batch in reader), seed=settings.seed)
+        with contextlib.closing(_first_batches(problem, records, plan)) as batches:
+            state.start(batches, seed=settings.seed)
     if is_chief:
         output_dir.save(settings, vocabulary)
     evaluate = None
@@ -222,6 +223,15 @@ def _train(
     why = f"stopped by {stop.name}; the same command goes on" if stop else "done"
     _logger.info("%s after step %d and %s: %s", why, step, elapsed, checkpoints.latest)
     return step
+
+
+def _first_batches(
+    problem: Problem, records: RecordReader, plan: BatchPlan
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yields whole global batches; nothing is read for a model that asks for none."""
+    with BatchReader(records, plan, problem.make_batch, start_step=0) as reader:
+        for _, batch in reader:
+            yield batch
 
 
 def _open_reader(
