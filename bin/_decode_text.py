@@ -18,6 +18,7 @@ from t2t_vqem.inference.resume import translate_to_file
 from t2t_vqem.inference.text_files import LineList, Lines, TextFile, read_lines, read_stream
 from t2t_vqem.metrics import bleu
 
+_CANDIDATE_TEMPERATURE = 0.7  # of latents, where several candidates are asked for and none is given
 _logger = logging.getLogger(__name__)
 
 
@@ -25,13 +26,14 @@ def run(values: flags.FlagValues) -> None:
     """Translates what the flags of t2t-decoder name."""
     _check(values)
     if values.decode_interactive:
-        _interact(_translator(values)[0])
+        _interact(*_translator(values))
         return
     source, references = _source_and_references(values)
     translator, identity = _translator(values)
     with Progress("translating", source.num_lines, "lines") as progress:
-        hypotheses = _translate(translator, source, values.decode_to_file, identity, progress)
+        lines = _translate(translator, source, values.decode_to_file, identity, progress)
     if references is not None:
+        hypotheses = [line.partition("\t")[2] for line in lines] if values.return_latents else lines
         # Translations on standard output are not to be mixed with scores.
         report = sys.stderr if values.decode_to_file == "-" else sys.stdout
         print(bleu.sacrebleu_score(hypotheses, references), file=report)
@@ -81,15 +83,21 @@ def _translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
     import tensorflow as tf
 
     from t2t_vqem.decoding.options import DecodeOptions
+    from t2t_vqem.inference.latents import LatentTextModel
     from t2t_vqem.inference.translate import DEFAULT_BATCH_TOKENS, WINDOW_LINES, Translator
     from t2t_vqem.output_dir import OutputDir
 
+    temperature = values.sampling_temp
+    if temperature is None:
+        temperature = _CANDIDATE_TEMPERATURE if values.num_candidates > 1 else 0.0
     options = DecodeOptions(
         beam_size=values.beam_size,
         alpha=values.alpha,
         extra_length=values.extra_length,
-        sampling_temperature=values.sampling_temp or 0.0,
+        sampling_temperature=temperature,
         sampling_top_k=values.sampling_keep_top_k,
+        num_candidates=values.num_candidates,
+        keep_repeats=values.keep_repeats,
     )
     output_dir = OutputDir(values.output_dir)
     vocabulary = output_dir.vocabulary()
@@ -107,12 +115,62 @@ def _translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
         "seed": values.seed,
         "xla": values.xla,
     }
-    translator = Translator(model, vocabulary, options, **settings)
-    with open(f"{checkpoint}.index", "rb") as file:  # has a checksum of each weight
-        weights = hashlib.sha256(file.read()).hexdigest()
+    if not isinstance(model, LatentTextModel):
+        _refuse_latent_flags(values, model.name)
+    rescorer, rescorer_weights = _rescorer(values, vocabulary)
+    translator = Translator(model, vocabulary, options, **settings, rescorer=rescorer)
     versions = {"t2t_vqem": __version__, "tensorflow": tf.__version__, "window": WINDOW_LINES}
-    identity = {"checkpoint": weights, **dataclasses.asdict(options), **settings, **versions}
+    identity = {
+        "checkpoint": _digest(checkpoint),
+        "rescorer": rescorer_weights,
+        "return_latents": values.return_latents,
+        **dataclasses.asdict(options),
+        **settings,
+        **versions,
+    }
     return translator, identity
+
+
+def _refuse_latent_flags(values: flags.FlagValues, model: str) -> None:
+    for name in ("num_candidates", "rescore_dir", "return_latents", "keep_repeats"):
+        if values[name].present:
+            raise UsageError(
+                f"--{name} is for models that translate by latents, such as transformer_nat, and "
+                f"the run in {values.output_dir} is of {model}. Leave it out"
+            )
+
+
+def _rescorer(values: flags.FlagValues, vocabulary: Any) -> tuple[Any, str | None]:
+    """Returns the model that chooses among candidates, and the digest of its weights."""
+    if not values.rescore_dir:
+        return None, None
+    from t2t_vqem.output_dir import OutputDir
+
+    if values.num_candidates < 2:
+        raise UsageError(
+            f"--rescore_dir={values.rescore_dir} has nothing to choose from with "
+            f"--num_candidates={values.num_candidates}: give more, for example 9"
+        )
+    output_dir = OutputDir(values.rescore_dir)
+    theirs = output_dir.vocabulary()
+    if theirs is None or theirs.hash != vocabulary.hash:
+        raise UsageError(
+            f"--rescore_dir={values.rescore_dir}: that run has another vocabulary than the one in "
+            f"{values.output_dir}, so that it cannot score its tokens. A teacher and a model that "
+            f"was trained on data distilled by it share theirs"
+        )
+    model = output_dir.build_model()
+    if not hasattr(model, "score"):
+        raise UsageError(
+            f"--rescore_dir={values.rescore_dir} holds a run of {model.name!r}, which cannot score "
+            f"translations: expected one of 'transformer'"
+        )
+    return model, _digest(output_dir.restore_for_inference(model))
+
+
+def _digest(checkpoint: str) -> str:
+    with open(f"{checkpoint}.index", "rb") as file:  # has a checksum of each weight
+        return hashlib.sha256(file.read()).hexdigest()
 
 
 def _translate(
@@ -121,7 +179,8 @@ def _translate(
     """Writes the translations of all lines and returns them."""
 
     def translate(lines: Iterable[str], first_index: int = 0) -> Iterator[Any]:
-        return translator.translate(lines, first_index=first_index, progress=progress.advance)
+        hypotheses = translator.translate(lines, first_index=first_index, progress=progress.advance)
+        return map(_with_latents, hypotheses) if identity["return_latents"] else hypotheses
 
     if path == "-":
         hypotheses = []
@@ -140,11 +199,18 @@ def _translate(
     return read_lines(path)
 
 
-def _interact(translator: Any) -> None:
+def _with_latents(hypothesis: Any) -> Any:
+    """Puts the codes and a tab, which no code holds, before the translation."""
+    codes = " ".join(map(str, hypothesis.codes))
+    return hypothesis._replace(text=f"{codes}\t{hypothesis.text}")
+
+
+def _interact(translator: Any, identity: dict[str, Any]) -> None:
     """Answers each line of standard input before the next is read."""
     prompt = "> " if sys.stdin.isatty() else ""
     print(prompt, end="", file=sys.stderr, flush=True)
     for index, line in enumerate(read_stream(sys.stdin.buffer, "standard input")):
         for hypothesis in translator.translate([line], first_index=index):
-            print(hypothesis.text, flush=True)
+            shown = _with_latents(hypothesis) if identity["return_latents"] else hypothesis
+            print(shown.text, flush=True)
         print(prompt, end="", file=sys.stderr, flush=True)

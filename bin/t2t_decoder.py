@@ -21,6 +21,11 @@ shows images in a grid, reconstructions to the right of their originals; .npy ho
 reconstructions, .npz ("images" and "reconstructions") both. A file that --encode_to_file wrote
 holds codes, which are decoded to the same reconstructions by the model that made them.
 
+    t2t-decoder --output_dir=runs/nat --decode_from_file=newstest2014.en --decode_to_file=out.de \\
+        --num_candidates=9 --rescore_dir=runs/base
+
+A latent model translates several samples of its latents in one batch and takes the best.
+
 Problem, model, hparams and vocabulary are those of the output directory.
 """
 
@@ -117,6 +122,33 @@ flags.DEFINE_integer(
     flag_values=FLAGS,
 )
 flags.DEFINE_integer(
+    "num_candidates",
+    1,
+    "Latent models: translations to choose from, the first of greedy latents, the others of "
+    "latents sampled at --sampling_temp (default here: 0.7).",
+    lower_bound=1,
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "rescore_dir",
+    None,
+    "Latent models: run of a transformer, such as the teacher, that chooses among the candidates; "
+    "default: the model itself does.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_bool(
+    "return_latents",
+    False,
+    "Latent models: put each sentence's codes and a tab before its translation.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_bool(
+    "keep_repeats",
+    False,
+    "Latent models: keep tokens that repeat the one before them.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer(
     "seed",
     0,
     "Of sampling: the same seed, line number and text give the same translation, the same seed "
@@ -142,7 +174,11 @@ flags.DEFINE_bool(
 flags.DEFINE_string(
     "t2t_usr_dir", None, "Folder with your own problems, as a package.", flag_values=FLAGS
 )
-TEXT_ONLY = ("decode_interactive", "score_file", "beam_size", "alpha", "extra_length")
+LATENT_TEXT_ONLY = ("num_candidates", "rescore_dir", "return_latents", "keep_repeats")
+TEXT_ONLY = (
+    *("decode_interactive", "score_file", "beam_size", "alpha", "extra_length"),
+    *LATENT_TEXT_ONLY,
+)
 IMAGES_ONLY = ("encode_to_file", "num_samples")
 
 

@@ -34,6 +34,12 @@ def _define_flags() -> None:
     flags.DEFINE_multi_string("gin_param", [], "Gin binding.", flag_values=FLAGS)
     text("data_dir", None, "Where t2t-datagen wrote the data.")
     text("t2t_usr_dir", None, "Folder with your own problems and models, as a package.")
+    text(
+        "warm_start_from",
+        None,
+        "Output directory of another run: begin with those of its weights that have the same names "
+        "and shapes, as a latent model does with its teacher's.",
+    )
     number("seed", None, "Seed of weights, batches and dropout; default: 1.", 0)
     number("train_steps", None, "Updates in all; default: 250000.", 1)
     flags.DEFINE_enum(
@@ -101,6 +107,7 @@ def main(argv: list[str]) -> None:
             gin_params=FLAGS.gin_param,
             data_dir=FLAGS.data_dir,
             t2t_usr_dir=FLAGS.t2t_usr_dir,
+            warm_start_from=FLAGS.warm_start_from,
             seed=FLAGS.seed,
             train_steps=FLAGS.train_steps,
             schedule=FLAGS.schedule,

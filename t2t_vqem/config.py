@@ -16,7 +16,13 @@ import gin
 from t2t_vqem import registry
 from t2t_vqem.constants import UsageError
 from t2t_vqem.fields import Config, check, default_of, describe, from_json, meaning, option, to_json
-from t2t_vqem.model_config import BottleneckHParams, HParams, TransformerHParams, VQVAEHParams
+from t2t_vqem.model_config import (
+    BottleneckHParams,
+    HParams,
+    TransformerHParams,
+    TransformerNATHParams,
+    VQVAEHParams,
+)
 from t2t_vqem.overrides import parse_overrides
 
 __all__ = [
@@ -25,6 +31,7 @@ __all__ = [
     "HParams",
     "Resolved",
     "TransformerHParams",
+    "TransformerNATHParams",
     "VQVAEHParams",
     "describe",
     "from_json",

@@ -184,3 +184,41 @@ class VQVAEHParams(BottleneckHParams, HParams):
                 f"prior_size={self.prior_size} with prior_heads={self.prior_heads}: expected a "
                 f"prior_size that prior_heads divides"
             )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransformerNATHParams(BottleneckHParams, TransformerHParams):
+    """Hyperparameters of the latent non-autoregressive Transformer (arXiv 1805.11063).
+
+    `num_encoder_layers` are those of the source, `num_decoder_layers` those of the parallel
+    decoder.
+    """
+
+    model: ClassVar[str] = "transformer_nat"
+
+    num_halvings: int = option(
+        2, "halvings of the target's length, n_c: a latent stands for 2^n_c tokens", minimum=0
+    )
+    num_target_encoder_layers: int = option(
+        3, "layers that read the target before it is shortened", minimum=0
+    )
+    num_predictor_layers: int = option(
+        2, "layers of the latent predictor, all of them run for each latent", minimum=1
+    )
+    predictor_dropout: float = option(
+        0.1, "`dropout` and `relu_dropout` of the latent predictor", minimum=0, below=1
+    )
+    masking_steps: int = option(
+        0,
+        "updates in which the decoder's input turns from the target's embeddings into the latents; "
+        "only then the predictor begins to learn",
+        minimum=0,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_codebooks != 1:
+            raise UsageError(
+                f"num_codebooks={self.num_codebooks}: transformer_nat takes 1. Several codes for a "
+                f"latent would be predicted one after the other, which is what shorter latents save"
+            )

@@ -58,6 +58,7 @@ class RunSettings:
     train_steps: int
     hparams_set: str | None = None
     t2t_usr_dir: str | None = None
+    warm_start_from: str | None = None  # output directory whose weights the run began with
 
     def flags(self) -> dict[str, Any]:
         """Returns everything but hyperparameters and gin, as JSON."""

@@ -21,6 +21,8 @@ class Decoded(NamedTuple):
 
     tokens: tf.Tensor  # int32 [B, T], ends in EOS unless the limit cut it, then PAD
     scores: tf.Tensor  # float32 [B], log-probability in nats; beam search: over length penalty
+    codes: tf.Tensor | None = None  # int32 [B, L], latents that they were decoded from, then -1
+    num_repeats: tf.Tensor | None = None  # int32 [B], repeated tokens that were removed
 
 
 def most_probable(logits: tf.Tensor, position: tf.Tensor) -> tf.Tensor:

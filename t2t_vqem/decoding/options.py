@@ -15,6 +15,11 @@ class DecodeOptions:
       extra_length: a translation has at most source length + extra_length tokens.
       sampling_temperature: draw from softmax(logits / temperature) instead; 0 is off.
       sampling_top_k: draw among the k most probable tokens only; 0 is all.
+      num_candidates: latent models: translations to choose from, the first of greedy latents, the
+        others of latents drawn at `sampling_temperature`.
+      keep_repeats: latent models: whether a token that repeats the one before it stays.
+
+    Latent models search for latents in these ways, and for the tokens all at once.
     """
 
     beam_size: int = 1
@@ -22,10 +27,19 @@ class DecodeOptions:
     extra_length: int = 50
     sampling_temperature: float = 0.0
     sampling_top_k: int = 0
+    num_candidates: int = 1
+    keep_repeats: bool = False
 
     def __post_init__(self):
         if self.beam_size < 1:
             raise UsageError(f"beam_size must be at least 1, got {self.beam_size}.")
+        if self.num_candidates < 1:
+            raise UsageError(f"num_candidates must be at least 1, got {self.num_candidates}.")
+        if self.num_candidates > 1 and not self.sampling_temperature:
+            raise UsageError(
+                f"num_candidates {self.num_candidates} without a sampling temperature would all be "
+                "the same: set sampling_temperature, for example to 1.0."
+            )
         if self.extra_length < 1:
             raise UsageError(f"extra_length must be at least 1, got {self.extra_length}.")
         if self.sampling_temperature < 0 or self.sampling_top_k < 0:

@@ -6,13 +6,14 @@ import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from t2t_vqem.constants import EOS_ID, PAD_ID, UsageError
 from t2t_vqem.data.vocabulary import Vocabulary
+from t2t_vqem.decoding.greedy import Decoded
 from t2t_vqem.decoding.options import DecodeOptions
 from t2t_vqem.inference.batching import PackedBatch, pack
 from t2t_vqem.inference.text_files import one_line
@@ -31,6 +32,19 @@ class Hypothesis(NamedTuple):
 
     text: str  # always one line
     score: float  # as the search scores it, in nats; 0 for a blank line
+    codes: tuple[int, ...] = ()  # latents that it was decoded from, where the model has latents
+    num_tokens: int = 0  # with EOS
+    num_repeats: int = 0  # tokens that repeated the one before and were removed
+
+
+class Rescorer(Protocol):
+    """What scores the candidates of a latent model, such as `models.transformer.Transformer`."""
+
+    def encode(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Encodes ids int32 [B, S] to a memory [B, S, D] and its attention bias."""
+
+    def score(self, targets: tf.Tensor, memory: tf.Tensor, memory_bias: tf.Tensor) -> tf.Tensor:
+        """Returns the log-probability of translations int32 [N, T]: float32 [N], nats."""
 
 
 class Translator:
@@ -54,6 +68,7 @@ class Translator:
         seed: int = 0,
         xla: bool = True,
         concurrency: int = 2,
+        rescorer: Rescorer | None = None,
     ):
         """Makes a translator; nothing is compiled yet.
 
@@ -67,6 +82,8 @@ class Translator:
             not on the lines around it.
           xla: whether to compile with XLA: faster steps, some seconds of compilation per shape.
           concurrency: batches in flight, so that text is prepared while the device works.
+          rescorer: a model of the same vocabulary that chooses among `options.num_candidates`;
+            None where the model itself does.
 
         Raises:
           UsageError: a number is out of range.
@@ -83,7 +100,9 @@ class Translator:
         self._vocabulary = vocabulary
         self._options = options
         self._max_length = max_length
-        self._batch_tokens = max(1, batch_tokens // options.beam_size)
+        hypotheses = options.beam_size * options.num_candidates
+        self._batch_tokens = max(1, batch_tokens // hypotheses)
+        self._arguments = {"rescorer": rescorer} if rescorer is not None else {}
         self._seed = seed
         self._xla = xla
         self._concurrency = concurrency
@@ -191,29 +210,40 @@ class Translator:
         ids = np.zeros([batch.rows], np.int32)
         # Row ids are hashed, so that wrapping after 2^32 lines does no harm.
         ids[: len(row_ids)] = np.asarray(row_ids, np.int64).astype(np.int32)
-        tokens, scores = (output.numpy() for output in function(inputs, ids))
-        hypotheses = []
-        for row in range(len(sources)):
-            text = self._vocabulary.decode(tokens[row].tolist())
-            hypotheses.append(Hypothesis(one_line(text), float(scores[row])))
-        return hypotheses
+        decoded = Decoded(*(output.numpy() for output in function(inputs, ids)))
+        return [self._hypothesis(decoded, row) for row in range(len(sources))]
+
+    def _hypothesis(self, decoded: Decoded, row: int) -> Hypothesis:
+        tokens = decoded.tokens[row]
+        hypothesis = Hypothesis(
+            one_line(self._vocabulary.decode(tokens.tolist())), float(decoded.scores[row])
+        )
+        if decoded.codes is None:
+            return hypothesis
+        codes = decoded.codes[row]
+        return hypothesis._replace(
+            codes=tuple(codes[codes >= 0].tolist()),
+            num_tokens=int((tokens != PAD_ID).sum()),
+            num_repeats=int(decoded.num_repeats[row]),
+        )
 
     def _function(self, rows: int, length: int) -> Callable:
-        """Returns the search for a shape, (inputs, row_ids) -> (tokens, scores), to be compiled."""
+        """Returns the search for a shape, to be compiled: (inputs, row_ids) -> what it decoded."""
         key = (rows, length)
         if key not in self._compiled:
             positions = length + self._options.extra_length
             positions = -(-positions // _POSITION_MULTIPLE) * _POSITION_MULTIPLE
 
-            def infer(inputs: tf.Tensor, row_ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            def infer(inputs: tf.Tensor, row_ids: tf.Tensor) -> tuple[tf.Tensor, ...]:
                 decoded = self._model.infer(
                     inputs,
                     self._options,
                     seed=tf.constant(self._seed, tf.int32),
                     row_ids=row_ids,
                     max_length=positions,
+                    **self._arguments,
                 )
-                return decoded.tokens, decoded.scores
+                return tuple(output for output in decoded if output is not None)
 
             self._compiled[key] = tf.function(
                 infer,

@@ -93,6 +93,11 @@ class Codebooks(Layer):
         return [codes, self._counts, self._distance, self._age]
 
     @property
+    def age(self) -> tf.Tensor:
+        """float32 scalar, updates since there are codes that come from data."""
+        return tf.convert_to_tensor(self._age)
+
+    @property
     def codebooks(self) -> tf.Tensor:
         """float32 [C, K, D/C]."""
         if self.kind == "vq":

@@ -49,6 +49,10 @@ class Model(keras.layers.Layer):
         """A smallest batch of the right structure, to create the variables with."""
         raise NotImplementedError(f"{type(self).__name__} defines no example batch.")
 
+    def warm_start_path(self, path: str) -> str:
+        """Names the weight of another run's model that the weight `path` can begin as."""
+        return path
+
     def start(self, batches: Iterator[dict[str, np.ndarray]], *, seed: int) -> None:
         """Sets what is to come from data before the first update; most models have no such thing.
 

@@ -89,6 +89,18 @@ class Transformer(Model):
         metrics = {"nll": (sums.nll, sums.weight), "accuracy": (sums.correct, sums.weight)}
         return LossOutput(sums.loss, sums.weight, metrics)
 
+    def score(self, targets: tf.Tensor, memory: tf.Tensor, memory_bias: tf.Tensor) -> tf.Tensor:
+        """Log-probability of translations int32 [N, T], EOS included, in nats: float32 [N].
+
+        Memory and bias are those that `encode` makes of the sources, a row for each translation.
+        """
+        shifted = tf.pad(targets[:, :-1], [[0, 0], [1, 0]], constant_values=PAD_ID)
+        x = self._with_positions(self.embedding(shifted))
+        x = self.decoder(x, causal_bias(targets.shape[1]), memory, memory_bias)
+        log_probs = tf.nn.log_softmax(tf.cast(self.embedding.logits(x), tf.float32))
+        chosen = tf.gather(log_probs, targets, batch_dims=2)
+        return tf.reduce_sum(tf.where(padding_mask(targets), chosen, 0.0), 1)
+
     def step_fn(
         self,
         inputs: tf.Tensor,

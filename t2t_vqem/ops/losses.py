@@ -48,3 +48,23 @@ def token_cross_entropy(
         correct=tf.reduce_sum(tf.cast(target_logit >= top_logit, tf.float32) * weights),
         weight=tf.reduce_sum(weights),
     )
+
+
+def drawn_cross_entropy(logits: tf.Tensor, drawn: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Cross-entropy of the mean of one-hots under softmax(logits), summed over real positions.
+
+    What a predictor of codes learns under soft EM ("Theory and Experiments on Vector Quantized
+    Autoencoders", arXiv 1805.11063, section 3): the target gives each of m draws 1/m.
+
+    Args:
+      logits: [B, T, V], any float type; computed in float32.
+      drawn: int32 [B, T, m].
+      mask: bool [B, T], True at real positions.
+
+    Returns:
+      float32 scalar, nats.
+    """
+    logits = tf.cast(logits, tf.float32)
+    mean_logit = tf.reduce_mean(tf.gather(logits, drawn, batch_dims=2), -1)
+    nll = tf.reduce_logsumexp(logits, -1) - mean_logit
+    return tf.reduce_sum(tf.where(mask, nll, 0.0))

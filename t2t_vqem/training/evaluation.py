@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -13,7 +13,8 @@ from t2t_vqem.data.reader import BatchReader
 from t2t_vqem.decoding.options import DecodeOptions
 from t2t_vqem.image_problem import ImageProblem
 from t2t_vqem.inference.images import ImageModel
-from t2t_vqem.inference.translate import Translator
+from t2t_vqem.inference.latents import LatentTextModel, Reconstructor
+from t2t_vqem.inference.translate import Hypothesis, Translator
 from t2t_vqem.metrics.bleu import Score, sacrebleu_score
 from t2t_vqem.models.base import LossOutput, Model
 from t2t_vqem.problem import Problem
@@ -84,6 +85,15 @@ class Evaluator:
                 max_length=hparams.max_length,
                 xla=xla,
             )
+        self._reconstruct = None
+        if self._decodes and isinstance(model, LatentTextModel):
+            self._reconstruct = Reconstructor(
+                model,
+                self._records,
+                self._plan,
+                problem.make_batch,
+                problem.vocabulary(data_dir),
+            )
 
     def __call__(self, stop: StopRequest) -> "Evaluation":
         """Measures the model as it is now.
@@ -93,7 +103,12 @@ class Evaluator:
         """
         started = time.monotonic()
         figures = self._losses(stop)
-        bleu = self._bleu(stop) if self._decodes else None
+        bleu = None
+        if self._decodes:
+            hypotheses = self._translate(stop)
+            bleu = sacrebleu_score([h.text for h in hypotheses], self._references)
+            if self._reconstruct is not None:
+                figures |= self._describe_latents(hypotheses)
         return Evaluation(figures, bleu, time.monotonic() - started, self._pictures)
 
     def _losses(self, stop: StopRequest) -> dict[str, float]:
@@ -142,21 +157,40 @@ class Evaluator:
         flat = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.nest.flatten(output))
         return tf.nest.pack_sequence_as(output, flat)
 
-    def _bleu(self, stop: StopRequest) -> Score:
+    def _translate(self, stop: StopRequest) -> list[Hypothesis]:
         def check(num_lines: int) -> None:
             del num_lines
             if stop:
                 raise StoppedError
 
-        hypotheses = [h.text for h in self._translator.translate(self._sources, progress=check)]
+        hypotheses = list(self._translator.translate(self._sources, progress=check))
         for source, hypothesis, reference in list(
             zip(self._sources, hypotheses, self._references, strict=True)
         )[:SHOWN_EXAMPLES]:
             _logger.info(
                 "%s\n  source      %s\n  translation %s\n  reference   %s",
-                self.split, source, hypothesis, reference,
+                self.split, source, hypothesis.text, reference,
             )  # fmt: skip
-        return sacrebleu_score(hypotheses, self._references)
+        return hypotheses
+
+    def _describe_latents(self, hypotheses: Sequence[Hypothesis]) -> dict[str, float]:
+        """Returns what limits a latent model: its bottleneck, its predictor, repeats or lengths.
+
+        "reconstruction_bleu": with the latents of the references. "repeats": share of the tokens
+        that repeated the one before. "length_error": words too many or too few, as a share of the
+        references' words.
+        """
+        lengths = [
+            (len(h.text.split()), len(r.split()))
+            for h, r in zip(hypotheses, self._references, strict=True)
+        ]
+        repeats = sum(h.num_repeats for h in hypotheses)
+        return {
+            "reconstruction_bleu": sacrebleu_score(self._reconstruct(), self._references).value,
+            "repeats": repeats / max(1, repeats + sum(h.num_tokens for h in hypotheses)),
+            "length_error": sum(abs(ours - theirs) for ours, theirs in lengths)
+            / max(1, sum(theirs for _, theirs in lengths)),
+        }
 
 
 class Evaluation:
@@ -192,7 +226,7 @@ class Evaluation:
 
     def __str__(self) -> str:
         text = ", ".join(
-            f"{name} {value:.2f}" if name == "bleu" else f"{name} {value:.4f}"
+            f"{name} {value:.2f}" if name.endswith("bleu") else f"{name} {value:.4f}"
             for name, value in self.figures.items()
         )
         return f"{text} ({self.signature})" if self.signature else text

@@ -31,6 +31,7 @@ from t2t_vqem.training.signals import StopRequest
 from t2t_vqem.training.state import TrainState
 from t2t_vqem.training.step import TrainStep
 from t2t_vqem.training.strategies import AUTO, OwnRows, Replicas, make_strategy
+from t2t_vqem.training.warm_start import warm_start
 
 SCHEDULES = ("train_and_evaluate", "train", "evaluate")
 DEFAULT_TRAIN_STEPS = 250_000
@@ -52,6 +53,7 @@ class Request:
     gin_params: Sequence[str] = ()
     data_dir: str | None = None
     t2t_usr_dir: str | None = None
+    warm_start_from: str | None = None
     seed: int | None = None
     train_steps: int | None = None
     schedule: str = SCHEDULES[0]
@@ -118,6 +120,7 @@ def resolve_settings(request: Request, output_dir: OutputDir) -> RunSettings:
     manifest = problem.manifest(data_dir)
     building.compare(manifest, {"config": to_json(resolved.problem_config)}, problem.dir(data_dir))
     vocabulary = vocabulary_of(problem, data_dir)
+    warm_start_from = request.warm_start_from or (saved and saved.warm_start_from)
     settings = RunSettings(
         problem=problem_name,
         problem_config=resolved.problem_config,
@@ -130,6 +133,7 @@ def resolve_settings(request: Request, output_dir: OutputDir) -> RunSettings:
         train_steps=_first(request.train_steps, saved and saved.train_steps, DEFAULT_TRAIN_STEPS),
         hparams_set=request.hparams_set or (saved and saved.hparams_set),
         t2t_usr_dir=request.t2t_usr_dir or (saved and saved.t2t_usr_dir),
+        warm_start_from=warm_start_from and os.path.abspath(os.path.expanduser(warm_start_from)),
     )
     if saved:
         output_dir.check_same(settings)
@@ -176,6 +180,8 @@ def _train(
     plan = problem.plan(data_dir, TRAIN, hparams, seed=settings.seed)
     records = problem.records(data_dir, TRAIN)
     if not start:
+        if settings.warm_start_from:
+            warm_start(state.model, settings.warm_start_from, vocabulary=settings.vocabulary)
         with contextlib.closing(_first_batches(problem, records, plan)) as batches:
             state.start(batches, seed=settings.seed)
     if is_chief:

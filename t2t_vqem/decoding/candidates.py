@@ -1,0 +1,68 @@
+"""Several candidates of a sentence, and tokens that came all at once.
+
+Shapes: B batch, n candidates of a sentence, N = B n rows, T output positions, V vocabulary.
+"""
+
+import tensorflow as tf
+
+from t2t_vqem.constants import EOS_ID, PAD_ID
+from t2t_vqem.decoding.greedy import ChooseFn, most_probable
+
+
+def first_greedy(choose_fn: ChooseFn, num_candidates: int) -> ChooseFn:
+    """Makes the first of each sentence's candidates the greedy one; `choose_fn` draws the others.
+
+    Rows b n ... (b + 1) n - 1 belong to sentence b.
+    """
+
+    def choose(logits: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+        is_first = tf.range(logits.shape[0]) % num_candidates == 0
+        return tf.where(is_first, most_probable(logits, position), choose_fn(logits, position))
+
+    return choose
+
+
+def best_candidate(scores: tf.Tensor, num_candidates: int) -> tf.Tensor:
+    """Finds each sentence's row of the highest score: float32 [N] -> int32 [B]."""
+    best = tf.argmax(tf.reshape(scores, [-1, num_candidates]), -1, output_type=tf.int32)
+    return best + num_candidates * tf.range(scores.shape[0] // num_candidates)
+
+
+def end_at_eos(tokens: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+    """Ends rows at their first EOS, or with one after `lengths` tokens where there is none before.
+
+    Args:
+      tokens: int32 [N, T].
+      lengths: int32 [N], at most T.
+
+    Returns:
+      int32 [N, T + 1], PAD after the EOS.
+    """
+    tokens = tf.pad(tokens, [[0, 0], [0, 1]])
+    positions = tf.range(tokens.shape[1])[None]
+    tokens = tf.where(positions >= lengths[:, None], EOS_ID, tokens)
+    is_eos = tf.cast(tokens == EOS_ID, tf.int32)
+    before = tf.cumsum(is_eos, axis=1, exclusive=True)
+    return tf.where(before > 0, PAD_ID, tokens)
+
+
+def remove_repeats(tokens: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Removes tokens that repeat the one before them; what follows moves up.
+
+    Positions that are decoded independently of each other tend to say a word twice (Lee et al.
+    2018, section 3.3).
+
+    Args:
+      tokens: int32 [N, T], PAD at the end.
+
+    Returns:
+      int32 [N, T], and how many were removed, int32 [N].
+    """
+    before = tf.pad(tokens[:, :-1], [[0, 0], [1, 0]], constant_values=PAD_ID)
+    real = tokens != PAD_ID
+    kept = real & (tokens != before)
+    place = tf.cumsum(tf.cast(kept, tf.int32), axis=1) - 1
+    # Of the tokens that would go to a place, one is kept: a sum finds it, where a scatter is slow.
+    goes_to = (place[:, None, :] == tf.range(tokens.shape[1])[None, :, None]) & kept[:, None, :]
+    moved = tf.reduce_sum(tf.where(goes_to, tokens[:, None, :], PAD_ID), -1)
+    return moved, tf.reduce_sum(tf.cast(real & ~kept, tf.int32), -1)

@@ -1,0 +1,60 @@
+"""Translating with the latents of the references: what a model's bottleneck alone costs."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import tensorflow as tf
+
+from t2t_vqem.constants import INPUTS, TARGETS
+from t2t_vqem.data.batching import BatchPlan
+from t2t_vqem.data.reader import BatchReader, MakeBatch, Records
+from t2t_vqem.data.vocabulary import Vocabulary
+from t2t_vqem.inference.text_files import one_line
+
+
+@runtime_checkable
+class LatentTextModel(Protocol):
+    """What a model offers that translates by latents, such as `transformer_nat`."""
+
+    def reconstruct(self, inputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+        """Translates int32 [B, S] with the latents of targets [B, T]: int32 [B, T']."""
+
+
+class Reconstructor:
+    """Reconstructs the targets of a split, in the order of its examples."""
+
+    def __init__(
+        self,
+        model: LatentTextModel,
+        records: Records,
+        plan: BatchPlan,
+        make_batch: MakeBatch,
+        vocabulary: Vocabulary,
+    ):
+        """Keeps the parts; nothing is computed yet.
+
+        Args:
+          model: a built model.
+          records: of the split.
+          plan: one epoch of its examples.
+          make_batch: of the problem.
+          vocabulary: turns ids into text.
+        """
+        self._records, self._plan, self._make_batch = records, plan, make_batch
+        self._vocabulary = vocabulary
+        # Not compiled by XLA: there are many shapes, and one pass over a small split costs less.
+        self._reconstruct = tf.function(model.reconstruct, autograph=False)
+
+    def __call__(self) -> list[str]:
+        """Returns the reconstructed lines."""
+        lines = [""] * self._plan.num_examples
+        reader = BatchReader(self._records, self._plan, self._make_batch, start_step=0)
+        with reader:
+            for step, batch in reader:
+                inputs, targets = (tf.constant(batch[side]) for side in (INPUTS, TARGETS))
+                tokens = self._reconstruct(inputs, targets).numpy()
+                for index, row in zip(self._plan.batch(step).indices, tokens, strict=True):
+                    if index >= 0:
+                        lines[index] = one_line(self._vocabulary.decode(row.tolist()))
+        return lines

@@ -1,0 +1,476 @@
+"""The latent non-autoregressive Transformer: a few codes one by one, then all tokens at once."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from t2t_vqem import registry
+from t2t_vqem.config import TransformerNATHParams
+from t2t_vqem.constants import EOS_ID, PAD_ID
+from t2t_vqem.decoding import candidates
+from t2t_vqem.decoding.beam import beam_search, length_penalty
+from t2t_vqem.decoding.greedy import Decoded, decode
+from t2t_vqem.decoding.options import DecodeOptions
+from t2t_vqem.decoding.sampling import sampler
+from t2t_vqem.layers.common import Dense, TokenEmbedding, sinusoidal_positions
+from t2t_vqem.layers.lengths import Lengthen, Shorten
+from t2t_vqem.layers.transformer import TransformerStack
+from t2t_vqem.layers.vector_quantizer import VectorQuantizer
+from t2t_vqem.models.base import LossOutput, Model
+from t2t_vqem.ops.losses import drawn_cross_entropy, token_cross_entropy
+from t2t_vqem.ops.masks import MASKED, causal_bias, mask_padding_token, padding_bias, padding_mask
+from t2t_vqem.ops.random import Rng, dropout, uniform_from_bits
+
+# The predictor's tokens: PAD, also what comes before the first; EOS, that no latent follows; codes.
+_FIRST_CODE = max(PAD_ID, EOS_ID) + 1
+_START_VECTORS = 16  # for each code, that k-means++ chooses from
+# Lengths that the decoder is compiled for, in source lengths; a sentence takes the next longer one.
+_DECODER_LENGTHS = (0.5, 0.75, 1.0, 1.125, 1.25, 1.5, 2.0)
+
+
+class Source(NamedTuple):
+    """An encoded source, a row for each candidate."""
+
+    memory: tf.Tensor  # [N, S, D]
+    bias: tf.Tensor  # float32 [N, 1, 1, S]
+
+
+class Latents(NamedTuple):
+    """Codes of N rows."""
+
+    ids: tf.Tensor  # int32 [N, L], -1 after the last
+    counts: tf.Tensor  # int32 [N]
+    scores: tf.Tensor  # float32 [N], log-probability in nats, over length penalty from beam search
+
+
+@registry.models.register("transformer_nat")
+class TransformerNAT(Model):
+    """Latent Transformer with vector quantised latents (arXiv 1805.11063, section 5).
+
+    In training the target is read as a whole, shortened to a latent for each 2^n_c tokens, and
+    quantised; a decoder with full self-attention makes all tokens of the latents and the source.
+    A predictor learns to tell the latents from the source one by one, and in the end that there is
+    none left: so it is the predictor that decides how long a translation is, and an EOS among the
+    decoder's tokens where in the last 2^n_c it ends.
+
+    Shapes: B batch, n candidates of a sentence, N = B n rows, S source length, T target length,
+    L = T / 2^n_c latents, D width, K codes, m samples, V vocabulary.
+    """
+
+    def __init__(self, hparams: TransformerNATHParams, *, vocab_size: int):
+        """Makes the layers.
+
+        Args:
+          hparams: sizes and rates.
+          vocab_size: V, PAD and EOS included.
+        """
+        super().__init__(hparams, name="transformer_nat")
+        policy = self.dtype_policy
+        width, filter_size = hparams.hidden_size, hparams.filter_size
+        self.ratio = 2**hparams.num_halvings
+        self.embedding = TokenEmbedding(vocab_size, width, name="embedding", dtype=policy)
+        self.encoder = self._stack(hparams.num_encoder_layers, "encoder")
+        self.target_encoder = self._stack(hparams.num_target_encoder_layers, "target_encoder")
+        lengths = {"dropout_rate": hparams.dropout, "dtype": policy}
+        self.shorten = Shorten(hparams.num_halvings, width, filter_size, name="shorten", **lengths)
+        self.to_latent = Dense(hparams.code_size, name="to_latent", dtype=policy)
+        self.quantizer = self._make_quantizer()
+        self.from_latent = Dense(width, name="from_latent", dtype=policy)
+        self.lengthen = Lengthen(
+            hparams.num_halvings, width, filter_size, name="lengthen", **lengths
+        )
+        self.decoder = self._stack(hparams.num_decoder_layers, "decoder", cross_attention=True)
+        self.code_embedding = TokenEmbedding(
+            hparams.num_codes + _FIRST_CODE, width, name="code_embedding", dtype=policy
+        )
+        self.predictor = self._stack(
+            hparams.num_predictor_layers,
+            "predictor",
+            cross_attention=True,
+            residual_dropout=hparams.predictor_dropout,
+            relu_dropout=hparams.predictor_dropout,
+        )
+
+    def _stack(self, num_layers: int, name: str, **changes: Any) -> TransformerStack:
+        hparams = self.hparams
+        args = {
+            "width": hparams.hidden_size,
+            "filter_size": hparams.filter_size,
+            "num_heads": hparams.num_heads,
+            "residual_dropout": hparams.dropout,
+            "attention_dropout": hparams.attention_dropout,
+            "relu_dropout": hparams.relu_dropout,
+            "dtype": self.dtype_policy,
+        }
+        return TransformerStack(num_layers, name=name, **{**args, **changes})
+
+    def _make_quantizer(self) -> VectorQuantizer:
+        hparams = self.hparams
+        return VectorQuantizer(
+            hparams.num_codes,
+            hparams.code_size,
+            kind=hparams.bottleneck_kind,
+            num_samples=hparams.num_samples,
+            temperature=hparams.temperature,
+            temperature_end=hparams.temperature_end,
+            temperature_steps=hparams.temperature_steps,
+            beta=hparams.beta,
+            decay=hparams.codebook_decay,
+            revive_below=hparams.revive_below,
+            normalize=hparams.normalize_codes,
+            name="quantizer",
+            dtype=self.dtype_policy,
+        )
+
+    def example_batch(self) -> dict[str, tf.Tensor]:
+        """One row of two source and two target tokens."""
+        ids = tf.ones([1, 2], tf.int32)
+        return {"inputs": ids, "targets": ids}
+
+    def warm_start_path(self, path: str) -> str:
+        """The predictor can begin as the first layers of a Transformer's decoder."""
+        return path.replace("predictor/block_", "decoder/block_")
+
+    def start(self, batches: Iterator[dict[str, np.ndarray]], *, seed: int) -> None:
+        """Sets the first codes by k-means++ over the latent vectors of the first batches."""
+        if self.hparams.codebook_start != "kmeans++":
+            return  # the first update takes vectors of its batch
+        wanted = _START_VECTORS * self.hparams.num_codes
+        vectors: list[np.ndarray] = []
+        for batch in batches:
+            found, mask = self._latent_vectors(self._padded(tf.constant(batch["targets"])))
+            vectors.append(tf.boolean_mask(found, mask).numpy())
+            if sum(map(len, vectors)) >= wanted:
+                break
+        self.quantizer.start(tf.constant(np.concatenate(vectors)[:wanted]), seed=seed)
+
+    def state_variables(self) -> list[keras.Variable]:
+        """The codebook and what belongs to it."""
+        return self.quantizer.state
+
+    def update_state(
+        self, values: list[tf.Tensor], statistics: Any
+    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+        """The M step; see `VectorQuantizer.update`."""
+        return self.quantizer.update(values, statistics)
+
+    def describe_statistics(self, statistics: Any) -> dict[str, tf.Tensor]:
+        """How the codes were used over a split: "perplexity" and "codes_used"."""
+        return self.quantizer.describe(statistics)
+
+    def _with_positions(self, x: tf.Tensor, rng: Rng | None) -> tf.Tensor:
+        positions = sinusoidal_positions(x.shape[1], x.shape[2])
+        return dropout(x + tf.cast(positions, x.dtype), self.hparams.dropout, rng)
+
+    def encode(self, inputs: tf.Tensor, rng: Rng | None = None) -> Source:
+        """Encodes source ids int32 [B, S]."""
+        bias = padding_bias(padding_mask(inputs))
+        x = self._with_positions(self.embedding(inputs), rng)
+        return Source(self.encoder(x, bias, rng=rng), bias)
+
+    def _padded(self, targets: tf.Tensor) -> tf.Tensor:
+        """Pads ids int32 [B, T] to a multiple of 2^n_c."""
+        return tf.pad(targets, [[0, 0], [0, -targets.shape[1] % self.ratio]])
+
+    def _latent_vectors(
+        self, targets: tf.Tensor, rng: Rng | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Encodes targets int32 [B, T] to vectors float32 [B, L, code_size] and their mask [B, L].
+
+        A vector is scaled to variance 1, so that neither it nor the codebook can grow for ever.
+        """
+        mask = padding_mask(targets)
+        x = self._with_positions(self.embedding(targets), rng)
+        x = self.target_encoder(x, padding_bias(mask), rng=rng)
+        x = tf.cast(self.to_latent(self.shorten(x, mask, rng=rng)), tf.float32)
+        x -= tf.reduce_mean(x, -1, keepdims=True)
+        x *= tf.math.rsqrt(tf.reduce_mean(tf.square(x), -1, keepdims=True) + 1e-6)
+        latent_mask = tf.reduce_any(tf.reshape(mask, [mask.shape[0], -1, self.ratio]), -1)
+        return x, latent_mask
+
+    def _decode_vectors(
+        self,
+        vectors: tf.Tensor,
+        latent_mask: tf.Tensor,
+        source: Source,
+        rng: Rng | None = None,
+        mix: Callable[[tf.Tensor], tf.Tensor] = lambda x: x,
+    ) -> tf.Tensor:
+        """The parallel decoder: vectors [N, L, code_size], mask [N, L] -> logits [N, T, V].
+
+        `mix` changes the decoder's input [N, T, D].
+        """
+        x = mix(self.lengthen(self.from_latent(vectors), rng=rng))
+        bias = padding_bias(tf.repeat(latent_mask, self.ratio, axis=1))
+        x = self.decoder(self._with_positions(x, rng), bias, *source, rng=rng)
+        return self.embedding.logits(x)
+
+    def loss(self, batch: dict[str, tf.Tensor], rng: Rng | None = None) -> LossOutput:
+        """Cross-entropy of tokens given latents, and of latents, and the commitment loss, in nats.
+
+        Args:
+          batch: "inputs" int32 [B, S] and "targets" int32 [B, T], both ending in EOS, then PAD.
+          rng: randomness of training; None evaluates: nearest codes, no dropout.
+
+        Returns:
+          Loss: sum over the batch. Weight: real target tokens. Metrics: "nll" (nats a token) and
+          "accuracy" of tokens given the target's own latents; "latent_nll" (nats) and
+          "latent_accuracy" of the predictor, a latent, the end counted as one; "commitment", a
+          latent. Statistics: in training the quantiser's, in evaluation how often each code was
+          used.
+        """
+        targets = self._padded(batch["targets"])
+        source = self.encode(batch["inputs"], rng)
+        vectors, mask = self._latent_vectors(targets, rng)
+        quantized = self.quantizer.quantize_vectors(vectors, mask, rng=rng)
+        mix, predictor_weight = self._masking(targets, rng)
+        logits = self._decode_vectors(quantized.vectors, mask, source, rng, mix)
+        tokens = token_cross_entropy(
+            logits, targets, padding_mask(targets), self.hparams.label_smoothing
+        )
+        ids = quantized.ids[..., 0]
+        drawn = ids[..., None] if quantized.samples is None else quantized.samples[..., 0, :]
+        latents = self._predictor_loss(ids, drawn, mask, source, rng)
+        statistics = quantized.statistics
+        if rng is None:
+            statistics = self.quantizer.usage(quantized.ids, mask)
+        num_latents = tf.reduce_sum(tf.cast(mask, tf.float32))
+        metrics = {
+            "nll": (tokens.nll, tokens.weight),
+            "accuracy": (tokens.correct, tokens.weight),
+            "latent_nll": (latents.nll, latents.weight),
+            "latent_accuracy": (latents.correct, latents.weight),
+            "commitment": (quantized.loss, num_latents),
+        }
+        loss = tokens.loss + quantized.loss + predictor_weight * latents.nll
+        return LossOutput(loss, tokens.weight, metrics, statistics)
+
+    def _masking(
+        self, targets: tf.Tensor, rng: Rng | None
+    ) -> tuple[Callable[[tf.Tensor], tf.Tensor], tf.Tensor | float]:
+        """Returns how the decoder's input is mixed with the target, and the predictor's weight.
+
+        At first the decoder sees the target itself, a growing share of which is masked: then it
+        sees the latents there (arXiv 1805.11063, section 5).
+        """
+        steps = self.hparams.masking_steps
+        if rng is None or not steps:
+            return (lambda x: x), 1.0
+        progress = tf.minimum(self.quantizer.age / steps, 1.0)
+        masked = uniform_from_bits(rng.bits(targets.shape)) < progress
+        embedded = self.embedding(targets)
+        return lambda x: tf.where(masked[..., None], x, embedded), tf.floor(progress)
+
+    def _predictor_loss(
+        self,
+        ids: tf.Tensor,
+        drawn: tf.Tensor,
+        mask: tf.Tensor,
+        source: Source,
+        rng: Rng | None,
+    ) -> "_LatentLoss":
+        """The predictor's loss on latents and on their end.
+
+        Its input is one of the draws: as in inference a latent is one code, never a mean.
+
+        Args:
+          ids: int32 [B, L], nearest codes.
+          drawn: int32 [B, L, m], codes drawn, or the nearest.
+          mask: bool [B, L].
+          source: encoded.
+          rng: of dropout.
+        """
+        counts = tf.reduce_sum(tf.cast(mask, tf.int32), 1)[:, None]
+        positions = tf.range(ids.shape[1] + 1)[None]
+        is_end = positions == counts
+
+        def as_tokens(codes: tf.Tensor) -> tf.Tensor:
+            codes = tf.pad(codes + _FIRST_CODE, [[0, 0], [0, 1]])
+            return tf.where(positions < counts, codes, tf.where(is_end, EOS_ID, PAD_ID))
+
+        draws = tf.stack([as_tokens(codes) for codes in tf.unstack(drawn, axis=-1)], -1)
+        before = tf.pad(draws[:, :-1, 0], [[0, 0], [1, 0]], constant_values=PAD_ID)
+        x = self._with_positions(self.code_embedding(before), rng)
+        x = self.predictor(x, causal_bias(before.shape[1]), *source, rng=rng)
+        logits = tf.cast(self.code_embedding.logits(x), tf.float32)
+        real = (positions <= counts) & (counts > 0)
+        right = (tf.argmax(logits, -1, output_type=tf.int32) == as_tokens(ids)) & real
+        return _LatentLoss(
+            nll=drawn_cross_entropy(logits, draws, real),
+            correct=tf.reduce_sum(tf.cast(right, tf.float32)),
+            weight=tf.reduce_sum(tf.cast(real, tf.float32)),
+        )
+
+    def infer(
+        self,
+        inputs: tf.Tensor,
+        options: DecodeOptions,
+        *,
+        max_length: int,
+        seed: int | tf.Tensor = 0,
+        row_ids: tf.Tensor | None = None,
+        rescorer: Any = None,
+    ) -> Decoded:
+        """Translates source ids: finds latents, then takes the likeliest token of each place.
+
+        Of several candidates the one is taken that has the highest log-probability over length
+        penalty, that of the rescorer, or else the model's own: of latents and tokens.
+
+        Args:
+          inputs: int32 [B, S], each ending in EOS, then PAD.
+          options: how to decode. A row has at most source length + `options.extra_length` tokens,
+            rounded up to whole latents.
+          max_length: static number of output positions, EOS included.
+          seed: of sampling.
+          row_ids: int32 [B], what a row's samples depend on beside the seed (default: its index).
+          rescorer: a model with `encode` and `score`, such as `transformer`.
+
+        Returns:
+          tokens int32 [B, max_length], PAD after EOS, their scores float32 [B], the codes and how
+          many repeated tokens were removed.
+        """
+        num = options.num_candidates
+        source = _repeat(self.encode(inputs), num)
+        rows = row_ids if row_ids is not None else tf.range(inputs.shape[0])
+        latents = self._search(inputs, source, options, max_length, seed=seed, row_ids=rows)
+        scored = _repeat(Source(*rescorer.encode(inputs)), num) if rescorer else None
+
+        def translate(length: int) -> tuple[tf.Tensor, ...]:
+            tokens, scores = self._decode_latents(latents, length, source)
+            repeats = tf.zeros_like(latents.counts)
+            if not options.keep_repeats:
+                tokens, repeats = candidates.remove_repeats(tokens)
+            if rescorer:
+                scores = rescorer.score(tokens, *scored)
+            elif num > 1:
+                scores += latents.scores
+            if num > 1:
+                sizes = tf.reduce_sum(tf.cast(padding_mask(tokens), tf.int32), 1)
+                scores /= length_penalty(sizes, options.alpha)
+            tokens = tf.pad(tokens, [[0, 0], [0, max(0, max_length - tokens.shape[1])]])
+            return tokens[:, :max_length], scores, repeats
+
+        lengths = self._decoder_lengths(inputs.shape[1], latents.ids.shape[1])
+        longest = tf.reduce_max(latents.counts)
+        branch = tf.reduce_sum(tf.cast(longest > tf.constant(lengths[:-1], tf.int32), tf.int32))
+        branches = [lambda length=length: translate(length) for length in lengths]
+        tokens, scores, repeats = tf.switch_case(branch, branches)
+        chosen = candidates.best_candidate(scores, num)
+        return Decoded(*(tf.gather(x, chosen) for x in (tokens, scores, latents.ids, repeats)))
+
+    def _search(
+        self,
+        inputs: tf.Tensor,
+        source: Source,
+        options: DecodeOptions,
+        max_length: int,
+        *,
+        seed: int | tf.Tensor,
+        row_ids: tf.Tensor,
+    ) -> Latents:
+        """Predicts latents, as many as the predictor thinks right."""
+        source_lengths = tf.reduce_sum(tf.cast(padding_mask(inputs), tf.int32), 1)
+        limits = tf.minimum(source_lengths + options.extra_length, max_length)
+        limits = -(-limits // self.ratio) + 1  # and their end
+        limits = tf.where(source_lengths > 0, limits, 0)  # rows that only fill up a batch
+        length = -(-max_length // self.ratio) + 1
+        num, beam_size = options.num_candidates, options.beam_size
+        if beam_size > 1:
+            step, cache = self.predictor_step_fn(_repeat(source, beam_size), length)
+            found = beam_search(step, cache, limits, beam_size, options.alpha, max_length=length)
+        else:
+            choose = None
+            if options.sampling_temperature:
+                rows = tf.repeat(row_ids * num, num) + tf.tile(tf.range(num), [inputs.shape[0]])
+                choose = sampler(
+                    options.sampling_temperature, options.sampling_top_k, seed=seed, row_ids=rows
+                )
+                if num > 1:
+                    choose = candidates.first_greedy(choose, num)
+            step, cache = self.predictor_step_fn(source, length)
+            limits = tf.repeat(limits, num)
+            found = decode(step, cache, limits, max_length=length, choose_fn=choose)
+        is_code = found.tokens[:, : length - 1] >= _FIRST_CODE
+        ids = tf.where(is_code, found.tokens[:, : length - 1] - _FIRST_CODE, -1)
+        return Latents(ids, tf.reduce_sum(tf.cast(is_code, tf.int32), 1), found.scores)
+
+    def predictor_step_fn(self, source: Source, length: int) -> tuple[Callable, list]:
+        """Makes the function that computes one step of the latent predictor.
+
+        Args:
+          source: encoded, N rows.
+          length: steps that there may be.
+
+        Returns:
+          `step(tokens [N], position, cache) -> (logits float32 [N, 2 + K], cache)`, and the empty
+          cache. Tokens are those of a decoding loop: codes begin after PAD and EOS.
+        """
+        memories = self.predictor.project_memory(source.memory)
+        positions = tf.constant(sinusoidal_positions(length, self.hparams.hidden_size))
+
+        def step(tokens, position, cache):
+            x = self.code_embedding(tokens)[:, None]
+            x += tf.cast(tf.gather(positions, position), x.dtype)
+            x, cache = self.predictor.step(x, cache, position, memories, source.bias)
+            logits = mask_padding_token(self.code_embedding.logits(x)[:, 0])
+            is_eos = tf.range(logits.shape[-1]) == EOS_ID
+            # A translation has one latent at least.
+            return tf.where(is_eos & (position == 0), MASKED, logits), cache
+
+        return step, self.predictor.empty_cache(source.memory.shape[0], length)
+
+    def _decoder_lengths(self, source_length: int, most: int) -> list[int]:
+        """Returns numbers of latents, rising, for which the decoder is compiled."""
+        usual = {max(1, round(share * source_length / self.ratio)) for share in _DECODER_LENGTHS}
+        return sorted({length for length in usual if length < most} | {most})
+
+    def _decode_latents(
+        self, latents: Latents, length: int, source: Source
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Makes all tokens of latents, of which no row has more than `length`.
+
+        Returns:
+          int32 [N, length * 2^n_c + 1], each row with an EOS, and their log-probability [N].
+        """
+        mask = tf.range(length)[None] < latents.counts[:, None]
+        vectors = self.quantizer.look_up(tf.maximum(latents.ids[:, :length], 0)[..., None])
+        logits = self._decode_vectors(vectors, mask, source)
+        logits = tf.cast(logits, tf.float32) + tf.one_hot(PAD_ID, logits.shape[-1], MASKED, 0.0)
+        tokens = tf.argmax(logits, -1, output_type=tf.int32)
+        ended = candidates.end_at_eos(tokens, latents.counts * self.ratio)
+        log_probs = tf.reduce_max(logits, -1) - tf.reduce_logsumexp(logits, -1)
+        scores = tf.reduce_sum(tf.where(padding_mask(ended)[:, :-1], log_probs, 0.0), 1)
+        return ended, scores
+
+    def reconstruct(self, inputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+        """Translates with the latents of the references: what the bottleneck alone costs.
+
+        Args:
+          inputs: int32 [B, S], each ending in EOS, then PAD.
+          targets: int32 [B, T], likewise.
+
+        Returns:
+          int32 [B, T' + 1], T' being T rounded up to whole latents; PAD after EOS.
+        """
+        vectors, mask = self._latent_vectors(self._padded(targets))
+        ids = self.quantizer.quantize_vectors(vectors, mask).ids[..., 0]
+        counts = tf.reduce_sum(tf.cast(mask, tf.int32), 1)
+        latents = Latents(ids, counts, tf.zeros([ids.shape[0]]))
+        tokens, _ = self._decode_latents(latents, ids.shape[1], self.encode(inputs))
+        return candidates.remove_repeats(tokens)[0]
+
+
+class _LatentLoss(NamedTuple):
+    """Sums over latents and their ends (float32 scalars)."""
+
+    nll: tf.Tensor  # nats
+    correct: tf.Tensor  # whose most probable code is the nearest one
+    weight: tf.Tensor
+
+
+def _repeat(source: Source, times: int) -> Source:
+    """Repeats each row, so that rows b*times ... belong to sentence b."""
+    return source if times == 1 else Source(*(tf.repeat(x, times, axis=0) for x in source))
