@@ -160,3 +160,36 @@ def transformer_nat_multi30k() -> TransformerNATHParams:
         adam_beta2=0.98,
         ema_decay=0.999,
     )
+
+
+@hparams_sets.register()
+def transformer_nat_cldr() -> TransformerNATHParams:
+    """Latent Transformer for the built-in problem, which starts from `transformer_cldr`.
+
+        t2t-datagen --problem=translate_ende_cldr_distilled --teacher_dir=runs/cldr --data_dir=data
+        t2t-trainer --problem=translate_ende_cldr_distilled --model=transformer_nat \\
+          --hparams_set=transformer_nat_cldr --warm_start_from=runs/cldr \\
+          --data_dir=data --output_dir=runs/nat --train_steps=800
+    """
+    return dataclasses.replace(
+        transformer_nat_multi30k(),
+        num_encoder_layers=2,
+        num_target_encoder_layers=1,
+        num_decoder_layers=2,
+        num_predictor_layers=1,
+        hidden_size=128,
+        filter_size=512,
+        dropout=0.05,
+        attention_dropout=0.0,
+        relu_dropout=0.0,
+        predictor_dropout=0.05,
+        label_smoothing=0.0,
+        masking_steps=100,
+        temperature_steps=400,
+        batch_size=1536,
+        num_buckets=2,  # compiling a length takes as long as a hundred steps
+        max_length=64,
+        learning_rate=3e-3,
+        warmup_steps=100,
+        ema_decay=0.99,
+    )

@@ -374,9 +374,9 @@ class TransformerNAT(Model):
         """Predicts latents, as many as the predictor thinks right."""
         source_lengths = tf.reduce_sum(tf.cast(padding_mask(inputs), tf.int32), 1)
         limits = tf.minimum(source_lengths + options.extra_length, max_length)
-        limits = -(-limits // self.ratio) + 1  # and their end
+        limits = -(-limits // self.ratio)
         limits = tf.where(source_lengths > 0, limits, 0)  # rows that only fill up a batch
-        length = -(-max_length // self.ratio) + 1
+        length = -(-max_length // self.ratio)
         num, beam_size = options.num_candidates, options.beam_size
         if beam_size > 1:
             step, cache = self.predictor_step_fn(_repeat(source, beam_size), length)
@@ -393,8 +393,8 @@ class TransformerNAT(Model):
             step, cache = self.predictor_step_fn(source, length)
             limits = tf.repeat(limits, num)
             found = decode(step, cache, limits, max_length=length, choose_fn=choose)
-        is_code = found.tokens[:, : length - 1] >= _FIRST_CODE
-        ids = tf.where(is_code, found.tokens[:, : length - 1] - _FIRST_CODE, -1)
+        is_code = found.tokens >= _FIRST_CODE
+        ids = tf.where(is_code, found.tokens - _FIRST_CODE, -1)
         return Latents(ids, tf.reduce_sum(tf.cast(is_code, tf.int32), 1), found.scores)
 
     def predictor_step_fn(self, source: Source, length: int) -> tuple[Callable, list]:

@@ -10,7 +10,6 @@ import tensorflow as tf
 from t2t_vqem import registry
 from t2t_vqem.config import TransformerHParams
 from t2t_vqem.decoding.options import DecodeOptions
-from t2t_vqem.layers.common import sinusoidal_positions
 from t2t_vqem.ops.random import Rng
 
 V = 23
@@ -52,72 +51,30 @@ def example(rows: int = 3, source: int = 7, target: int = 5) -> dict[str, tf.Ten
     return batch
 
 
-class Reference:
+@pytest.fixture
+def logits_of(float64_network):
     """The same network in float64, one sentence at a time, without padding."""
 
-    def __init__(self, model):
-        self.weights = {v.path: v.numpy().astype(np.float64) for v in model.variables}
+    def prepare(model):
+        network = float64_network(model, HPARAMS.num_heads)
 
-    def get(self, *path):
-        name = "/".join(path)
-        (key,) = [k for k in self.weights if k.endswith(name)]
-        return self.weights[key]
+        def logits(source, shifted):
+            memory = network.stack(network.embed(source), "encoder", 2)
+            x = network.stack(network.embed(shifted), "decoder", 1, memory, causal=True)
+            return x @ network.get("embedding/table").T
 
-    def dense(self, x, *path):
-        if path[-1].startswith(("attention/", "cross/")):
-            return x @ self.get(*path, "kernel")
-        return x @ self.get(*path, "kernel") + self.get(*path, "bias")
+        return logits
 
-    def norm(self, x, *path):
-        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
-        return x * self.get(*path, "gamma") + self.get(*path, "beta")
-
-    def attention(self, q, k, v, causal):
-        out = np.zeros_like(q)
-        for h in range(3):
-            part = slice(4 * h, 4 * h + 4)
-            logits = q[:, part] @ k[:, part].T / 2
-            if causal:
-                logits[np.triu_indices(len(q), 1)] = -np.inf
-            weights = np.exp(logits - logits.max(-1, keepdims=True))
-            out[:, part] = weights / weights.sum(-1, keepdims=True) @ v[:, part]
-        return out
-
-    def stack(self, x, name, layers, memory=None):
-        for i in range(layers):
-            block = f"{name}/block_{i}"
-            q, k, v = np.split(
-                self.dense(self.norm(x, block, "attention_norm"), block, "attention/qkv"), 3, -1
-            )
-            attended = self.attention(q, k, v, memory is not None)
-            x = x + self.dense(attended, block, "attention/output")
-            if memory is not None:
-                q = self.dense(self.norm(x, block, "cross_norm"), block, "cross/query")
-                k, v = np.split(self.dense(memory, block, "cross/kv"), 2, -1)
-                x = x + self.dense(self.attention(q, k, v, False), block, "cross/output")
-            inner = self.dense(
-                self.norm(x, block, "feed_forward_norm"), block, "feed_forward/expand"
-            )
-            x = x + self.dense(np.maximum(inner, 0), block, "feed_forward/contract")
-        return self.norm(x, name, "norm")
-
-    def logits(self, source, shifted):
-        table = self.get("embedding/table")
-
-        def embed(ids):
-            return table[ids] * np.sqrt(12) + sinusoidal_positions(len(ids), 12)
-
-        memory = self.stack(embed(source), "encoder", 2)
-        return self.stack(embed(shifted), "decoder", 1, memory) @ table.T
+    return prepare
 
 
-def test_loss_equals_the_float64_reference_without_padding():
+def test_loss_equals_the_float64_reference_without_padding(logits_of):
     model, batch = make(), example()
     output = model.loss(batch)
-    reference, nll, loss, weight, correct = Reference(model), 0.0, 0.0, 0, 0
+    reference, nll, loss, weight, correct = logits_of(model), 0.0, 0.0, 0, 0
     for source, target in zip(batch["inputs"].numpy(), batch["targets"].numpy(), strict=True):
         source, target = source[source > 0], target[target > 0]
-        logits = reference.logits(source, np.concatenate([[0], target[:-1]]))
+        logits = reference(source, np.concatenate([[0], target[:-1]]))
         log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
         gold = log_p[np.arange(len(target)), target]
         nll -= gold.sum()
@@ -138,9 +95,9 @@ def test_padding_and_empty_rows_change_nothing():
     assert float(one.weight) == float(two.weight)
 
 
-def test_step_by_step_equals_the_whole_sequence():
+def test_step_by_step_equals_the_whole_sequence(logits_of):
     model, batch = make(), example()
-    reference = Reference(model)
+    reference = logits_of(model)
     step, cache = model.step_fn(batch["inputs"], 8)
     targets = batch["targets"].numpy()
     before = np.zeros(3, np.int32)
@@ -148,7 +105,7 @@ def test_step_by_step_equals_the_whole_sequence():
         logits, cache = step(tf.constant(before), tf.constant(position), cache)
         for row, source in enumerate(batch["inputs"].numpy()):
             shifted = np.concatenate([[0], targets[row, :position]])
-            expected = reference.logits(source[source > 0], shifted)[-1]
+            expected = reference(source[source > 0], shifted)[-1]
             np.testing.assert_allclose(logits[row, 1:], expected[1:], rtol=1e-4, atol=1e-4)
         before = targets[:, position]
 
@@ -165,18 +122,30 @@ def test_a_row_decodes_alike_alone_and_in_company(beam_size):
 
 
 @pytest.mark.parametrize("extra_length", [2, 15], ids=["short", "until the cache has grown"])
-def test_greedy_follows_the_argmax_of_the_reference(extra_length):
+def test_greedy_follows_the_argmax_of_the_reference(extra_length, logits_of):
     model, batch = make(), example()
     options = DecodeOptions(extra_length=extra_length)
     decoded = model.infer(batch["inputs"], options, max_length=7 + extra_length)
     if extra_length == 15:  # the first cache holds 16 positions
         assert (decoded.tokens.numpy() > 0).sum(1).max() > 16
-    reference = Reference(model)
+    reference = logits_of(model)
     for source, tokens in zip(batch["inputs"].numpy(), decoded.tokens.numpy(), strict=True):
         tokens = tokens[tokens > 0]
-        logits = reference.logits(source[source > 0], np.concatenate([[0], tokens[:-1]]))
+        logits = reference(source[source > 0], np.concatenate([[0], tokens[:-1]]))
         np.testing.assert_array_equal(logits[:, 1:].argmax(-1) + 1, tokens)
         assert len(tokens) <= (source > 0).sum() + extra_length
+
+
+def test_a_translation_scores_what_the_reference_gives_it(logits_of):
+    model, batch = make(), example()
+    scores = model.score(tf.pad(batch["targets"], [[0, 0], [0, 2]]), *model.encode(batch["inputs"]))
+    reference = logits_of(model)
+    rows = zip(batch["inputs"].numpy(), batch["targets"].numpy(), scores, strict=True)
+    for source, target, score in rows:
+        target = target[target > 0]
+        logits = reference(source[source > 0], np.concatenate([[0], target[:-1]]))
+        log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        np.testing.assert_allclose(score, log_p[np.arange(len(target)), target].sum(), rtol=1e-5)
 
 
 def test_empty_rows_decode_without_harm():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from t2t_vqem.ops.losses import token_cross_entropy
+from t2t_vqem.ops.losses import drawn_cross_entropy, token_cross_entropy
 
 B, T, V = 3, 5, 7
 
@@ -70,3 +70,16 @@ def test_nothing_but_padding_weighs_nothing():
         tf.ones([2, 3, V]), tf.zeros([2, 3], tf.int32), tf.zeros([2, 3], tf.bool), 0.1
     )
     assert [float(value) for value in sums] == [0, 0, 0, 0]
+
+
+def test_drawn_codes_count_by_their_share_of_the_draws():
+    logits, targets = example()
+    drawn = np.random.default_rng(1).integers(0, V, [B, T, 4]).astype(np.int32)
+    expected = 0.0
+    for row, codes, row_targets in zip(logits.astype(np.float64), drawn, targets, strict=True):
+        for values, draws, target in zip(row, codes, row_targets, strict=True):
+            wanted = np.bincount(draws, minlength=V) / 4
+            if target:
+                expected -= (wanted * np.log(np.exp(values) / np.exp(values).sum())).sum()
+    found = drawn_cross_entropy(tf.constant(logits), tf.constant(drawn), tf.constant(targets != 0))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)

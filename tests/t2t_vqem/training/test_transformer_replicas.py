@@ -2,29 +2,45 @@ import numpy as np
 import pytest
 
 from t2t_vqem import registry
-from t2t_vqem.config import TransformerHParams
+from t2t_vqem.config import TransformerHParams, TransformerNATHParams
 from t2t_vqem.training.state import TrainState
 from t2t_vqem.training.step import TrainStep
 from t2t_vqem.training.strategies import Replicas, make_strategy
 
-HPARAMS = TransformerHParams(
-    num_encoder_layers=1,
-    num_decoder_layers=1,
-    hidden_size=6,
-    filter_size=10,
-    num_heads=2,
-    dropout=0.3,
-    learning_rate=0.02,
-    warmup_steps=2,
-    ema_decay=0.9,
-)
+SIZES = {
+    "num_encoder_layers": 1,
+    "num_decoder_layers": 1,
+    "hidden_size": 6,
+    "filter_size": 10,
+    "num_heads": 2,
+    "dropout": 0.3,
+    "learning_rate": 0.02,
+    "warmup_steps": 2,
+    "ema_decay": 0.9,
+}
+TRANSFORMER = TransformerHParams(**SIZES)
+NAT = {
+    kind: TransformerNATHParams(
+        **SIZES,
+        bottleneck_kind=kind,
+        num_target_encoder_layers=1,
+        num_predictor_layers=1,
+        num_halvings=1,
+        masking_steps=2,
+        num_codes=5,
+        code_size=4,
+        num_samples=2,
+        codebook_start="data",
+    )
+    for kind in ("vq", "hard_em", "soft_em")
+}
 
 
-def train(devices, batches):
+def train(hparams, devices, batches):
     strategy = make_strategy("auto", devices)
-    transformer = registry.models.get("transformer")
-    state = TrainState(strategy, lambda: transformer(HPARAMS, vocab_size=13), HPARAMS, seed=2)
-    step = TrainStep(strategy, state, HPARAMS, seed=2, train_steps=9, xla=False)
+    model = registry.models.get(hparams.model)
+    state = TrainState(strategy, lambda: model(hparams, vocab_size=13), hparams, seed=2)
+    step = TrainStep(strategy, state, hparams, seed=2, train_steps=9, xla=False)
     replicas = Replicas(strategy)
     for number, batch in enumerate(batches):
         step([replicas.distribute(batch)], step=number)
@@ -32,14 +48,15 @@ def train(devices, batches):
 
 
 @pytest.mark.slow
-def test_two_replicas_give_the_weights_of_one_device(toy_batches):
+@pytest.mark.parametrize("hparams", [TRANSFORMER, *NAT.values()], ids=["transformer", *NAT])
+def test_two_replicas_give_the_weights_of_one_device(toy_batches, hparams):
     batches = toy_batches(4)
     start, one, two = (
-        train(["cpu:0"], []),
-        train(["cpu:0"], batches),
-        train(["cpu:0", "cpu:1"], batches),
+        train(hparams, ["cpu:0"], []),
+        train(hparams, ["cpu:0"], batches),
+        train(hparams, ["cpu:0", "cpu:1"], batches),
     )
-    assert len(one) == 30
+    assert len(one) >= 30
     for path, weights in one.items():
         largest = np.abs(weights).max()
         # As in test_step.py: sums of float32 in another order.

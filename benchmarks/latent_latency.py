@@ -1,0 +1,289 @@
+"""Latency of the latent model beside greedy and beam search and CTranslate2, on the CPU.
+
+    python benchmarks/latent_latency.py --teacher_dir=runs/multi30k --latent_dir=runs/nat \\
+        --data_dir=data --base_text=newstest2014.en --base_vocabulary=data/translate_ende_wmt14 \\
+        --results=benchmarks/results/latent_latency.md
+
+All systems translate the same sentences from text to text, one at a time and 32 at a time, in
+turns. First the trained models on the test set, then models of base size with random weights on
+--base_text: those never end a sentence by themselves, so that each takes as many tokens as its
+source and one more. Needs `pip install ctranslate2`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import ctranslate2_model
+import keras
+import numpy as np
+import report
+import tensorflow as tf
+from decoding_speed import BATCH_SIZES, THREADS, Measured, Translate, measure, peer
+
+from t2t_vqem import registry
+from t2t_vqem.data.text_source import read_lines
+from t2t_vqem.data.vocabulary import Vocabulary
+from t2t_vqem.decoding.options import DecodeOptions
+from t2t_vqem.inference.translate import Translator
+from t2t_vqem.metrics import bleu
+from t2t_vqem.models.transformer_nat import Latents, TransformerNAT
+from t2t_vqem.output_dir import OutputDir
+
+GREEDY = "transformer, greedy"
+CANDIDATES = 9
+TEMPERATURE = 0.7
+HALVINGS = (2, 3, 4)
+
+
+def main() -> None:
+    """Measures and writes the results."""
+    args = parse_arguments()
+    lines = report.header(
+        "Latency of the latent Transformer",
+        ["t2t-vqem", "tensorflow", "ctranslate2", "sentencepiece"],
+    )
+    lines += [
+        f"Text to text, float32 unless it says int8. Each time is the median of {args.runs} runs "
+        f"over {args.num_sentences} sentences; the systems take turns. Ratio: time of our compiled "
+        "greedy search over the system's, above 1 where the system is faster than that.",
+        "",
+    ]
+    if args.teacher_dir:
+        lines += trained(args)
+    if args.base_text:
+        lines += base(args)
+    report.write(lines, args.results)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Returns the command's arguments."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--teacher_dir", help="run of a transformer")
+    parser.add_argument("--latent_dir", action="append", default=[], help="runs of transformer_nat")
+    parser.add_argument("--student_dir", action="append", default=[], help="other runs")
+    parser.add_argument("--data_dir", help="generated data of the teacher's problem")
+    parser.add_argument("--base_text", help="sentences for models of base size")
+    parser.add_argument("--base_vocabulary", help="folder of generated data, for its vocab.model")
+    parser.add_argument("--num_sentences", type=int, default=100, help="of each text")
+    parser.add_argument("--runs", type=int, default=5, help="over all sentences, for each system")
+    parser.add_argument("--results", help="file to write")
+    return parser.parse_args()
+
+
+def trained(args: argparse.Namespace) -> list[str]:
+    """Measures the trained models on the test set; returns their part of the report."""
+    teacher_dir = OutputDir(args.teacher_dir)
+    vocabulary = teacher_dir.vocabulary()
+    problem = teacher_dir.problem()
+    sources = problem.sources(args.data_dir, "test")[: args.num_sentences]
+    references = problem.references(args.data_dir, "test")[: args.num_sentences]
+    max_length = teacher_dir.hparams().max_length
+    teacher = restored(teacher_dir)
+    make = translators(vocabulary, max_length, extra_length=50)
+    systems = {
+        GREEDY: make(teacher, beam_size=1),
+        "transformer, beam 4": make(teacher, beam_size=4),
+    }
+    latent_models = {}
+    for path in args.student_dir:
+        systems[f"{os.path.basename(path)}, greedy"] = make(restored(OutputDir(path)), beam_size=1)
+    for path in args.latent_dir:
+        model = restored(OutputDir(path))
+        latent_models[os.path.basename(path)] = model
+        systems |= latent_systems(make, model, teacher, os.path.basename(path))
+    with tempfile.TemporaryDirectory() as scratch:
+        systems |= peers(teacher, vocabulary, max_length, 50, scratch)
+        lines = ["## Trained models, Multi30k test 2016", ""]
+        for batch_size in BATCH_SIZES:
+            found = measure(systems, sources, vocabulary, batch_size, args.runs)
+            lines += [*table(batch_size, found, references), ""]
+    for name, model in latent_models.items():
+        lines += [*profile(model, name, vocabulary, sources, args.runs), ""]
+    return lines
+
+
+def base(args: argparse.Namespace) -> list[str]:
+    """Measures models of base size with random weights; returns their part of the report."""
+    vocabulary = Vocabulary(os.path.join(args.base_vocabulary, "vocab.model"))
+    text = [line.decode() for line in read_lines(args.base_text)]
+    sources = [line for line in text if len(vocabulary.encode([line])[0]) < 100]
+    sources = sources[: args.num_sentences]
+    keras.utils.set_random_seed(1)
+    teacher = built("transformer_base", vocabulary)
+    make = translators(vocabulary, 256, extra_length=1)
+    systems = {
+        GREEDY: make(teacher, beam_size=1),
+        "transformer, beam 4": make(teacher, beam_size=4),
+        "transformer 12+1 layers, greedy": make(
+            built("transformer_deep_shallow", vocabulary), beam_size=1
+        ),
+    }
+    latent_models = {}
+    for halvings in HALVINGS:
+        name = f"transformer_nat_base, n_c={halvings}"
+        # The filter of the teacher: both are to do the same work on a token.
+        model = built("transformer_nat_base", vocabulary, num_halvings=halvings, filter_size=2048)
+        latent_models[name] = model
+        systems |= latent_systems(make, model, teacher, name)
+    mean = np.mean([len(ids) + 1 for ids in vocabulary.encode(sources)])
+    lines = [
+        "## Base size, random weights",
+        "",
+        f"Width 512, filter 2048, 6 encoder and 6 decoder layers, a predictor of 2; "
+        f"{vocabulary.size:,} ids, sentences of {mean:.1f} tokens with EOS in the mean.",
+        "",
+    ]
+    with tempfile.TemporaryDirectory() as scratch:
+        systems |= peers(teacher, vocabulary, 256, 1, scratch)
+        for batch_size in BATCH_SIZES:
+            found = measure(systems, sources, vocabulary, batch_size, args.runs)
+            lines += [*table(batch_size, found, None), ""]
+    for name, model in latent_models.items():
+        lines += [*profile(model, name, vocabulary, sources, args.runs), ""]
+    return lines
+
+
+def restored(output_dir: OutputDir) -> Any:
+    """Returns the model of a run with its best weights."""
+    model = output_dir.build_model()
+    output_dir.restore_for_inference(model)
+    return model
+
+
+def built(hparams_set: str, vocabulary: Vocabulary, **changes: Any) -> Any:
+    """Returns a model with random weights."""
+    hparams = dataclasses.replace(registry.hparams_sets.get(hparams_set)(), **changes)
+    model = registry.models.get(hparams.model)(hparams, vocab_size=vocabulary.size)
+    model.build_variables()
+    return model
+
+
+def translators(
+    vocabulary: Vocabulary, max_length: int, *, extra_length: int
+) -> Callable[..., Translate]:
+    """Returns a function that makes a system of a model and options."""
+
+    def make(model: Any, rescorer: Any = None, **options: Any) -> Translate:
+        translator = Translator(
+            model,
+            vocabulary,
+            DecodeOptions(extra_length=extra_length, **options),
+            max_length=max_length,
+            rescorer=rescorer,
+        )
+        return lambda lines: [result.text for result in translator.translate(lines)]
+
+    return make
+
+
+def latent_systems(
+    make: Callable[..., Translate], model: Any, teacher: Any, name: str
+) -> dict[str, Translate]:
+    """Returns a latent model with one candidate, and with several that the teacher chooses from."""
+    several = {"num_candidates": CANDIDATES, "sampling_temperature": TEMPERATURE}
+    return {
+        name: make(model),
+        f"{name}, {CANDIDATES} candidates rescored": make(model, teacher, **several),
+    }
+
+
+def peers(
+    teacher: Any, vocabulary: Vocabulary, max_length: int, extra_length: int, scratch: str
+) -> dict[str, Translate]:
+    """Returns CTranslate2 with the teacher's weights, for each type and number of threads."""
+    converted = os.path.join(scratch, "model")
+    ctranslate2_model.convert(teacher, vocabulary.size, converted)
+    return {
+        f"CTranslate2 {compute_type} greedy, {threads} thread(s)": peer(
+            ctranslate2_model.load(converted, compute_type=compute_type, intra_threads=threads),
+            vocabulary,
+            max_length,
+            extra_length,
+        )
+        for compute_type in ("float32", "int8")
+        for threads in THREADS
+    }
+
+
+def table(batch_size: int, found: dict[str, Measured], references: list[str] | None) -> list[str]:
+    """Returns the lines of the table of one batch size."""
+    count = len(found[GREEDY].outputs)
+    medians = {name: statistics.median(result.seconds) for name, result in found.items()}
+    scored = references is not None
+    lines = [
+        f"### Batch {batch_size}",
+        "",
+        "| system | ms a sentence | fastest to slowest run | ratio |"
+        + (" BLEU |" if scored else ""),
+        "|---|---|---|---|" + ("---|" if scored else ""),
+    ]
+    for name, result in found.items():
+        fastest, slowest = (1000 * f(result.seconds) / count for f in (min, max))
+        line = (
+            f"| {name} | {1000 * medians[name] / count:.2f} | {fastest:.2f} to {slowest:.2f} | "
+            f"{medians[GREEDY] / medians[name]:.2f} |"
+        )
+        if scored:
+            line += f" {bleu.sacrebleu_score(result.outputs, references).value:.2f} |"
+        lines.append(line)
+    if scored:
+        signature = bleu.sacrebleu_score(found[GREEDY].outputs, references).signature
+        lines += ["", f"BLEU of these sentences alone: {signature}"]
+    return lines
+
+
+def profile(
+    model: TransformerNAT, name: str, vocabulary: Vocabulary, sources: list[str], runs: int
+) -> list[str]:
+    """Times the parts of a latent model on a sentence of usual length, each compiled alone."""
+    length = int(np.median([len(ids) + 1 for ids in vocabulary.encode(sources)]))
+    inputs = tf.constant(np.random.default_rng(0).integers(3, vocabulary.size, [1, length]))
+    inputs = tf.cast(inputs, tf.int32)
+    latents = -(-length // model.ratio)
+    source = model.encode(inputs)
+    ids = tf.zeros([1, latents], tf.int32)
+    found = Latents(ids, tf.constant([latents]), tf.zeros([1]))
+
+    def predict(memory, bias):
+        step, cache = model.predictor_step_fn(type(source)(memory, bias), latents)
+        tokens = tf.ones([1], tf.int32)
+
+        def body(position, tokens, cache):
+            logits, cache = step(tokens, position, cache)
+            return position + 1, tf.argmax(logits, -1, output_type=tf.int32), cache
+
+        state = (tf.constant(0), tokens, cache)
+        return tf.while_loop(lambda position, *_: position < latents, body, state)[1]
+
+    parts = {
+        "source encoder": (lambda x: tuple(model.encode(x)), (inputs,)),
+        f"latent predictor, {latents} steps": (predict, tuple(source)),
+        f"parallel decoder, {latents * model.ratio} tokens": (
+            lambda memory, bias: model._decode_latents(found, latents, type(source)(memory, bias)),
+            tuple(source),
+        ),
+    }
+    lines = [f"### Where the time goes: {name}, one sentence of {length} tokens", ""]
+    lines += ["| part | ms |", "|---|---|"]
+    for part, (function, arguments) in parts.items():
+        compiled = tf.function(function, jit_compile=True, autograph=False)
+        times = []
+        for number in range(20 * runs + 5):
+            started = time.perf_counter()
+            tf.nest.map_structure(lambda x: x.numpy(), compiled(*arguments))
+            if number >= 5:
+                times.append(time.perf_counter() - started)
+        lines.append(f"| {part} | {1000 * statistics.median(times):.2f} |")
+    return [*lines, "", "Each with the call of a compiled function."]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""The whole recipe of a latent translator: teacher, distillation, latent model, quality.
+
+    pip install matplotlib
+    python benchmarks/latent_translation.py --source_dir=multi30k --work_dir=runs \\
+        --results=benchmarks/results/latent_translation.md
+
+Makes the data, trains the teacher, has it translate the training text, trains latent models that
+begin with its weights, averages their last checkpoints, and translates the test set in several
+ways. --variants names the latent models: a kind of bottleneck, with "-undistilled" for one that
+learns from the original text. Started again, what is done is kept, and an unfinished training goes
+on. With other sets and another --problem it does the same for other data; see
+docs/latent_translation.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import re
+
+from report import header, write
+from translation_quality import evaluations, read_log, run
+
+CANDIDATES = 9
+UNDISTILLED = "-undistilled"
+
+
+def main() -> None:
+    """Runs the recipe and writes the results."""
+    args = parse_arguments()
+    work_dir = pathlib.Path(args.work_dir)
+    teacher_dir = work_dir / "teacher" if args.teacher_dir is None else args.teacher_dir
+    data = ["--source_dir=" + args.source_dir] if args.source_dir else []
+    run("t2t-datagen", f"--problem={args.problem}", f"--data_dir={work_dir / 'data'}", *data)
+    train(args, args.problem, args.teacher_set, teacher_dir, args.teacher_steps)
+    distilled = f"{args.problem}_distilled"
+    if any(not variant.endswith(UNDISTILLED) for variant in args.variants):
+        run(
+            "t2t-datagen",
+            f"--problem={distilled}",
+            f"--data_dir={work_dir / 'data'}",
+            f"--teacher_dir={teacher_dir}",
+        )
+    rows = [
+        ("teacher, greedy", test(teacher_dir)),
+        ("teacher, beam 4", test(teacher_dir, "--beam_size=4")),
+    ]
+    runs = {}
+    for variant in args.variants:
+        output_dir = work_dir / f"latent-{variant}"
+        kind = variant.removesuffix(UNDISTILLED)
+        problem = args.problem if variant.endswith(UNDISTILLED) else distilled
+        train(
+            args,
+            problem,
+            args.latent_set,
+            output_dir,
+            args.latent_steps,
+            f"--hparams=bottleneck_kind={kind}",
+            f"--warm_start_from={teacher_dir}",
+        )
+        runs[variant] = evaluations(read_log(output_dir))
+        candidates = f"--num_candidates={CANDIDATES}"
+        run("t2t-avg-all", f"--output_dir={output_dir}", f"--n={args.average}")
+        rows += [
+            (f"{variant}", test(output_dir)),
+            (f"{variant}, mean of {args.average}", test(output_dir, "--checkpoint=averaged")),
+            (f"{variant}, best of {CANDIDATES} by itself", test(output_dir, candidates)),
+            (
+                f"{variant}, best of {CANDIDATES} by the teacher",
+                test(output_dir, candidates, f"--rescore_dir={teacher_dir}"),
+            ),
+        ]
+    lines = header(f"Latent translation: {args.problem}", ["t2t-vqem", "tensorflow", "sacrebleu"])
+    lines += [*quality(rows), *inside(runs)]
+    if args.results:
+        picture = pathlib.Path(args.results).with_suffix(".svg")
+        plot(runs, picture)
+        lines += ["", f"![The dev set over steps]({picture.name})"]
+    write(lines, args.results)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Returns the command's arguments."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--problem", default="translate_ende_multi30k")
+    parser.add_argument("--source_dir", help="folder of the problem's text, where it needs one")
+    parser.add_argument("--work_dir", required=True, help="folder for data and runs")
+    parser.add_argument("--teacher_dir", help="a run to use or to go on with; default: in work_dir")
+    parser.add_argument("--teacher_set", default="transformer_multi30k")
+    parser.add_argument("--teacher_steps", type=int, default=15_000)
+    parser.add_argument("--latent_set", default="transformer_nat_multi30k")
+    parser.add_argument("--latent_steps", type=int, default=6000)
+    parser.add_argument("--variants", nargs="+", default=["soft_em"])
+    parser.add_argument("--average", type=int, default=3, help="last checkpoints to average")
+    parser.add_argument("--results", help="Markdown file to write; its plot goes beside it")
+    return parser.parse_args()
+
+
+def train(
+    args: argparse.Namespace,
+    problem: str,
+    hparams_set: str,
+    output_dir: pathlib.Path,
+    steps: int,
+    *more: str,
+) -> None:
+    """Trains a model to its last step; one that is there already is left as it is."""
+    run(
+        "t2t-trainer",
+        f"--problem={problem}",
+        f"--hparams_set={hparams_set}",
+        f"--data_dir={pathlib.Path(args.work_dir) / 'data'}",
+        f"--output_dir={output_dir}",
+        f"--train_steps={steps}",
+        "--local_eval_frequency=500",
+        "--save_checkpoints_steps=500",
+        *more,
+    )
+
+
+def test(output_dir: pathlib.Path | str, *options: str) -> str:
+    """Translates the test set; returns BLEU with its signature."""
+    target = os.path.join(output_dir, "test.out")
+    output = run(
+        "t2t-decoder",
+        f"--output_dir={output_dir}",
+        "--decode_split=test",
+        f"--decode_to_file={target}",
+        *options,
+    )
+    return next(line for line in output.splitlines() if line.startswith("BLEU"))
+
+
+def quality(rows: list[tuple[str, str]]) -> list[str]:
+    """Returns the table of the test set."""
+    signature = re.search(r"\((.*)\)", rows[0][1])[1]
+    scores = {name: float(re.search(r"= *([\d.]+)", line)[1]) for name, line in rows}
+    greedy = scores["teacher, greedy"]
+    return [
+        "## Test set",
+        "",
+        "| system | sacreBLEU | beside the greedy teacher |",
+        "|---|---|---|",
+        *(f"| {name} | {value:.2f} | {value - greedy:+.2f} |" for name, value in scores.items()),
+        "",
+        f"BLEU: `{signature}`.",
+    ]
+
+
+def inside(runs: dict[str, list[dict]]) -> list[str]:
+    """Returns what the last evaluation of each latent model says about its parts."""
+    names = {
+        "bleu": "BLEU, predicted latents",
+        "reconstruction_bleu": "BLEU, latents of the reference",
+        "latent_accuracy": "accuracy of latents",
+        "latent_nll": "nats a latent",
+        "perplexity": "perplexity of codes",
+        "codes_used": "codes used",
+        "repeats": "repeated tokens",
+        "length_error": "length error",
+    }
+    lines = ["", "## Inside (dev, best step by BLEU)", ""]
+    lines += ["| variant | step | " + " | ".join(names.values()) + " |"]
+    lines += ["|" + "---|" * (len(names) + 2)]
+    for variant, log in runs.items():
+        best = max(log, key=lambda line: line["bleu"])
+        cells = " | ".join(f"{best[name]:.3g}" for name in names)
+        lines.append(f"| {variant} | {best['step']} | {cells} |")
+    return lines
+
+
+def plot(runs: dict[str, list[dict]], path: pathlib.Path) -> None:
+    """Draws BLEU and perplexity on the dev set over the steps of training."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    plt.rcParams["svg.hashsalt"] = "t2t-vqem"  # the same picture from the same figures
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.5))
+    titles = {
+        "bleu": "sacreBLEU, predicted latents",
+        "reconstruction_bleu": "sacreBLEU, latents of the reference",
+        "perplexity": "perplexity of codes",
+    }
+    for axis, (name, title) in zip(axes, titles.items(), strict=True):
+        for variant, log in runs.items():
+            steps = [line["step"] for line in log]
+            axis.plot(steps, [line[name] for line in log], marker=".", label=variant)
+        axis.set(xlabel="step", title=title)
+        axis.grid(alpha=0.3)
+    axes[0].legend()
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()

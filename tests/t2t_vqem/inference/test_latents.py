@@ -1,0 +1,39 @@
+"""Reconstructions come in the order of the split."""
+
+import numpy as np
+import tensorflow as tf
+
+from t2t_vqem.config import TransformerNATHParams
+from t2t_vqem.constants import DEV
+from t2t_vqem.inference.latents import LatentTextModel, Reconstructor
+from t2t_vqem.models.transformer import Transformer
+from t2t_vqem.models.transformer_nat import TransformerNAT
+
+
+class Echo:
+    """Says the reference itself, which it is given: what is right then is the order."""
+
+    def reconstruct(self, inputs, targets):
+        return tf.where(inputs[:, :1] > 0, targets, targets)
+
+
+def test_line_i_is_the_reconstruction_of_example_i(tiny_text_data):
+    problem, data_dir = tiny_text_data.problem, tiny_text_data.data_dir
+    hparams = TransformerNATHParams(batch_size=64, num_buckets=3, max_length=32)
+    plan = problem.plan(data_dir, DEV, hparams, seed=0, shuffle=False, epochs=1)
+    assert len(plan.shapes) > 1
+    reconstructor = Reconstructor(
+        Echo(),
+        problem.records(data_dir, DEV),
+        plan,
+        problem.make_batch,
+        problem.vocabulary(data_dir),
+    )
+    expected = problem.references(data_dir, DEV)
+    assert reconstructor() == expected
+    assert len(np.unique(expected)) > 20
+
+
+def test_the_latent_transformer_is_a_latent_model_and_the_other_is_none():
+    assert issubclass(TransformerNAT, LatentTextModel)
+    assert not issubclass(Transformer, LatentTextModel)

@@ -1,0 +1,438 @@
+"""The latent Transformer against a float64 reference; what may and what may not reach what."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from t2t_vqem import registry
+from t2t_vqem.config import TransformerHParams, TransformerNATHParams
+from t2t_vqem.constants import EOS_ID, UsageError
+from t2t_vqem.decoding.options import DecodeOptions
+from t2t_vqem.models import transformer_nat
+from t2t_vqem.ops.random import Rng
+
+V, K, RATIO, CODE = 23, 7, 4, 5
+HPARAMS = TransformerNATHParams(
+    num_encoder_layers=1,
+    num_target_encoder_layers=1,
+    num_decoder_layers=2,
+    num_predictor_layers=1,
+    hidden_size=12,
+    filter_size=20,
+    num_heads=3,
+    dropout=0.0,
+    attention_dropout=0.0,
+    relu_dropout=0.0,
+    predictor_dropout=0.0,
+    label_smoothing=0.1,
+    num_halvings=2,
+    num_codes=K,
+    code_size=CODE,
+    num_samples=3,
+    temperature=2.0,
+)
+
+
+def shaken(model):
+    """Moves every weight: with zeros and ones a swapped bias or gain would not show."""
+    rng = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        variable.assign(variable.numpy() + rng.normal(0, 0.2, variable.shape))
+    return model
+
+
+def make(**changes):
+    keras.utils.set_random_seed(0)
+    model = registry.models.get("transformer_nat")(
+        dataclasses.replace(HPARAMS, **changes), vocab_size=V
+    )
+    model.build_variables()
+    codes = np.random.default_rng(3).normal(0, 1, [1, K, CODE]).astype(np.float32)
+    model.quantizer.state[0].assign(codes)
+    model.quantizer.state[3].assign(5.0)
+    return shaken(model)
+
+
+def example(rows: int = 3, source: int = 7, target: int = 10) -> dict[str, tf.Tensor]:
+    rng = np.random.default_rng(1)
+    batch = {}
+    for name, length in (("inputs", source), ("targets", target)):
+        ids = rng.integers(3, V, [rows, length]).astype(np.int32)
+        for row in range(rows):
+            end = length - 1 - (3 * row) % 7
+            ids[row, end] = EOS_ID
+            ids[row, end + 1 :] = 0
+        batch[name] = tf.constant(ids)
+    return batch
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    logits = logits - logits.max(-1, keepdims=True)
+    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
+class Reference:
+    """The same network in float64, one sentence at a time."""
+
+    def __init__(self, network, codes: np.ndarray):
+        self.network, self.codes = network, codes.astype(np.float64)
+
+    def memory(self, source):
+        return self.network.stack(self.network.embed(source), "encoder", 1)
+
+    def vectors(self, target):
+        net = self.network
+        x = net.stack(net.embed(target), "target_encoder", 1)
+        x = np.concatenate([x, np.zeros([-len(x) % RATIO, 12])])
+        for i in range(2):
+            x = net.dense(x.reshape(-1, 24), f"shorten/convolution_{i}")
+            residual = f"shorten/residual_{i}"
+            x = x + net.feed_forward(net.norm(x, residual, "norm"), residual, "feed_forward")
+        x = net.dense(x, "to_latent")
+        x = x - x.mean(-1, keepdims=True)
+        return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6)
+
+    def nearest(self, vectors):
+        return np.array([np.argmin([((x - e) ** 2).sum() for e in self.codes]) for x in vectors])
+
+    def decode(self, ids, memory):
+        net = self.network
+        x = net.dense(self.codes[ids], "from_latent")
+        for i in range(2):
+            x = net.dense(x, f"lengthen/convolution_{i}").reshape(-1, 12)
+            residual = f"lengthen/residual_{i}"
+            x = x + net.feed_forward(net.norm(x, residual, "norm"), residual, "feed_forward")
+        x = x + net.embed(np.zeros(len(x), int)) - net.get("embedding/table")[0] * np.sqrt(12)
+        return net.stack(x, "decoder", 2, memory) @ net.get("embedding/table").T
+
+    def predict(self, ids, memory):
+        """Logits [len(ids) + 1, 2 + K] of each code and of the end."""
+        table = "code_embedding/table"
+        before = np.concatenate([[0], np.asarray(ids, int) + 2])
+        x = self.network.embed(before, table)
+        x = self.network.stack(x, "predictor", 1, memory, causal=True)
+        return x @ self.network.get(table).T
+
+
+@pytest.fixture
+def reference(float64_network):
+    """Makes the reference of a model."""
+
+    def prepare(model):
+        network = float64_network(model, HPARAMS.num_heads)
+        return Reference(network, model.quantizer.codebooks.numpy()[0])
+
+    return prepare
+
+
+def sentences(batch):
+    for source, target in zip(batch["inputs"].numpy(), batch["targets"].numpy(), strict=True):
+        yield source[source > 0], target[target > 0]
+
+
+def test_loss_equals_the_float64_reference_without_padding(reference):
+    model, batch = make(), example()
+    output = model.loss(batch)
+    ref = reference(model)
+    sums = dict.fromkeys(("loss", "nll", "correct", "latent_nll", "latent_correct"), 0.0)
+    weight, latents, commitment = 0, 0, 0.0
+    for source, target in sentences(batch):
+        memory, vectors = ref.memory(source), ref.vectors(target)
+        ids = ref.nearest(vectors)
+        commitment += 0.25 * ((vectors - ref.codes[ids]) ** 2).sum()
+        log_p = log_softmax(ref.decode(ids, memory)[: len(target)])
+        gold = log_p[np.arange(len(target)), target]
+        sums["nll"] -= gold.sum()
+        sums["loss"] -= (0.9 * gold + 0.1 * log_p.mean(-1)).sum()
+        sums["correct"] += (log_p.argmax(-1) == target).sum()
+        predicted = log_softmax(ref.predict(ids, memory))
+        wanted = np.append(ids + 2, EOS_ID)
+        sums["latent_nll"] -= predicted[np.arange(len(wanted)), wanted].sum()
+        sums["latent_correct"] += (predicted.argmax(-1) == wanted).sum()
+        weight, latents = weight + len(target), latents + len(ids)
+    metrics = output.metrics
+    total = sums["loss"] + commitment + sums["latent_nll"]
+    np.testing.assert_allclose(output.loss, total, rtol=1e-5)
+    np.testing.assert_allclose(metrics["nll"][0], sums["nll"], rtol=1e-5)
+    np.testing.assert_allclose(metrics["latent_nll"][0], sums["latent_nll"], rtol=1e-5)
+    np.testing.assert_allclose(metrics["commitment"][0], commitment, rtol=1e-5)
+    assert float(metrics["accuracy"][0]) == sums["correct"]
+    assert float(metrics["latent_accuracy"][0]) == sums["latent_correct"]
+    assert float(output.weight) == weight
+    assert float(metrics["commitment"][1]) == latents
+    assert float(metrics["latent_nll"][1]) == latents + 3  # and the end of each
+    assert float(tf.reduce_sum(output.statistics)) == latents
+
+
+def greedy(ref, source, limit):
+    """Codes and tokens of one sentence, with loops over the reference."""
+    memory, ids = ref.memory(source), []
+    while len(ids) < limit:
+        logits = ref.predict(ids, memory)[-1]
+        logits[0] = -np.inf
+        if not ids:
+            logits[EOS_ID] = -np.inf
+        best = int(logits.argmax())
+        if best == EOS_ID:
+            break
+        ids.append(best - 2)
+    logits = ref.decode(np.array(ids), memory)
+    logits[:, 0] = -np.inf
+    tokens = logits.argmax(-1).tolist()
+    end = tokens.index(EOS_ID) if EOS_ID in tokens else len(tokens)
+    return ids, [*tokens[:end], EOS_ID]
+
+
+def rowwise(decoded, row):
+    tokens, codes = decoded.tokens[row].numpy(), decoded.codes[row].numpy()
+    return codes[codes >= 0].tolist(), tokens[tokens > 0].tolist()
+
+
+@pytest.mark.parametrize("lengths", [(), (0.5, 1.0, 2.0)], ids=["one length", "several lengths"])
+def test_greedy_follows_the_argmax_of_the_reference(reference, monkeypatch, lengths):
+    monkeypatch.setattr(transformer_nat, "_DECODER_LENGTHS", lengths)
+    model, batch = make(), example()
+    options = DecodeOptions(extra_length=9, keep_repeats=True)
+    decoded = model.infer(batch["inputs"], options, max_length=17)
+    ref = reference(model)
+    found = []
+    for row, (source, _) in enumerate(sentences(batch)):
+        limit = -(-min(len(source) + 9, 17) // RATIO)
+        expected = greedy(ref, source, limit)
+        assert rowwise(decoded, row) == (expected[0], expected[1][:17])
+        found.append(len(expected[0]))
+    assert len(set(found)) > 1  # the sentences end at different places
+
+
+def test_the_cached_predictor_equals_the_whole_sequence(reference):
+    model, batch = make(), example()
+    source = model.encode(batch["inputs"])
+    step, cache = model.predictor_step_fn(source, 5)
+    ids = np.random.default_rng(5).integers(0, K, [3, 4])
+    ref = reference(model)
+    before = np.zeros(3, np.int32)
+    for position in range(4):
+        logits, cache = step(tf.constant(before), tf.constant(position), cache)
+        for row, (ids_source, _) in enumerate(sentences(batch)):
+            expected = ref.predict(ids[row, :position], ref.memory(ids_source))[-1]
+            first = 2 if position == 0 else 1  # neither PAD, nor an end at once
+            np.testing.assert_allclose(logits[row, first:], expected[first:], rtol=1e-4, atol=1e-4)
+        before = (ids[:, position] + 2).astype(np.int32)
+
+
+def test_padding_and_empty_rows_change_nothing():
+    model, batch = make(), example()
+    padded = {k: tf.pad(v, [[0, 2], [0, 5]]) for k, v in batch.items()}
+    one, two = model.loss(batch), model.loss(padded)
+    np.testing.assert_allclose(one.loss, two.loss, rtol=1e-5)
+    assert {k: float(v[1]) for k, v in one.metrics.items()} == {
+        k: float(v[1]) for k, v in two.metrics.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"beam_size": 3}, {"sampling_temperature": 1.0, "num_candidates": 4}],
+    ids=["greedy", "beam", "candidates"],
+)
+def test_a_row_decodes_alike_alone_and_in_company(changes):
+    model, batch = make(), example()
+    options = DecodeOptions(extra_length=4, **changes)
+    inputs = tf.pad(batch["inputs"], [[0, 1], [0, 0]])
+    together = model.infer(inputs, options, max_length=16)
+    assert not together.tokens[3].numpy().any()  # a row that only fills up the batch
+    assert np.isfinite(together.scores).all()
+    for row, (source, _) in enumerate(sentences(batch)):
+        alone = model.infer(
+            tf.constant(source[None]), options, max_length=20, row_ids=tf.constant([row])
+        )
+        assert rowwise(alone, 0) == rowwise(together, row)
+        np.testing.assert_allclose(alone.scores[0], together.scores[row], rtol=1e-4)
+
+
+def test_of_the_candidates_the_rescorer_takes_the_likeliest():
+    model, batch = make(), example()
+    teacher = registry.models.get("transformer")(
+        TransformerHParams(
+            num_encoder_layers=1,
+            num_decoder_layers=1,
+            hidden_size=12,
+            filter_size=20,
+            num_heads=3,
+        ),
+        vocab_size=V,
+    )
+    teacher.build_variables()
+    shaken(teacher)
+    num, alpha = 5, 0.0
+    options = DecodeOptions(sampling_temperature=2.0, num_candidates=num, alpha=alpha)
+    best = model.infer(batch["inputs"], options, max_length=16, rescorer=teacher)
+    # One candidate each, with the ids that the rows of the candidates have.
+    scores, tokens = [], []
+    memory = teacher.encode(batch["inputs"])
+    for candidate in range(num):
+        one = DecodeOptions(sampling_temperature=2.0 if candidate else 0.0)
+        ids = tf.range(3) * num + candidate
+        found = model.infer(batch["inputs"], one, max_length=16, row_ids=ids).tokens
+        tokens.append(found.numpy())
+        scores.append(teacher.score(found, *memory).numpy())
+    chosen = np.argmax(scores, 0)
+    assert len(set(chosen.tolist())) > 1
+    for row in range(3):
+        np.testing.assert_array_equal(best.tokens[row], tokens[chosen[row]][row])
+        np.testing.assert_allclose(best.scores[row], scores[chosen[row]][row], rtol=1e-4)
+
+
+def test_the_parallel_decoder_is_fully_connected_and_blind_to_padding():
+    model, batch = make(), example()
+    vectors, mask = model._latent_vectors(model._padded(batch["targets"]))
+    source = model.encode(batch["inputs"])
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(vectors)
+        logits = model._decode_vectors(vectors, mask, source)
+        first, last = tf.reduce_sum(logits[0, 0]), tf.reduce_sum(logits[0, 9])
+        in_second = tf.reduce_sum(logits[2, 0])
+    counts = tf.reduce_sum(tf.cast(mask, tf.int32), 1).numpy()
+    assert counts.tolist() == [3, 2, 1]
+    for output in (first, last):
+        norms = tf.norm(tape.gradient(output, vectors)[0], axis=-1).numpy()
+        assert (norms > 1e-6).all()
+    norms = tf.norm(tape.gradient(in_second, vectors)[2], axis=-1).numpy()
+    assert norms[0] > 1e-6
+    assert (norms[1:] == 0).all()
+
+
+def test_the_predictor_moves_neither_autoencoder_nor_codes():
+    model, batch = make(), example()
+    with tf.GradientTape() as tape:
+        output = model.loss(batch)
+        loss = output.metrics["latent_nll"][0]
+    gradients = tape.gradient(loss, model.trainable_variables)
+    reached = {
+        variable.path.split("/")[0]
+        for variable, gradient in zip(model.trainable_variables, gradients, strict=True)
+        if gradient is not None
+    }
+    assert reached == {"embedding", "encoder", "predictor", "code_embedding"}
+
+
+def test_masking_turns_the_decoders_input_from_the_target_into_latents():
+    batch = example()
+    losses = {}
+    for age in (0.0, 5.0, 10.0):
+        model = make(masking_steps=10)
+        model.quantizer.state[3].assign(age)
+        with tf.GradientTape() as tape:
+            losses[age] = model.loss(batch, rng=Rng(0, 1)).loss
+        weights = [model.from_latent.kernel.value, model.code_embedding.table.value]
+        reached = [
+            gradient is not None and float(tf.norm(tf.convert_to_tensor(gradient))) > 0
+            for gradient in tape.gradient(losses[age], weights)
+        ]
+        assert reached == {0.0: [False, False], 5.0: [True, False], 10.0: [True, True]}[age]
+    model = make(masking_steps=0)
+    model.quantizer.state[3].assign(10.0)
+    np.testing.assert_allclose(losses[10.0], model.loss(batch, rng=Rng(0, 1)).loss, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["vq", "hard_em", "soft_em"])
+def test_a_batch_gives_the_same_whole_and_in_two_halves(kind):
+    model = make(bottleneck_kind=kind, dropout=0.3, attention_dropout=0.2, predictor_dropout=0.2)
+    batch = example(rows=4)
+    whole = model.loss(batch, rng=Rng(0, 5, 0, 1))
+    halves = [
+        model.loss({k: v[i : i + 2] for k, v in batch.items()}, rng=Rng(0, 5, i, 2)) for i in (0, 2)
+    ]
+    summed = tf.nest.map_structure(tf.add, *halves)
+    for one, two in zip(tf.nest.flatten(whole), tf.nest.flatten(summed), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
+    assert abs(float(whole.loss) - float(model.loss(batch).loss)) > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["vq", "hard_em", "soft_em"])
+def test_compiled_loss_and_gradients_equal_eager_ones(kind):
+    model, batch = make(bottleneck_kind=kind, dropout=0.1, masking_steps=2), example()
+
+    def gradients():
+        with tf.GradientTape() as tape:
+            loss = model.loss(batch, rng=Rng(0, 1)).loss
+        return tape.gradient(loss, model.trainable_variables)
+
+    compiled = tf.function(gradients, jit_compile=True)()
+    for variable, eager, fast in zip(model.trainable_variables, gradients(), compiled, strict=True):
+        np.testing.assert_allclose(
+            tf.convert_to_tensor(eager), fast, rtol=1e-3, atol=1e-4, err_msg=variable.path
+        )
+        assert np.abs(fast).max() > 0, variable.path
+
+
+def test_compiled_inference_equals_eager():
+    model, batch = make(), example()
+    options = DecodeOptions(sampling_temperature=1.0, num_candidates=2)
+
+    def infer(inputs):
+        return model.infer(inputs, options, max_length=16, row_ids=tf.range(3))
+
+    eager = infer(batch["inputs"])
+    compiled = tf.function(infer, jit_compile=True)(batch["inputs"])
+    np.testing.assert_array_equal(eager.tokens, compiled.tokens)
+    np.testing.assert_allclose(eager.scores, compiled.scores, rtol=1e-4)
+
+
+def test_first_codes_are_means_of_latent_vectors():
+    model, batch = make(num_codes=2), example(rows=12)
+    numpy_batch = {name: ids.numpy() for name, ids in batch.items()}
+    model.start(iter([numpy_batch] * 9), seed=1)
+    vectors, mask = model._latent_vectors(model._padded(batch["targets"]))
+    vectors = vectors.numpy()[mask.numpy()]
+    codes = model.quantizer.codebooks.numpy()[0]
+    nearest = ((vectors[:, None] - codes) ** 2).sum(-1).argmin(-1)
+    for code in range(2):  # a fixed point of K-means
+        np.testing.assert_allclose(vectors[nearest == code].mean(0), codes[code], atol=0.35)
+
+
+def test_bfloat16_is_close_to_float32():
+    precise, batch = make(), example()
+    mixed = make(dtype="bfloat16")
+    # 8 bits of mantissa, 0.4 %, rounded at every layer; a code near a border may become another.
+    np.testing.assert_allclose(mixed.loss(batch).loss, precise.loss(batch).loss, rtol=5e-2)
+    assert all(v.dtype == "float32" for v in mixed.variables)
+
+
+def test_several_codebooks_are_refused():
+    with pytest.raises(UsageError, match="num_codebooks=2: transformer_nat takes 1"):
+        dataclasses.replace(HPARAMS, num_codebooks=2, code_size=4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["vq", "hard_em", "soft_em"])
+def test_one_batch_can_be_learned_by_heart(kind):
+    model = make(label_smoothing=0.0, hidden_size=24, bottleneck_kind=kind, beta=0.25)
+    batch = example(rows=4)
+    variables = [v.value for v in model.trainable_variables]
+    state = [v.value for v in model.state_variables()]
+
+    @tf.function(jit_compile=True)
+    def step(number):
+        with tf.GradientTape() as tape:
+            output = model.loss(batch, rng=Rng(0, number))
+            loss = output.loss / output.weight
+        for v, g in zip(variables, tape.gradient(loss, variables), strict=True):
+            v.assign_sub(0.1 * tf.convert_to_tensor(g))
+        values, _ = model.update_state([tf.identity(v) for v in state], output.statistics)
+        for v, value in zip(state, values, strict=True):
+            v.assign(value)
+        return output.metrics["nll"][0] / output.metrics["nll"][1]
+
+    first = float(step(tf.constant(0)))
+    for number in range(1, 400):
+        last = float(step(tf.constant(number)))
+    assert last < 0.1 * first
+    expected = [target.tolist() for _, target in sentences(batch)]
+    again = model.reconstruct(**batch).numpy()
+    assert [row[row > 0].tolist() for row in again] == expected
+    decoded = model.infer(batch["inputs"], DecodeOptions(keep_repeats=True), max_length=12)
+    assert [rowwise(decoded, row)[1] for row in range(4)] == expected

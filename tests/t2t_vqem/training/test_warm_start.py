@@ -1,0 +1,122 @@
+"""A latent model begins with its teacher's weights."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from t2t_vqem.config import TransformerHParams, TransformerNATHParams
+from t2t_vqem.constants import UsageError
+from t2t_vqem.output_dir import OutputDir, RunSettings, make_model, named_weights
+from t2t_vqem.training import trainer
+from t2t_vqem.training.warm_start import warm_start
+
+SIZES = {
+    "num_encoder_layers": 1,
+    "num_decoder_layers": 2,
+    "hidden_size": 8,
+    "filter_size": 12,
+    "num_heads": 2,
+    "max_length": 32,
+}
+TEACHER = TransformerHParams(**SIZES)
+STUDENT = TransformerNATHParams(
+    **SIZES, num_predictor_layers=1, num_target_encoder_layers=1, num_codes=6, code_size=4
+)
+
+
+@pytest.fixture(scope="module")
+def vocabulary(tiny_text_data):
+    return tiny_text_data.problem.vocabulary(tiny_text_data.data_dir)
+
+
+@pytest.fixture(scope="module")
+def teacher_dir(tiny_text_data, vocabulary, tmp_path_factory):
+    output_dir = OutputDir(str(tmp_path_factory.mktemp("teacher")))
+    settings = RunSettings(
+        problem=tiny_text_data.problem_name,
+        problem_config=tiny_text_data.problem.config,
+        hparams=TEACHER,
+        gin_text="",
+        data_dir=tiny_text_data.data_dir,
+        data_source=None,
+        vocabulary=vocabulary.hash,
+        seed=0,
+        train_steps=0,
+    )
+    output_dir.save(settings, vocabulary)
+    tf.keras.utils.set_random_seed(1)
+    model = output_dir.build_model()
+    tf.train.Checkpoint(model=named_weights(model)).save(output_dir.join("best", "ckpt"))
+    return output_dir
+
+
+def student(problem, vocabulary, **changes):
+    tf.keras.utils.set_random_seed(2)
+    model = make_model(dataclasses.replace(STUDENT, **changes), problem, vocabulary)
+    model.build_variables()
+    return model
+
+
+def test_weights_of_the_same_name_begin_as_the_teacher_s(tiny_text_data, teacher_dir, vocabulary):
+    model = student(tiny_text_data.problem, vocabulary)
+    before = {v.path: v.numpy() for v in model.variables}
+    warm_start(model, teacher_dir.path, vocabulary=vocabulary.hash)
+    teacher = teacher_dir.build_model()
+    teacher_dir.restore_for_inference(teacher)
+    theirs = {v.path: v.numpy() for v in teacher.variables}
+    begun = set()
+    for variable in model.variables:
+        path = variable.path
+        source = path.replace("predictor/block_0", "decoder/block_0")
+        if source in theirs:
+            np.testing.assert_array_equal(variable.numpy(), theirs[source], err_msg=path)
+            begun.add(path.split("/")[0])
+        else:
+            np.testing.assert_array_equal(variable.numpy(), before[path], err_msg=path)
+    assert begun == {"embedding", "encoder", "decoder", "predictor"}
+
+
+def test_weights_of_other_sizes_are_refused(tiny_text_data, teacher_dir, vocabulary):
+    model = student(tiny_text_data.problem, vocabulary, hidden_size=10, filter_size=14)
+    with pytest.raises(UsageError, match="none of the weights .* fits .* same hidden_size"):
+        warm_start(model, teacher_dir.path, vocabulary=vocabulary.hash)
+
+
+def test_another_vocabulary_is_refused(tiny_text_data, teacher_dir, vocabulary):
+    model = student(tiny_text_data.problem, vocabulary)
+    with pytest.raises(UsageError, match="that run has another vocabulary"):
+        warm_start(model, teacher_dir.path, vocabulary="0123")
+
+
+def test_a_folder_without_a_run_is_refused(tiny_text_data, vocabulary, tmp_path):
+    model = student(tiny_text_data.problem, vocabulary)
+    with pytest.raises(UsageError, match="is no output directory of t2t-trainer"):
+        warm_start(model, str(tmp_path), vocabulary=vocabulary.hash)
+
+
+@pytest.mark.slow
+def test_a_run_remembers_what_it_began_with(tiny_text_data, teacher_dir, tmp_path):
+    """It can be resumed without the flag, and without the teacher's folder; and it evaluates."""
+    sizes = ",".join(f"{k}={v}" for k, v in SIZES.items())
+    request = trainer.Request(
+        output_dir=str(tmp_path / "run"),
+        problem=tiny_text_data.problem_name,
+        hparams_set="transformer_nat_tiny",
+        hparams=f"{sizes},num_codes=6,code_size=4,num_buckets=1,batch_size=300,masking_steps=2",
+        data_dir=tiny_text_data.data_dir,
+        warm_start_from=teacher_dir.path,
+        train_steps=3,
+        xla=False,
+    )
+    assert trainer.run(request) == 3
+    settings = OutputDir(request.output_dir).settings()
+    assert settings.warm_start_from == teacher_dir.path
+    again = trainer.Request(output_dir=request.output_dir, train_steps=5, xla=False)
+    assert trainer.run(again) == 5
+    with open(tmp_path / "run" / "metrics.jsonl", encoding="utf-8") as file:
+        evaluation = [line for line in file if '"eval"' in line][-1]
+    for name in ("bleu", "reconstruction_bleu", "latent_accuracy", "perplexity", "repeats"):
+        assert f'"{name}"' in evaluation
+    assert '"length_error"' in evaluation
