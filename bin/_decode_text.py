@@ -26,10 +26,10 @@ def run(values: flags.FlagValues) -> None:
     """Translates what the flags of t2t-decoder name."""
     _check(values)
     if values.decode_interactive:
-        _interact(*_translator(values))
+        _interact(*make_translator(values))
         return
     source, references = _source_and_references(values)
-    translator, identity = _translator(values)
+    translator, identity = make_translator(values)
     with Progress("translating", source.num_lines, "lines") as progress:
         lines = _translate(translator, source, values.decode_to_file, identity, progress)
     if references is not None:
@@ -77,7 +77,7 @@ def _source_and_references(values: flags.FlagValues) -> tuple[Lines, list[str] |
     return source, references
 
 
-def _translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
+def make_translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
     """Returns the translator of the run, and all that its translations depend on."""
     # Imports TensorFlow, which takes seconds; errors in flags and files come before.
     import tensorflow as tf

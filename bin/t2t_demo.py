@@ -2,11 +2,13 @@
 
     t2t-demo --output_dir=demo
 
-Trains a translator, and a model of handwritten digits that draws new ones. Runs the other commands
-and prints each as you would type it. Started again after a stop, it goes on where it was. Needs the
-optional dependencies "demo": pip install 't2t-vqem[demo]'
+Trains a translator, a latent one that learns from it and says a sentence at once, and a model of
+handwritten digits that draws new ones. Runs the other commands and prints each as you would type
+it. Started again after a stop, it goes on where it was. Needs the optional dependencies "demo":
+pip install 't2t-vqem[demo]'
 """
 
+import copy
 import os
 import shlex
 import signal
@@ -19,7 +21,7 @@ from typing import NamedTuple, NoReturn
 
 from absl import flags
 
-from t2t_vqem.bin import _main
+from t2t_vqem.bin import _decode_text, _main, t2t_decoder
 from t2t_vqem.constants import UsageError
 from t2t_vqem.data.text_source import read_lines
 from t2t_vqem.extras import import_extra
@@ -31,11 +33,18 @@ flags.DEFINE_integer(
     "seed", 1, "Seed of the data and of training.", lower_bound=0, flag_values=FLAGS
 )
 flags.DEFINE_integer(
-    "train_steps", 1600, "Updates of the translator's weights.", lower_bound=1, flag_values=FLAGS
+    "train_steps", 1000, "Updates of the translator's weights.", lower_bound=1, flag_values=FLAGS
+)
+flags.DEFINE_integer(
+    "latent_train_steps",
+    600,
+    "Updates of the weights of the latent translator.",
+    lower_bound=1,
+    flag_values=FLAGS,
 )
 flags.DEFINE_integer(
     "image_train_steps",
-    1200,
+    900,
     "Updates of the weights of the model of digits.",
     lower_bound=1,
     flag_values=FLAGS,
@@ -45,6 +54,7 @@ flags.DEFINE_integer("num_examples", 8, "Translations to show.", lower_bound=0, 
 PROBLEM = "translate_ende_cldr"
 IMAGE_PROBLEM = "image_digits"
 _WIDTH = 78
+_TIMED = 20  # sentences
 
 
 class Command(NamedTuple):
@@ -75,7 +85,11 @@ class Translations(NamedTuple):
     """Translations of the test split that a chapter made."""
 
     system: str
-    path: str
+    command: Command  # of t2t-decoder
+
+    @property
+    def path(self) -> str:
+        return self.command.flags["decode_to_file"]
 
 
 class Picture(NamedTuple):
@@ -111,6 +125,7 @@ def main(argv: list[str]) -> None:
     chapters = [
         data_chapter(data_dir, FLAGS.seed),
         transformer_chapter(folder, data_dir, test, FLAGS.seed, FLAGS.train_steps),
+        latent_chapter(folder, data_dir, test, FLAGS.seed, FLAGS.latent_train_steps),
         digits_chapter(folder, data_dir, FLAGS.seed, FLAGS.image_train_steps),
     ]
     signal.signal(signal.SIGTERM, _exit_on_signal)
@@ -120,7 +135,8 @@ def main(argv: list[str]) -> None:
         print(f"\n[{number}/{len(commands)}] {command.title}\n\n$ {command.typed()}\n", flush=True)
         run(command)
     translations = [found for chapter in chapters for found in chapter.translations]
-    print(f"\n{report(test, translations, FLAGS.num_examples)}\n")
+    times = {found.system: milliseconds(found, test) for found in translations}
+    print(f"\n{report(test, translations, times, FLAGS.num_examples)}\n")
     for picture in [found for chapter in chapters for found in chapter.pictures]:
         print(f"{picture.title}:\n  {picture.path}")
     print()
@@ -149,29 +165,77 @@ def transformer_chapter(
         "data_dir": data_dir,
         "output_dir": run_dir,
         "train_steps": train_steps,
-        "local_eval_frequency": 400,
-        "save_checkpoints_steps": 400,
+        "local_eval_frequency": 500,
+        "save_checkpoints_steps": 500,
         "seed": seed,
     }
-    greedy, beam = (os.path.join(folder, f"transformer.{name}.de") for name in ("greedy", "beam4"))
-    decode = {"output_dir": run_dir, "decode_from_file": test.source}
-    score = {"score_file": test.reference}
+    greedy = decoding(
+        "Translating the test sentences, the best word each time",
+        run_dir,
+        test,
+        os.path.join(folder, "transformer.greedy.de"),
+    )
+    beam = decoding(
+        "Translating them again, searching with a beam of 4",
+        run_dir,
+        test,
+        os.path.join(folder, "transformer.beam4.de"),
+        beam_size=4,
+    )
     return Chapter(
         [
             Command("Training: a small Transformer, from scratch", "t2t-trainer", train),
-            Command(
-                "Translating the test sentences, the best word each time",
-                "t2t-decoder",
-                {**decode, "decode_to_file": greedy, **score},
-            ),
-            Command(
-                "Translating them again, searching with a beam of 4",
-                "t2t-decoder",
-                {**decode, "decode_to_file": beam, **score, "beam_size": 4},
-            ),
+            greedy,
+            beam,
         ],
         [Translations("greedy", greedy), Translations("beam 4", beam)],
     )
+
+
+def latent_chapter(
+    folder: str, data_dir: str, test: TestFiles, seed: int, train_steps: int
+) -> Chapter:
+    """A latent Transformer that learns from the translations of the other."""
+    teacher_dir, run_dir = (os.path.join(folder, name) for name in ("transformer", "latent"))
+    problem = f"{PROBLEM}_distilled"
+    data = {
+        "problem": problem,
+        "problem_params": "beam_size=1",  # as good here, and faster
+        "teacher_dir": teacher_dir,
+        "data_dir": data_dir,
+    }
+    train = {
+        "problem": problem,
+        "model": "transformer_nat",
+        "hparams_set": "transformer_nat_cldr",
+        "warm_start_from": teacher_dir,
+        "data_dir": data_dir,
+        "output_dir": run_dir,
+        "train_steps": train_steps,
+        "local_eval_frequency": 600,
+        "save_checkpoints_steps": 300,
+        "seed": seed,
+    }
+    latent = decoding(
+        "Translating the test sentences: a few codes one by one, then all words at once",
+        run_dir,
+        test,
+        os.path.join(folder, "latent.de"),
+    )
+    return Chapter(
+        [
+            Command("Data: the Transformer's own translations", "t2t-datagen", data),
+            Command("Training: a latent Transformer that learns from them", "t2t-trainer", train),
+            latent,
+        ],
+        [Translations("latent", latent)],
+    )
+
+
+def decoding(title: str, run_dir: str, test: TestFiles, path: str, **options: object) -> Command:
+    """Translates the test split, and scores it."""
+    files = {"decode_from_file": test.source, "decode_to_file": path, "score_file": test.reference}
+    return Command(title, "t2t-decoder", {"output_dir": run_dir, **files, **options})
 
 
 def digits_chapter(folder: str, data_dir: str, seed: int, train_steps: int) -> Chapter:
@@ -253,15 +317,31 @@ def _exit_on_signal(number: int, frame: object) -> NoReturn:
     sys.exit(128 + number)
 
 
-def report(test: TestFiles, translations: list[Translations], num_examples: int) -> str:
-    """Returns the scores of all translations, and the first few sentences with each."""
+def milliseconds(found: Translations, test: TestFiles) -> float:
+    """Returns the median time of a sentence that comes alone, decoded as the command says."""
+    from t2t_vqem.inference.latency import milliseconds_each, usual_lines
+
+    values = copy.deepcopy(t2t_decoder.FLAGS)
+    values([found.command.program, *found.command.words()])
+    translator, _ = _decode_text.make_translator(values)
+    return milliseconds_each(translator, usual_lines(_read(test.source), _TIMED))
+
+
+def report(
+    test: TestFiles,
+    translations: list[Translations],
+    times: dict[str, float],
+    num_examples: int,
+) -> str:
+    """Returns scores and times of all systems, and the first few sentences with each."""
     sources, references = _read(test.source), _read(test.reference)
     outputs = {found.system: _read(found.path) for found in translations}
-    lines = [f"BLEU on {len(sources)} test sentences; none of them was trained on", ""]
+    lines = [f"{len(sources)} test sentences; none of them was trained on", ""]
+    lines += [f"  {'':<10} {'BLEU':>5}   as the reference   ms a sentence, alone"]
     for system, hypotheses in outputs.items():
         score = sacrebleu_score(hypotheses, references)
         exact = sum(map(str.__eq__, hypotheses, references)) / len(references)
-        lines.append(f"  {system:<10} {score.value:5.1f}   {exact:4.0%} exactly as the reference")
+        lines.append(f"  {system:<10} {score.value:5.1f}   {exact:16.0%}   {times[system]:20.1f}")
     lines += ["", f"  {score.signature}", ""]
     for index in range(min(num_examples, len(sources))):
         lines += _example(

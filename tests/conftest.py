@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import pathlib
 import random
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -75,6 +76,41 @@ def tiny_text_data(tmp_path_factory: pytest.TempPathFactory) -> TinyText:
     problem.generate(data_dir, source_dir=str(folder / "text"), num_workers=1, progress=False)
     params = ",".join(f"{name}={value}" for name, value in settings.items())
     return TinyText(data_dir, str(folder / "text"), "translate_text", params, problem)
+
+
+@pytest.fixture(scope="session")
+def untrained_run(tiny_text_data: TinyText) -> Callable[..., Any]:
+    """Returns a function that makes a run of random weights on the toy text.
+
+    Its translations are nonsense, but each line has its own. Arguments: the folder, the
+    hyperparameters, and a seed for each folder of checkpoints.
+    """
+    import tensorflow as tf  # most tests need none
+
+    from t2t_vqem.output_dir import OutputDir, RunSettings, named_weights
+
+    def make(path: pathlib.Path, hparams: Any, **seeds: int) -> OutputDir:
+        vocabulary = tiny_text_data.problem.vocabulary(tiny_text_data.data_dir)
+        settings = RunSettings(
+            problem=tiny_text_data.problem_name,
+            problem_config=tiny_text_data.problem.config,
+            hparams=hparams,
+            gin_text="",
+            data_dir=tiny_text_data.data_dir,
+            data_source=None,
+            vocabulary=vocabulary.hash,
+            seed=0,
+            train_steps=0,
+        )
+        output_dir = OutputDir(str(path))
+        output_dir.save(settings, vocabulary)
+        for folder, seed in (seeds or {"best": 1}).items():
+            tf.keras.utils.set_random_seed(seed)
+            model = output_dir.build_model()
+            tf.train.Checkpoint(model=named_weights(model)).save(output_dir.join(folder, "ckpt"))
+        return output_dir
+
+    return make
 
 
 @pytest.fixture(scope="session")

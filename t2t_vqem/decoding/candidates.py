@@ -31,6 +31,8 @@ def best_candidate(scores: tf.Tensor, num_candidates: int) -> tf.Tensor:
 def end_at_eos(tokens: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
     """Ends rows at their first EOS, or with one after `lengths` tokens where there is none before.
 
+    A row of length 0 stays empty.
+
     Args:
       tokens: int32 [N, T].
       lengths: int32 [N], at most T.
@@ -41,6 +43,7 @@ def end_at_eos(tokens: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
     tokens = tf.pad(tokens, [[0, 0], [0, 1]])
     positions = tf.range(tokens.shape[1])[None]
     tokens = tf.where(positions >= lengths[:, None], EOS_ID, tokens)
+    tokens = tf.where(lengths[:, None] > 0, tokens, PAD_ID)
     is_eos = tf.cast(tokens == EOS_ID, tf.int32)
     before = tf.cumsum(is_eos, axis=1, exclusive=True)
     return tf.where(before > 0, PAD_ID, tokens)

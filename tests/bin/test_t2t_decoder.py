@@ -8,13 +8,11 @@ import time
 from typing import NamedTuple
 
 import pytest
-import tensorflow as tf
 
-from t2t_vqem import config
 from t2t_vqem.bin import _main, t2t_decoder
+from t2t_vqem.config import TransformerHParams, TransformerNATHParams
 from t2t_vqem.inference.text_files import read_lines
 from t2t_vqem.metrics import bleu
-from t2t_vqem.output_dir import OutputDir, RunSettings, named_weights
 
 WILD = [
     "one two three",
@@ -30,6 +28,16 @@ WILD = [
 ]
 
 
+SIZES = {
+    "num_encoder_layers": 1,
+    "num_decoder_layers": 1,
+    "hidden_size": 16,
+    "filter_size": 16,
+    "num_heads": 2,
+    "max_length": 32,
+}
+
+
 class Run(NamedTuple):
     """A run with random weights: output is nonsense, but it is its own for each line."""
 
@@ -38,35 +46,19 @@ class Run(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def run(tiny_text_data, tmp_path_factory):
-    path = str(tmp_path_factory.mktemp("run"))
-    problem = tiny_text_data.problem
-    vocabulary = problem.vocabulary(tiny_text_data.data_dir)
-    resolved = config.resolve(
-        problem=tiny_text_data.problem_name,
-        problem_params=tiny_text_data.problem_params,
-        hparams_set="transformer_tiny",
-        hparams="num_encoder_layers=1,num_decoder_layers=1,hidden_size=16,filter_size=16,"
-        "num_heads=2,max_length=32",
+def run(tiny_text_data, untrained_run, tmp_path_factory):
+    hparams = TransformerHParams(**SIZES)
+    output_dir = untrained_run(tmp_path_factory.mktemp("run"), hparams, best=1, checkpoints=2)
+    return Run(output_dir.path, tiny_text_data)
+
+
+@pytest.fixture(scope="module")
+def latent_run(untrained_run, tmp_path_factory):
+    """Folder of a run of the latent model."""
+    hparams = TransformerNATHParams(
+        **SIZES, num_predictor_layers=1, num_target_encoder_layers=1, num_codes=9, code_size=4
     )
-    settings = RunSettings(
-        problem=tiny_text_data.problem_name,
-        problem_config=resolved.problem_config,
-        hparams=resolved.hparams,
-        gin_text=resolved.gin_text,
-        data_dir=tiny_text_data.data_dir,
-        data_source=None,
-        vocabulary=vocabulary.hash,
-        seed=0,
-        train_steps=0,
-    )
-    output_dir = OutputDir(path)
-    output_dir.save(settings, vocabulary)
-    for folder, seed in (("best", 1), ("checkpoints", 2)):
-        tf.keras.utils.set_random_seed(seed)
-        model = output_dir.build_model()
-        tf.train.Checkpoint(model=named_weights(model)).save(output_dir.join(folder, "ckpt"))
-    return Run(path, tiny_text_data)
+    return untrained_run(tmp_path_factory.mktemp("latent"), hparams).path
 
 
 class Result(NamedTuple):
@@ -228,6 +220,77 @@ def test_trained_model_translates(tiny_text_data, tmp_path, decode):
     assert value > 60
     answers = decode(run, "--decode_interactive", stdin=b"one two three\n\nfour\n").out
     assert answers == "drei zwei eins\n\nvier\n"
+
+
+def test_latent_model_keeps_the_promises_on_lines(decode, source, latent_run, tmp_path):
+    out = tmp_path / "out.de"
+    run = f"--output_dir={latent_run}"
+    decode(run, f"--decode_from_file={source}", f"--decode_to_file={out}")
+    lines = read_lines(str(out))
+    assert len(lines) == len(WILD)
+    assert [i for i, line in enumerate(lines) if not line] == [1, 2, 3]
+    typed = "".join(f"{line}\n" for line in WILD).encode()
+    assert decode(run, "--decode_interactive", stdin=typed).out.split("\n") == [*lines, ""]
+
+
+def test_latents_come_before_the_translation(run, decode, latent_run, tmp_path):
+    out = tmp_path / "out.de"
+    folder, text = f"--output_dir={latent_run}", run.data.source_dir
+    files = [f"--decode_from_file={text}/test.en", f"--score_file={text}/test.de"]
+    plain = decode(folder, *files, f"--decode_to_file={out}")
+    lines = read_lines(str(out))
+    shown = decode(folder, *files, f"--decode_to_file={out}", "--return_latents")
+    assert shown.out == plain.out  # the score is that of the translation alone
+    codes, texts = zip(*(line.split("\t", 1) for line in read_lines(str(out))), strict=True)
+    assert list(texts) == lines
+    found = [[int(code) for code in row.split(" ")] for row in codes]
+    assert all(0 <= code < 9 for row in found for code in row)
+    assert len({tuple(row) for row in found}) > 1
+    answer = decode(folder, "--decode_interactive", "--return_latents", stdin=b"one two\n\n").out
+    assert answer.count("\t") == 2
+    assert answer.endswith("\n\t\n")  # an empty line has no latents
+
+
+def test_candidates_are_rescored_and_may_keep_repeats(run, decode, latent_run, tmp_path):
+    text = run.data.source_dir
+
+    def translate(*arguments):
+        out = tmp_path / "out.de"
+        files = [f"--decode_from_file={text}/test.en", f"--decode_to_file={out}"]
+        decode(f"--output_dir={latent_run}", *files, *arguments)
+        return read_lines(str(out))
+
+    several = ["--num_candidates=4", "--sampling_temp=2"]
+    greedy, alone = translate(), translate(*several)
+    rescored = translate(*several, f"--rescore_dir={run.path}")
+    assert rescored == translate(*several, f"--rescore_dir={run.path}")
+    assert len({tuple(lines) for lines in (greedy, alone, rescored)}) == 3
+    assert translate("--keep_repeats") != greedy
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rescore_dir={teacher}"], "nothing to choose from with --num_candidates=1"),
+        (["--num_candidates=3", "--rescore_dir={latent}"], "which cannot score translations"),
+        (["--num_candidates=3", "--rescore_dir=absent"], "is no output directory of t2t-trainer"),
+        (["--num_candidates=3", "--sampling_temp=0"], "without a sampling temperature"),
+        (["--num_candidates=3", "--beam_size=2"], "exclude each other"),
+    ],
+)
+def test_misuse_of_candidates_is_one_message(run, decode, latent_run, arguments, message):
+    names = {"teacher": run.path, "latent": latent_run}
+    arguments = [argument.format(**names) for argument in arguments]
+    result = decode(f"--output_dir={latent_run}", "--decode_interactive", *arguments, status=2)
+    assert message in result.err
+
+
+@pytest.mark.parametrize(
+    "flag", ["--num_candidates=2", "--rescore_dir=x", "--return_latents", "--keep_repeats"]
+)
+def test_flags_of_latent_models_are_refused_for_others(decode, flag):
+    result = decode("--decode_interactive", flag, status=2)
+    assert f"{flag.split('=')[0]} is for models that translate by latents" in result.err
 
 
 @pytest.mark.parametrize(

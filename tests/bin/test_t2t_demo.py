@@ -20,6 +20,7 @@ def all_commands() -> list[demo.Command]:
     chapters = [
         demo.data_chapter("x/data", 3),
         demo.transformer_chapter("x", "x/data", TEST, 3, 100),
+        demo.latent_chapter("x", "x/data", TEST, 3, 100),
         demo.digits_chapter("x", "x/data", 3, 100),
     ]
     return [command for chapter in chapters for command in chapter.commands]
@@ -54,15 +55,18 @@ def outputs(tmp_path):
         (tmp_path / name).write_text(text, encoding="utf-8")
     paths = {name: str(tmp_path / name) for name in texts}
     test = demo.TestFiles(paths["en"], paths["de"])
-    return test, [demo.Translations("first", paths["a"]), demo.Translations("second", paths["b"])]
+    translations = [
+        demo.Translations(name, demo.decoding("", "run", test, paths[path]))
+        for name, path in (("first", "a"), ("second", "b"))
+    ]
+    return test, translations, {"first": 12.34, "second": 5.0}
 
 
 def test_report(outputs):
-    test, translations = outputs
-    text = demo.report(test, translations, 3)
-    assert "BLEU on 3 test sentences" in text
-    assert re.search(r"first +\d+\.\d +67% exactly", text)
-    assert re.search(r"second +\d+\.\d +33% exactly", text)
+    text = demo.report(*outputs, 3)
+    assert "3 test sentences" in text
+    assert re.search(r"first +\d+\.\d +67% +12\.3\n", text)
+    assert re.search(r"second +\d+\.\d +33% +5\.0\n", text)
     assert "tok:13a" in text
     examples = text.split("  source")[1:]
     assert len(examples) == 3
@@ -111,7 +115,7 @@ def test_stop_reaches_the_command(tmp_path):
 def test_whole_demo_and_again(tmp_path):
     argv = [sys.executable, "-m", "t2t_vqem.bin.t2t_demo"]
     argv += [f"--output_dir={tmp_path}", "--train_steps=2", "--num_examples=2"]
-    argv += ["--image_train_steps=2"]
+    argv += ["--latent_train_steps=2", "--image_train_steps=2"]
 
     def run() -> str:
         return subprocess.run(argv, stdout=subprocess.PIPE, check=True, encoding="utf-8").stdout
@@ -119,7 +123,8 @@ def test_whole_demo_and_again(tmp_path):
     first = run()
     for program in ("t2t-datagen", "t2t-trainer", "t2t-decoder"):
         assert f"\n$ {program} \\\n" in first
-    assert re.search(r"greedy +\d+\.\d", first)
+    for system in ("greedy", "beam 4", "latent"):
+        assert re.search(rf"{system} +\d+\.\d +\d+% +\d+\.\d\n", first)
     assert first.count("  source") == 2
     for name in ("reconstructions", "samples"):
         path = tmp_path / f"digits.{name}.png"
@@ -128,5 +133,5 @@ def test_whole_demo_and_again(tmp_path):
     checkpoints = sorted(os.listdir(tmp_path / "transformer" / "checkpoints"))
     again = run()
     assert sorted(os.listdir(tmp_path / "transformer" / "checkpoints")) == checkpoints
-    report = first[first.index("BLEU on") : first.index("All of it")]
+    report = first[first.index("tok:13a") : first.index("All of it")]
     assert report in again

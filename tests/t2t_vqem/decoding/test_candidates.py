@@ -22,9 +22,9 @@ def test_repeats_are_removed_and_the_rest_moves_up():
 
 
 def test_rows_end_at_their_first_eos_or_with_one():
-    tokens = tf.constant([[5, 1, 6, 1], [5, 6, 7, 8], [1, 5, 5, 5], [5, 6, 7, 8]])
-    found = end_at_eos(tokens, tf.constant([4, 4, 4, 2]))
-    expected = [[5, 1, 0, 0, 0], [5, 6, 7, 8, 1], [1, 0, 0, 0, 0], [5, 6, 1, 0, 0]]
+    tokens = tf.constant([[5, 1, 6, 1], [5, 6, 7, 8], [1, 5, 5, 5], [5, 6, 7, 8], [5, 6, 7, 8]])
+    found = end_at_eos(tokens, tf.constant([4, 4, 4, 2, 0]))
+    expected = [[5, 1, 0, 0, 0], [5, 6, 7, 8, 1], [1, 0, 0, 0, 0], [5, 6, 1, 0, 0], [0] * 5]
     np.testing.assert_array_equal(found, expected)
 
 

@@ -50,8 +50,8 @@ def make(**changes):
         dataclasses.replace(HPARAMS, **changes), vocab_size=V
     )
     model.build_variables()
-    codes = np.random.default_rng(3).normal(0, 1, [1, K, CODE]).astype(np.float32)
-    model.quantizer.state[0].assign(codes)
+    sums = model.quantizer.state[0]
+    sums.assign(np.random.default_rng(3).normal(0, 1, sums.shape).astype(np.float32))
     model.quantizer.state[3].assign(5.0)
     return shaken(model)
 

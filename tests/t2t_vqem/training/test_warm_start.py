@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from t2t_vqem.config import TransformerHParams, TransformerNATHParams
 from t2t_vqem.constants import UsageError
-from t2t_vqem.output_dir import OutputDir, RunSettings, make_model, named_weights
+from t2t_vqem.output_dir import OutputDir, make_model
 from t2t_vqem.training import trainer
 from t2t_vqem.training.warm_start import warm_start
 
@@ -32,24 +32,8 @@ def vocabulary(tiny_text_data):
 
 
 @pytest.fixture(scope="module")
-def teacher_dir(tiny_text_data, vocabulary, tmp_path_factory):
-    output_dir = OutputDir(str(tmp_path_factory.mktemp("teacher")))
-    settings = RunSettings(
-        problem=tiny_text_data.problem_name,
-        problem_config=tiny_text_data.problem.config,
-        hparams=TEACHER,
-        gin_text="",
-        data_dir=tiny_text_data.data_dir,
-        data_source=None,
-        vocabulary=vocabulary.hash,
-        seed=0,
-        train_steps=0,
-    )
-    output_dir.save(settings, vocabulary)
-    tf.keras.utils.set_random_seed(1)
-    model = output_dir.build_model()
-    tf.train.Checkpoint(model=named_weights(model)).save(output_dir.join("best", "ckpt"))
-    return output_dir
+def teacher_dir(untrained_run, tmp_path_factory):
+    return untrained_run(tmp_path_factory.mktemp("teacher"), TEACHER)
 
 
 def student(problem, vocabulary, **changes):
