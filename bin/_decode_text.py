@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import logging
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -17,8 +15,6 @@ from t2t_vqem.data.progress import Progress
 from t2t_vqem.inference.resume import translate_to_file
 from t2t_vqem.inference.text_files import LineList, Lines, TextFile, read_lines, read_stream
 from t2t_vqem.metrics import bleu
-
-_logger = logging.getLogger(__name__)
 
 
 def run(values: flags.FlagValues) -> None:
@@ -81,8 +77,8 @@ def _translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
     import tensorflow as tf
 
     from t2t_vqem.decoding.options import DecodeOptions
-    from t2t_vqem.inference.translate import DEFAULT_BATCH_TOKENS, WINDOW_LINES, Translator
-    from t2t_vqem.output_dir import OutputDir
+    from t2t_vqem.inference.translate import DEFAULT_BATCH_TOKENS, WINDOW_LINES, load_translator
+    from t2t_vqem.output_dir import OutputDir, checkpoint_hash
 
     options = DecodeOptions(
         beam_size=values.beam_size,
@@ -92,26 +88,22 @@ def _translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
         sampling_top_k=values.sampling_keep_top_k,
     )
     output_dir = OutputDir(values.output_dir)
-    vocabulary = output_dir.vocabulary()
-    if vocabulary is None:
-        raise UsageError(
-            f"the run in {values.output_dir} is of problem {output_dir.settings().problem}, which "
-            "is neither text nor images: t2t-decoder has no way to decode it"
-        )
-    model = output_dir.build_model()
-    checkpoint = output_dir.restore_for_inference(model, values.checkpoint)
-    _logger.info("weights of %s", checkpoint)
+    checkpoint = output_dir.find_checkpoint(values.checkpoint)
     settings = {
-        "max_length": output_dir.hparams().max_length,
         "batch_tokens": values.batch_size or DEFAULT_BATCH_TOKENS,
         "seed": values.seed,
         "xla": values.xla,
     }
-    translator = Translator(model, vocabulary, options, **settings)
-    with open(f"{checkpoint}.index", "rb") as file:  # has a checksum of each weight
-        weights = hashlib.sha256(file.read()).hexdigest()
-    versions = {"t2t_vqem": __version__, "tensorflow": tf.__version__, "window": WINDOW_LINES}
-    identity = {"checkpoint": weights, **dataclasses.asdict(options), **settings, **versions}
+    translator = load_translator(output_dir, checkpoint, options, **settings)
+    identity = {
+        "checkpoint": checkpoint_hash(checkpoint),
+        "max_length": output_dir.hparams().max_length,
+        **dataclasses.asdict(options),
+        **settings,
+        "t2t_vqem": __version__,
+        "tensorflow": tf.__version__,
+        "window": WINDOW_LINES,
+    }
     return translator, identity
 
 

@@ -16,6 +16,7 @@ from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.decoding.options import DecodeOptions
 from t2t_vqem.inference.batching import PackedBatch, pack
 from t2t_vqem.inference.text_files import one_line
+from t2t_vqem.output_dir import OutputDir
 
 # Lines that are sorted by length together. Output comes a window at a time, and a decoder that is
 # killed does at most one window again; fewer lines would leave more padding.
@@ -31,6 +32,32 @@ class Hypothesis(NamedTuple):
 
     text: str  # always one line
     score: float  # as the search scores it, in nats; 0 for a blank line
+    cut: bool = False  # whether the limit of its length ended it
+
+
+def load_translator(
+    run: OutputDir, checkpoint: str | None, options: DecodeOptions, **settings: Any
+) -> Translator:
+    """Returns the translator of a trained run.
+
+    Args:
+      run: the run.
+      checkpoint: as in `OutputDir.find_checkpoint`.
+      options: how to search.
+      **settings: of `Translator`, without max_length, which the run has.
+
+    Raises:
+      UsageError: the run is not of text, its checkpoint cannot be used, or a setting is wrong.
+    """
+    vocabulary = run.vocabulary()
+    if vocabulary is None:
+        raise UsageError(
+            f"the run in {run.path} is of problem {run.settings().problem}, which is no text: "
+            "expected a run of a model that translates"
+        )
+    model = run.build_model()
+    _logger.info("weights of %s", run.restore_for_inference(model, checkpoint))
+    return Translator(model, vocabulary, options, max_length=run.hparams().max_length, **settings)
 
 
 class Translator:
@@ -195,7 +222,8 @@ class Translator:
         hypotheses = []
         for row in range(len(sources)):
             text = self._vocabulary.decode(tokens[row].tolist())
-            hypotheses.append(Hypothesis(one_line(text), float(scores[row])))
+            cut = EOS_ID not in tokens[row]
+            hypotheses.append(Hypothesis(one_line(text), float(scores[row]), cut))
         return hypotheses
 
     def _function(self, rows: int, length: int) -> Callable:
