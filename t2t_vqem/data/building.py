@@ -94,13 +94,16 @@ def shared_work(directory: str, identity: dict[str, Any], share: str) -> Iterato
     directory = os.path.abspath(directory)
     partial = f"{directory}.partial"
     scratch = os.path.join(partial, SCRATCH)
+    lock = f"{directory}.lock"
     with _disk_full_explained(directory):
         os.makedirs(os.path.dirname(directory), exist_ok=True)
         with (
-            _locked(f"{directory}.lock", directory, shared=True),
+            _locked(lock, directory, shared=True),
             _locked(f"{directory}.{share}.lock", f"{share} of {directory}"),
         ):
             if _finished(directory, identity) is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(lock)  # no `build` will come that would do it
                 yield None
             else:
                 _start(partial, scratch, identity, keep=True)
