@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import logging
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from absl import flags
 
-from t2t_vqem import __version__
+from t2t_vqem import __version__, registry
 from t2t_vqem.constants import UsageError
 from t2t_vqem.data.progress import Progress
 from t2t_vqem.inference.resume import translate_to_file
@@ -19,7 +17,6 @@ from t2t_vqem.inference.text_files import LineList, Lines, TextFile, read_lines,
 from t2t_vqem.metrics import bleu
 
 _CANDIDATE_TEMPERATURE = 0.7  # of latents, where several candidates are asked for and none is given
-_logger = logging.getLogger(__name__)
 
 
 def run(values: flags.FlagValues) -> None:
@@ -84,8 +81,8 @@ def make_translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
 
     from t2t_vqem.decoding.options import DecodeOptions
     from t2t_vqem.inference.latents import LatentTextModel
-    from t2t_vqem.inference.translate import DEFAULT_BATCH_TOKENS, WINDOW_LINES, Translator
-    from t2t_vqem.output_dir import OutputDir
+    from t2t_vqem.inference.translate import DEFAULT_BATCH_TOKENS, WINDOW_LINES, load_translator
+    from t2t_vqem.output_dir import OutputDir, checkpoint_hash
 
     temperature = values.sampling_temp
     if temperature is None:
@@ -100,33 +97,27 @@ def make_translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
         keep_repeats=values.keep_repeats,
     )
     output_dir = OutputDir(values.output_dir)
-    vocabulary = output_dir.vocabulary()
-    if vocabulary is None:
-        raise UsageError(
-            f"the run in {values.output_dir} is of problem {output_dir.settings().problem}, which "
-            "is neither text nor images: t2t-decoder has no way to decode it"
-        )
-    model = output_dir.build_model()
-    checkpoint = output_dir.restore_for_inference(model, values.checkpoint)
-    _logger.info("weights of %s", checkpoint)
+    checkpoint = output_dir.find_checkpoint(values.checkpoint)
     settings = {
-        "max_length": output_dir.hparams().max_length,
         "batch_tokens": values.batch_size or DEFAULT_BATCH_TOKENS,
         "seed": values.seed,
         "xla": values.xla,
     }
-    if not isinstance(model, LatentTextModel):
-        _refuse_latent_flags(values, model.name)
-    rescorer, rescorer_weights = _rescorer(values, vocabulary)
-    translator = Translator(model, vocabulary, options, **settings, rescorer=rescorer)
-    versions = {"t2t_vqem": __version__, "tensorflow": tf.__version__, "window": WINDOW_LINES}
+    model = output_dir.hparams().model
+    if not issubclass(registry.models.get(model), LatentTextModel):
+        _refuse_latent_flags(values, model)
+    rescorer, rescorer_hash = _rescorer(values, output_dir.vocabulary())
+    translator = load_translator(output_dir, checkpoint, options, **settings, rescorer=rescorer)
     identity = {
-        "checkpoint": _digest(checkpoint),
-        "rescorer": rescorer_weights,
+        "checkpoint": checkpoint_hash(checkpoint),
+        "rescorer": rescorer_hash,
         "return_latents": values.return_latents,
+        "max_length": output_dir.hparams().max_length,
         **dataclasses.asdict(options),
         **settings,
-        **versions,
+        "t2t_vqem": __version__,
+        "tensorflow": tf.__version__,
+        "window": WINDOW_LINES,
     }
     return translator, identity
 
@@ -141,10 +132,10 @@ def _refuse_latent_flags(values: flags.FlagValues, model: str) -> None:
 
 
 def _rescorer(values: flags.FlagValues, vocabulary: Any) -> tuple[Any, str | None]:
-    """Returns the model that chooses among candidates, and the digest of its weights."""
+    """Returns the model that chooses among candidates, and the hash of its weights."""
     if not values.rescore_dir:
         return None, None
-    from t2t_vqem.output_dir import OutputDir
+    from t2t_vqem.output_dir import OutputDir, checkpoint_hash
 
     if values.num_candidates < 2:
         raise UsageError(
@@ -165,12 +156,7 @@ def _rescorer(values: flags.FlagValues, vocabulary: Any) -> tuple[Any, str | Non
             f"--rescore_dir={values.rescore_dir} holds a run of {model.name!r}, which cannot score "
             f"translations: expected one of 'transformer'"
         )
-    return model, _digest(output_dir.restore_for_inference(model))
-
-
-def _digest(checkpoint: str) -> str:
-    with open(f"{checkpoint}.index", "rb") as file:  # has a checksum of each weight
-        return hashlib.sha256(file.read()).hexdigest()
+    return model, checkpoint_hash(output_dir.restore_for_inference(model))
 
 
 def _translate(

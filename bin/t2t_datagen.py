@@ -7,6 +7,14 @@
 
 Uses all cores. Started again after a kill, it goes on from what was finished, to the same result.
 Prints what was kept and what was dropped, and why; report.txt beside the data has it too.
+
+    t2t-datagen --problem=translate_ende_multi30k_distilled --teacher_dir=runs/teacher \\
+        --data_dir=data --problem_params='beam_size=4'
+
+Translates the training sources of translate_ende_multi30k, whose data lie in --data_dir, with the
+run in --teacher_dir that was trained on them; the translations become the targets. On several
+machines that see the same folders, run it with --num_shards=4 and --shard=0 to --shard=3, and then
+without them to put everything together.
 """
 
 import os
@@ -16,6 +24,7 @@ from absl import flags
 from t2t_vqem import config, registry
 from t2t_vqem.bin import _main, _registry_flag
 from t2t_vqem.constants import UsageError
+from t2t_vqem.distilled_problem import DistilledProblem
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("problem", None, "Registered problem.", flag_values=FLAGS)
@@ -44,6 +53,33 @@ flags.DEFINE_multi_string("gin_param", [], "Gin binding.", flag_values=FLAGS)
 flags.DEFINE_string(
     "t2t_usr_dir", None, "Folder with your own problems, as a package.", flag_values=FLAGS
 )
+flags.DEFINE_string(
+    "teacher_dir",
+    None,
+    "Of a distilled problem: the run that translates, an output directory of t2t-trainer.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "checkpoint",
+    None,
+    "Of a distilled problem: the teacher's weights, 'best', 'latest', 'averaged' (by t2t-avg-all) "
+    "or a checkpoint's path; default: best, or latest where there is no best.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+    "shard",
+    None,
+    "Of a distilled problem: do only this share of the translating, 0 to --num_shards - 1.",
+    lower_bound=0,
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+    "num_shards",
+    None,
+    "Of a distilled problem: how many shares there are.",
+    lower_bound=1,
+    flag_values=FLAGS,
+)
 _registry_flag.define_registry_help(FLAGS)
 
 
@@ -58,22 +94,48 @@ def main(argv: list[str]) -> None:
     problem_class = registry.problems.get(FLAGS.problem)
     if not FLAGS.data_dir:
         raise UsageError("--data_dir is missing, the folder that the data goes to.")
+    data_dir = os.path.expanduser(FLAGS.data_dir)
+    teacher = _teacher(problem_class)
+    start = problem_class.starting_config(data_dir)
     settings = config.resolve(
         problem=FLAGS.problem,
         gin_files=FLAGS.gin_file,
         gin_params=FLAGS.gin_param,
         problem_params=FLAGS.problem_params,
+        base=start and config.Resolved(start, None, ""),
     )
     problem = problem_class(settings.problem_config)
-    data_dir = os.path.expanduser(FLAGS.data_dir)
+    if FLAGS.shard is not None:
+        shard = {"shard": FLAGS.shard, "num_shards": FLAGS.num_shards}
+        print(problem.translate_shard(data_dir, **teacher, **shard))
+        return
     problem.generate(
         data_dir,
         source_dir=FLAGS.source_dir,
         tfds_dir=FLAGS.tfds_dir,
         num_workers=FLAGS.num_workers,
+        **teacher,
     )
     print(problem.report(data_dir))
     print(f"{problem.dir(data_dir)} is ready.")
+
+
+def _teacher(problem_class: type) -> dict[str, str | None]:
+    """Returns the arguments that a distilled problem takes; none for another problem."""
+    if issubclass(problem_class, DistilledProblem):
+        if (FLAGS.shard is None) != (FLAGS.num_shards is None):
+            raise UsageError(
+                f"got --shard={FLAGS.shard} and --num_shards={FLAGS.num_shards}: give both for a "
+                "share of the work, neither for all of it and to put it together."
+            )
+        return {"teacher_dir": FLAGS.teacher_dir, "checkpoint": FLAGS.checkpoint}
+    for name in ("teacher_dir", "checkpoint", "shard", "num_shards"):
+        if FLAGS[name].value is not None:
+            raise UsageError(
+                f"--{name} is for distilled problems, and {FLAGS.problem} is none. Leave it out, "
+                f"or take --problem={FLAGS.problem}_distilled."
+            )
+    return {}
 
 
 def entry_point() -> None:

@@ -14,6 +14,7 @@ A later command finds here what it need not be told again.
 """
 
 import dataclasses
+import hashlib
 import inspect
 import json
 import os
@@ -248,6 +249,23 @@ class OutputDir:
 
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # how TensorFlow ends the name of a variable's value
+
+
+def checkpoint_hash(path: str) -> str:
+    """Returns a hash of a checkpoint's contents, by its index, which has a checksum of each weight.
+
+    Args:
+        path: as `OutputDir.find_checkpoint` returns it.
+    """
+    with open(f"{path}.index", "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+def checkpoint_step(path: str) -> int | None:
+    """Returns the updates that a checkpoint's weights have seen; None where it does not say."""
+    reader = tf.train.load_checkpoint(path)
+    name = f"step{_VALUE}"
+    return int(reader.get_tensor(name)) if reader.has_tensor(name) else None
 
 
 def make_model(hparams: HParams, problem: Problem, vocabulary: Vocabulary | None) -> Model:

@@ -48,6 +48,19 @@ class Problem(abc.ABC):
         """Makes the problem with these settings; None for the defaults."""
         self.config = self.Config() if config is None else config
 
+    @classmethod
+    def starting_config(cls, data_dir: str) -> Config | None:
+        """Returns the settings that data are made with unless the user says otherwise.
+
+        Args:
+            data_dir: where `generate` is to write.
+
+        Returns:
+            None for the defaults.
+        """
+        del data_dir
+        return None
+
     @abc.abstractmethod
     def source(self, *, source_dir: str | None, tfds_dir: str | None) -> Any:
         """Returns where the data comes from: an object with `describe()` and `fingerprint()`.

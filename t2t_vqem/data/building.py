@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -33,6 +34,8 @@ def build(
     directory: str,
     identity: dict[str, Any],
     make: Callable[[str, str], dict[str, Any]],
+    *,
+    keep: bool = False,
 ) -> dict[str, Any]:
     """Returns the manifest of the data set in `directory`, after making it if it is not there.
 
@@ -42,6 +45,8 @@ def build(
         make: called with the folder to write into and a folder for what is needed on the way;
             returns what the manifest says besides `identity`. Finds there what an earlier, killed
             call with the same identity has left.
+        keep: whether what a call with another identity has left is too costly to be removed, and
+            an error instead.
 
     Raises:
         UsageError: `directory` holds a data set with another identity, the disk is full, or the
@@ -51,35 +56,87 @@ def build(
     directory = os.path.abspath(directory)
     partial = f"{directory}.partial"
     scratch = os.path.join(partial, SCRATCH)
-    try:
+    with _disk_full_explained(directory):
         os.makedirs(os.path.dirname(directory), exist_ok=True)
         with _locked(f"{directory}.lock", directory):
-            existing = read_manifest(directory)
+            existing = _finished(directory, identity)
             if existing is not None:
-                compare(existing, identity, directory)
-                _logger.info("%s is already generated from the same sources: done.", directory)
                 return existing
-            if os.path.isdir(directory) and os.listdir(directory):
-                raise UsageError(
-                    f"{directory} holds files but no {MANIFEST}: it was not made by this command, "
-                    "or not left whole. Move it away, or use another --data_dir."
-                )
             # A kill between the manifest and the renaming leaves both done but the renaming.
             if read_manifest(partial, identity) is None:
-                _start(partial, scratch, identity)
+                _start(partial, scratch, identity, keep=keep)
                 manifest = {**identity, **make(partial, scratch)}
                 write_json(os.path.join(partial, MANIFEST), manifest)
             shutil.rmtree(scratch, ignore_errors=True)
             os.rename(partial, directory)
             return read_manifest(directory)
+
+
+@contextlib.contextmanager
+def shared_work(directory: str, identity: dict[str, Any], share: str) -> Iterator[str | None]:
+    """Lets several processes, also on several machines, do parts of the work of one data set.
+
+    Each leaves what it has finished where the `make` of a later `build` finds it. While one of them
+    is at work `build` is refused, and the other way round.
+
+    Args:
+        directory: where the data set shall be, on a file system that all of them see.
+        identity: as in `build`.
+        share: name of the part of the work; no two processes may be at the same one.
+
+    Yields:
+        The folder for what is needed on the way; None where the data set is already there.
+
+    Raises:
+        UsageError: as `build`; also if the others work with another identity.
+    """
+    identity = json.loads(json.dumps(identity))
+    directory = os.path.abspath(directory)
+    partial = f"{directory}.partial"
+    scratch = os.path.join(partial, SCRATCH)
+    lock = f"{directory}.lock"
+    with _disk_full_explained(directory):
+        os.makedirs(os.path.dirname(directory), exist_ok=True)
+        with (
+            _locked(lock, directory, shared=True),
+            _locked(f"{directory}.{share}.lock", f"{share} of {directory}"),
+        ):
+            if _finished(directory, identity) is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(lock)  # no `build` will come that would do it
+                yield None
+            else:
+                _start(partial, scratch, identity, keep=True)
+                yield scratch
+
+
+def _finished(directory: str, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """Returns the manifest if the data set is there already, None if there is nothing."""
+    existing = read_manifest(directory)
+    if existing is not None:
+        compare(existing, identity, directory)
+        _logger.info("%s is already generated from the same sources: done.", directory)
+    elif os.path.isdir(directory) and os.listdir(directory):
+        raise UsageError(
+            f"{directory} holds files but no {MANIFEST}: it was not made by this command, "
+            "or not left whole. Move it away, or use another --data_dir."
+        )
+    return existing
+
+
+@contextlib.contextmanager
+def _disk_full_explained(directory: str) -> Iterator[None]:
+    """Raises the OSError of a full disk as a UsageError that says what to do."""
+    try:
+        yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise UsageError(
             f"no space left on the disk of {os.path.dirname(directory)} "
             f"({shutil.disk_usage(os.path.dirname(directory)).free / 1e6:.1f} MB free; writing "
-            f"{error.filename or partial}). Nothing was put in place; finished parts are kept in "
-            f"{partial}. Make room and run the same command again, it goes on from there."
+            f"{error.filename or directory}). Nothing was put in place; finished parts are kept in "
+            f"{directory}.partial. Make room and run the same command again, it goes on from there."
         ) from error
 
 
@@ -104,9 +161,16 @@ def read_manifest(directory: str, identity: dict[str, Any] | None = None) -> dic
     return manifest
 
 
-def write_json(path: str, value: Any) -> None:
-    """Writes JSON so that a kill leaves either the whole file or none."""
-    temporary = f"{path}.tmp"
+def write_json(path: str, value: Any, *, shared: bool = False) -> None:
+    """Writes JSON so that a kill leaves either the whole file or none.
+
+    Args:
+        path: the file; an existing one is replaced.
+        value: what `json.dump` takes.
+        shared: whether other processes may write the same file at the same time. A kill then leaves
+            a file with another name beside it.
+    """
+    temporary = f"{path}.{uuid.uuid4().hex}.tmp" if shared else f"{path}.tmp"
     with open(temporary, "w", encoding="utf-8") as file:
         json.dump(value, file, indent=1, ensure_ascii=False)
         file.write("\n")
@@ -122,22 +186,28 @@ def remove_unfinished(scratch: str) -> None:
             os.unlink(os.path.join(scratch, name))
 
 
-def _start(partial: str, scratch: str, identity: dict[str, Any]) -> None:
-    """Makes the folders; empties what was left by a run with another identity."""
+def _start(partial: str, scratch: str, identity: dict[str, Any], *, keep: bool) -> None:
+    """Makes the folders; what a run with another identity has left is removed, or refused."""
     path = os.path.join(scratch, _IDENTITY)
-    if os.path.isdir(partial):
-        try:
-            with open(path, encoding="utf-8") as file:
-                same = json.load(file) == identity
-        except (OSError, ValueError):
-            same = False
-        if same:
-            _logger.info("going on from what an earlier run has left in %s", partial)
-        else:
-            _logger.info("%s was left by a run with other sources or settings: removed", partial)
-            shutil.rmtree(partial)
+    before = _read_identity(path)
+    if before == identity:
+        _logger.info("going on from what an earlier run has left in %s", partial)
+        return
+    if keep and before is not None:
+        compare(before, identity, partial)
+    if not keep and os.path.isdir(partial):
+        _logger.info("%s was left by a run with other sources or settings: removed", partial)
+        shutil.rmtree(partial)
     os.makedirs(scratch, exist_ok=True)
-    write_json(path, identity)
+    write_json(path, identity, shared=True)
+
+
+def _read_identity(path: str) -> dict[str, Any] | None:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError):
+        return None
 
 
 def compare(existing: dict[str, Any], identity: dict[str, Any], directory: str) -> None:
@@ -165,19 +235,20 @@ def compare(existing: dict[str, Any], identity: dict[str, Any], directory: str) 
 
 
 @contextlib.contextmanager
-def _locked(path: str, directory: str) -> Iterator[None]:
-    """Keeps a second process out. The lock ends with the process, however it ends."""
+def _locked(path: str, what: str, *, shared: bool = False) -> Iterator[None]:
+    """Keeps a second process out, or those out that do not share. Ends with the process."""
     if fcntl is None:
         yield
         return
     while True:
-        file = open(path, "w")  # noqa: SIM115 (it is closed below)
+        # On NFS a shared lock takes a file that can be read, an exclusive one that can be written.
+        file = open(path, "a+")  # noqa: SIM115 (it is closed below)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             file.close()
             raise UsageError(
-                f"{directory} is being generated by another process. Wait until it is done."
+                f"{what} is being generated by another process. Wait until it is done."
             ) from None
         except OSError as error:  # a file system without locks
             _logger.warning("%s cannot be locked (%s): make sure to run once", path, error)
@@ -188,5 +259,6 @@ def _locked(path: str, directory: str) -> Iterator[None]:
     try:
         yield
     finally:
-        os.unlink(path)
+        if not shared:  # else others may hold it still; `build` deletes it in the end
+            os.unlink(path)
         file.close()

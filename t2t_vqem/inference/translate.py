@@ -17,6 +17,7 @@ from t2t_vqem.decoding.greedy import Decoded
 from t2t_vqem.decoding.options import DecodeOptions
 from t2t_vqem.inference.batching import PackedBatch, pack
 from t2t_vqem.inference.text_files import one_line
+from t2t_vqem.output_dir import OutputDir
 
 # Lines that are sorted by length together. Output comes a window at a time, and a decoder that is
 # killed does at most one window again; fewer lines would leave more padding.
@@ -32,6 +33,7 @@ class Hypothesis(NamedTuple):
 
     text: str  # always one line
     score: float  # as the search scores it, in nats; 0 for a blank line
+    cut: bool = False  # whether the limit of its length ended it
     codes: tuple[int, ...] = ()  # latents that it was decoded from, where the model has latents
     num_tokens: int = 0  # with EOS
     num_repeats: int = 0  # tokens that repeated the one before and were removed
@@ -45,6 +47,31 @@ class Rescorer(Protocol):
 
     def score(self, targets: tf.Tensor, memory: tf.Tensor, memory_bias: tf.Tensor) -> tf.Tensor:
         """Returns the log-probability of translations int32 [N, T]: float32 [N], nats."""
+
+
+def load_translator(
+    run: OutputDir, checkpoint: str | None, options: DecodeOptions, **settings: Any
+) -> Translator:
+    """Returns the translator of a trained run.
+
+    Args:
+      run: the run.
+      checkpoint: as in `OutputDir.find_checkpoint`.
+      options: how to search.
+      **settings: of `Translator`, without max_length, which the run has.
+
+    Raises:
+      UsageError: the run is not of text, its checkpoint cannot be used, or a setting is wrong.
+    """
+    vocabulary = run.vocabulary()
+    if vocabulary is None:
+        raise UsageError(
+            f"the run in {run.path} is of problem {run.settings().problem}, which is no text: "
+            "expected a run of a model that translates"
+        )
+    model = run.build_model()
+    _logger.info("weights of %s", run.restore_for_inference(model, checkpoint))
+    return Translator(model, vocabulary, options, max_length=run.hparams().max_length, **settings)
 
 
 class Translator:
@@ -216,7 +243,9 @@ class Translator:
     def _hypothesis(self, decoded: Decoded, row: int) -> Hypothesis:
         tokens = decoded.tokens[row]
         hypothesis = Hypothesis(
-            one_line(self._vocabulary.decode(tokens.tolist())), float(decoded.scores[row])
+            one_line(self._vocabulary.decode(tokens.tolist())),
+            float(decoded.scores[row]),
+            cut=EOS_ID not in tokens,
         )
         if decoded.codes is None:
             return hypothesis

@@ -1,0 +1,13 @@
+"""Translation with a teacher's translations to train on, for each problem of parallel text."""
+
+from t2t_vqem.distilled_problem import distilled
+from t2t_vqem.problems.cldr import TranslateEndeCldr
+from t2t_vqem.problems.translate import (
+    TranslateEndeMulti30k,
+    TranslateEndeWmt14,
+    TranslateText,
+)
+from t2t_vqem.registry import problems
+
+for _base in (TranslateEndeMulti30k, TranslateEndeWmt14, TranslateText, TranslateEndeCldr):
+    problems.register()(distilled(_base))

@@ -1,0 +1,221 @@
+"""Translates the training sources of a problem with its teacher.
+
+The work is cut into parts, each a window of lines that the translator sorts by length, so that a
+part comes out the same whatever else is translated in the same call. A finished part is a file of
+its own: a killed call has one part to do again, and several machines do different parts of the same
+work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from t2t_vqem.constants import DEV, INPUTS, TRAIN, UsageError
+from t2t_vqem.data import building
+from t2t_vqem.data.progress import Progress
+from t2t_vqem.data.text_source import PairSource
+from t2t_vqem.inference.failures import FAILURES, find_failure
+from t2t_vqem.inference.teacher import Teacher
+from t2t_vqem.inference.translate import WINDOW_LINES, Translator
+from t2t_vqem.metrics.bleu import Score, sacrebleu_score
+from t2t_vqem.output_dir import write_file
+
+FAILURES_FILE = "failures.jsonl"
+_SHOWN_FAILURES = 2  # of each kind, in the report
+_logger = logging.getLogger(__name__)
+
+
+class _Part(NamedTuple):
+    """Examples of a split that are translated together."""
+
+    split: str
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        return self.stop - self.start
+
+
+class _Row(NamedTuple):
+    """An example and what the teacher made of it."""
+
+    number: int  # in its split
+    source: str
+    translation: str
+    failure: str | None  # a key of FAILURES
+
+
+class Distillation(PairSource):
+    """The text of a problem, with a teacher's translations for the targets to train on.
+
+    `translate` has to finish all parts before anything is read.
+
+    Args:
+        teacher: the trained run, with its problem and its data.
+        scratch: folder for the translations, with those of earlier calls.
+    """
+
+    def __init__(self, teacher: Teacher, scratch: str):
+        self._teacher = teacher
+        self._problem = teacher.problem
+        self._data_dir = teacher.data_dir
+        self._vocabulary = self._problem.vocabulary(self._data_dir)
+        self._scratch = scratch
+        splits = self._problem.manifest(self._data_dir)["splits"]
+        # The dev split comes first: how good the teacher is shows before the long work.
+        self._parts = [
+            _Part(split, start, min(start + WINDOW_LINES, splits[split]["num_examples"]))
+            for split in (DEV, TRAIN)
+            for start in range(0, splits[split]["num_examples"], WINDOW_LINES)
+        ]
+        made_by = [self.fingerprint(), teacher.to_json()["decoding"]]
+        self._made_by = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
+
+    def describe(self) -> str:
+        return f"{self._problem.dir(self._data_dir)}, translated with {self._teacher.checkpoint}"
+
+    def fingerprint(self) -> dict[str, str]:
+        return self._teacher.fingerprint()
+
+    def translate(
+        self, *, shard: int = 0, num_shards: int = 1, progress: bool = True
+    ) -> tuple[int, int]:
+        """Translates what is not translated yet.
+
+        Args:
+            shard: every `num_shards`-th part is done, from this one on.
+            num_shards: into how many the work is divided.
+            progress: whether to show progress.
+
+        Returns:
+            How many parts are finished, those of other shards among them, and how many there are.
+        """
+        parts = self._parts[shard::num_shards]
+        waiting = [part for part in parts if not os.path.exists(self._path(part))]
+        num_lines = sum(part.size for part in waiting)
+        total = sum(part.size for part in parts)
+        translator = self._teacher.translator() if waiting else None
+        started = time.monotonic()
+        with Progress("translating", total, "sentences", enabled=progress) as bar:
+            bar.advance(total - num_lines, skipped=True)
+            for part in waiting:
+                self._translate_part(part, translator, bar)
+                if part.split == DEV and self._missing(DEV) == 0:
+                    _logger.info("the teacher on dev: %s", self.dev_score())
+        if waiting:
+            seconds = time.monotonic() - started
+            _logger.info(
+                "translated %s sentences in %.1f s, compilation included: %.1f sentences/s",
+                f"{num_lines:,}",
+                seconds,
+                num_lines / seconds,
+            )
+        return len(self._parts) - self._missing(DEV, TRAIN), len(self._parts)
+
+    def _missing(self, *splits: str) -> int:
+        return sum(p.split in splits and not os.path.exists(self._path(p)) for p in self._parts)
+
+    def _path(self, part: _Part) -> str:
+        # With the hash, so that translations by others never get mixed in.
+        name = f"{part.split}-{part.start:09}.{self._made_by[:16]}.json"
+        return os.path.join(self._scratch, name)
+
+    def _translate_part(self, part: _Part, translator: Translator, bar: Progress) -> None:
+        sources = self._sources(part)
+        lines = map(self._vocabulary.decode, sources)
+        found = list(translator.translate(lines, first_index=part.start, progress=bar.advance))
+        translations = [hypothesis.text for hypothesis in found]
+        ids = self._vocabulary.encode(translations)
+        failures = [
+            find_failure(source, target, cut=h.cut, max_length=self._teacher.max_length)
+            for source, target, h in zip(sources, ids, found, strict=True)
+        ]
+        value = {"translations": translations, "failures": failures}
+        building.write_json(self._path(part), value, shared=True)
+
+    def _sources(self, part: _Part) -> list[list[int]]:
+        """Returns the source ids of a part, without EOS. The records have lost nothing of the text:
+        the vocabulary gives it back exactly."""
+        records = self._problem.records(self._data_dir, part.split)
+        return [row[INPUTS].tolist() for row in records.read(range(part.start, part.stop))]
+
+    def _rows(self, split: str) -> Iterator[_Row]:
+        """Returns the examples of train or dev in their order."""
+        for part in self._parts:
+            if part.split == split:
+                with open(self._path(part), encoding="utf-8") as file:
+                    made = json.load(file)
+                numbers = range(part.start, part.stop)
+                sources = map(self._vocabulary.decode, self._sources(part))
+                columns = (numbers, sources, made["translations"], made["failures"])
+                yield from map(_Row._make, zip(*columns, strict=True))
+
+    def pairs(self, split: str) -> Iterator[tuple[bytes, bytes]]:
+        if split == TRAIN:
+            for row in self._rows(TRAIN):
+                if row.failure is None:
+                    yield row.source.encode(), row.translation.encode()
+        else:
+            sources = self._problem.sources(self._data_dir, split)
+            targets = self._problem.references(self._data_dir, split)
+            for source, target in zip(sources, targets, strict=True):
+                yield source.encode(), target.encode()
+
+    def copy_vocabulary(self, path: str) -> None:
+        """Writes the vocabulary of the teacher and its data to a file."""
+        write_file(path, self._vocabulary.model)
+
+    def dev_score(self) -> Score:
+        """Returns the BLEU of the teacher's translations of the dev split."""
+        translations = [row.translation for row in self._rows(DEV)]
+        return sacrebleu_score(translations, self._problem.references(self._data_dir, DEV))
+
+    def summary(self, directory: str) -> tuple[dict[str, Any], str]:
+        """Lists the translations that failed, in FAILURES_FILE.
+
+        Args:
+            directory: where the file goes.
+
+        Returns:
+            What the manifest says of the teacher, and the same in words.
+
+        Raises:
+            UsageError: the teacher failed on every sentence.
+        """
+        counts: Counter[str] = Counter()
+        shown = []
+        with open(os.path.join(directory, FAILURES_FILE), "w", encoding="utf-8") as file:
+            for row in self._rows(TRAIN):
+                if row.failure is not None:
+                    file.write(json.dumps(row._asdict(), ensure_ascii=False) + "\n")
+                    counts[row.failure] += 1
+                    if counts[row.failure] <= _SHOWN_FAILURES:
+                        shown.append(f"    {row.failure}: {row.source!r} gave {row.translation!r}")
+        score = self.dev_score()
+        teacher = self._teacher.to_json()
+        total = sum(part.size for part in self._parts if part.split == TRAIN)
+        listed = ", ".join(f"{counts[key]:,} {meaning}" for key, meaning in FAILURES.items())
+        report = "\n".join(
+            [
+                f"teacher: {teacher['model']} on {teacher['problem']}, step {teacher['step']}, "
+                f"weights {teacher['weights'][:12]}; "
+                + ", ".join(f"{name}={value}" for name, value in teacher["decoding"].items()),
+                f"teacher on dev: {score}",
+                f"teacher failed on {counts.total():,} of {total:,} training sources, which are "
+                f"left out ({FAILURES_FILE} has them): {listed}",
+                *shown,
+            ]
+        )
+        if counts.total() == total:
+            raise UsageError(f"the teacher failed on every training source:\n{report}")
+        bleu = {"value": score.value, "signature": score.signature}
+        failed = {key: counts[key] for key in FAILURES}
+        return {**teacher, "dev_bleu": bleu, "failed": failed}, report

@@ -1,0 +1,175 @@
+"""t2t-datagen --teacher_dir: flags, what it prints, kills and shards of real processes."""
+
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from t2t_vqem.bin import _main, t2t_datagen
+from tests.distillable import Distillable, echo_registered, make_distillable
+
+NAME = "translate_text_distilled"
+PARAMS = "--problem_params=beam_size=1,xla=false"
+# Parts of a few lines, so that there are many: 5 of dev, 38 of train. A kill comes before the file
+# with the number of KILL_AT is put in place.
+PROGRAM = (
+    "import itertools, os, signal\n"
+    "replace, numbers = os.replace, itertools.count(1)\n"
+    "def replace_or_die(*paths):\n"
+    "    if next(numbers) == int(os.environ.get('KILL_AT', 0)):\n"
+    "        os.kill(os.getpid(), signal.SIGKILL)\n"
+    "    replace(*paths)\n"
+    "os.replace = replace_or_die\n"
+    "from t2t_vqem.inference import distillation, translate\n"
+    "distillation.WINDOW_LINES = translate.WINDOW_LINES = 8\n"
+    "from t2t_vqem.bin import t2t_datagen\n"
+    "t2t_datagen.entry_point()\n"
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def echo():
+    with echo_registered():
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Distillable:
+    return make_distillable(tmp_path_factory.mktemp("distillable"))
+
+
+def run(*arguments: str) -> int:
+    """Runs the command in this process; returns its exit status."""
+    flags = t2t_datagen.FLAGS
+    for name in flags:
+        flags[name].unparse()
+    with pytest.raises(SystemExit) as caught:
+        _main.run(t2t_datagen.main, flags, ["t2t-datagen", *arguments])
+    return caught.value.code or 0
+
+
+def data_beside(made: Distillable, folder: pathlib.Path) -> list[str]:
+    """Gives a folder the base data; returns the arguments that distil there."""
+    folder.mkdir()
+    shutil.copytree(made.problem.dir(made.data_dir), folder / made.problem.name)
+    return [
+        f"--problem={NAME}",
+        f"--data_dir={folder}",
+        f"--teacher_dir={made.teacher_dir}",
+        "--num_workers=1",
+        PARAMS,
+    ]
+
+
+def contents(folder: pathlib.Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (folder / NAME).iterdir()}
+
+
+def start(arguments: list[str], kill_at: int = 0) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        env={**os.environ, "KILL_AT": str(kill_at)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen, status: int = 0) -> str:
+    """Returns what a process logged."""
+    log = process.communicate()[1]
+    assert process.returncode == status, log
+    return log
+
+
+def test_prints_the_teacher_s_bleu_failures_and_speed(made, tmp_path, capsys, caplog):
+    caplog.set_level("INFO")
+    arguments = data_beside(made, tmp_path / "data")
+    assert run(*arguments) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^teacher on dev: BLEU = \d+\.\d\d  \(nrefs:1\|", out, re.M)
+    assert "teacher failed on 3 of 303 training sources, which are left out" in out
+    assert "train: 300 pairs of 300 lines" in out
+    assert out.endswith(f"{tmp_path}/data/{NAME} is ready.\n")
+    assert (tmp_path / "data" / NAME / "report.txt").read_text() in out
+    assert re.search(r"translated 343 sentences in .* s, compilation included: ", caplog.text)
+    assert re.search(r"the teacher on dev: BLEU = ", caplog.text)
+
+    assert run(*arguments[:2]) == 2  # of other settings than it was made with
+    assert "beam_size was 1, now 4" in capsys.readouterr().err
+    assert run(*arguments[:2], PARAMS) == 0  # there already: no teacher is needed
+    assert "is ready" in capsys.readouterr().out
+
+
+def test_settings_of_the_base_data_need_not_be_repeated(made, tmp_path, capsys):
+    arguments = data_beside(made, tmp_path / "data")
+    assert made.problem.config.vocab_size == 320  # not the default
+    assert run(*arguments) == 0
+    again = [*arguments[:-1], f"{PARAMS},vocab_size=330"]
+    shutil.rmtree(tmp_path / "data" / NAME)
+    assert run(*again) == 2
+    assert "config: vocab_size was 320, now 330" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--shard=0"], "got --shard=0 and --num_shards=None: give both"),
+        (["--num_shards=2"], "got --shard=None and --num_shards=2: give both"),
+        (["--shard=2", "--num_shards=2"], "shard 2 of 2: expected a number from 0 to 1"),
+        (["--shard=-1", "--num_shards=2"], "--shard"),
+        (["--teacher_dir="], "expected --teacher_dir, the output directory of its run"),
+        (["--source_dir=text"], "expected --teacher_dir"),
+        (["--checkpoint=averaged"], "there is no checkpoint 'averaged'"),
+        (["--problem_params=beam_size=0"], "beam_size=0 is out of range"),
+        (
+            ["--problem=translate_text"],
+            "--teacher_dir is for distilled problems, and translate_text",
+        ),
+        (["--problem=translate_text"], "or take --problem=translate_text_distilled"),
+        (["--problem=translate_ende_cldr_distilled"], "no data of translate_ende_cldr in "),
+    ],
+)
+def test_misuse_is_one_message_and_writes_nothing(made, tmp_path, capsys, arguments, message):
+    assert run(*data_beside(made, tmp_path / "data"), *arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert os.listdir(tmp_path / "data") == [made.problem.name]
+
+
+@pytest.mark.slow
+def test_a_killed_command_goes_on_to_the_same_bytes(made, tmp_path):
+    whole = data_beside(made, tmp_path / "whole")
+    assert "translated 343 sentences" in finish(start(whole))
+    expected = contents(tmp_path / "whole")
+
+    arguments = data_beside(made, tmp_path / "killed")
+    scratch = tmp_path / "killed" / f"{NAME}.partial" / "scratch"
+    # Each goes on where the one before was killed. The first writes who is at work.
+    for kill_at, num_parts in ((1, 0), (10, 8), (34, 41), (5, 43), (6, 43)):
+        finish(start(arguments, kill_at), -signal.SIGKILL)
+        assert len(list(scratch.glob("*-0*.json"))) == num_parts
+        assert not (tmp_path / "killed" / NAME).exists()
+    assert list(scratch.glob("train-00000.npz"))  # it was killed while it wrote the records
+    assert "translated" not in finish(start(arguments))
+    assert contents(tmp_path / "killed") == expected
+    assert sorted(os.listdir(tmp_path / "killed")) == [made.problem.name, NAME]
+
+
+@pytest.mark.slow
+def test_shards_of_processes_at_the_same_time_one_of_them_killed(made, tmp_path):
+    finish(start(data_beside(made, tmp_path / "whole")))
+    arguments = data_beside(made, tmp_path / "data")
+    shards = [[*arguments, f"--shard={shard}", "--num_shards=2"] for shard in range(2)]
+    killed, other = start(shards[0], kill_at=8), start(shards[1])
+    finish(killed, -signal.SIGKILL)
+    finish(other)
+    finish(start(shards[0]))
+    assert "translated" not in finish(start(arguments))
+    assert contents(tmp_path / "data") == contents(tmp_path / "whole")
+    assert sorted(os.listdir(tmp_path / "data")) == [made.problem.name, NAME]

@@ -1,0 +1,372 @@
+"""Distilled problems in one process, with the echo model for a teacher."""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+import sacrebleu
+
+from t2t_vqem.constants import DEV, EOS_ID, TEST, TRAIN, UsageError
+from t2t_vqem.data import building
+from t2t_vqem.data.text_source import GeneratedPairs
+from t2t_vqem.distilled_problem import DistilledProblem, distilled
+from t2t_vqem.inference import distillation, translate
+from t2t_vqem.inference.teacher import Teacher
+from t2t_vqem.registry import problems
+from t2t_vqem.text_problem import TextProblem
+from tests.distillable import MARKS, Distillable, echo_registered, make_distillable
+
+NAME = "translate_text_distilled"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def echo():
+    with echo_registered():
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Distillable:
+    """Data and teacher, not to be changed; `copy` gives each test its own data."""
+    return make_distillable(tmp_path_factory.mktemp("distillable"))
+
+
+@pytest.fixture
+def copy(made, tmp_path) -> Distillable:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / made.problem.name).symlink_to(made.problem.dir(made.data_dir))
+    return made._replace(data_dir=str(tmp_path / "data"))
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    monkeypatch.setattr(translate, "WINDOW_LINES", 32)
+    monkeypatch.setattr(distillation, "WINDOW_LINES", 32)
+
+
+def make(data: Distillable, **settings) -> DistilledProblem:
+    cls = problems.get(NAME)
+    start = cls.starting_config(data.data_dir)
+    return cls(dataclasses.replace(start, **{"xla": False, "beam_size": 1, **settings}))
+
+
+def generate(data: Distillable, problem=None, **arguments) -> dict:
+    arguments = {"teacher_dir": data.teacher_dir, "progress": False, "num_workers": 1, **arguments}
+    return (problem or make(data)).generate(data.data_dir, **arguments)
+
+
+def contents(data: Distillable, name: str = NAME) -> dict[str, bytes]:
+    folder = pathlib.Path(data.data_dir) / name
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_targets_are_the_teacher_s_and_the_rest_is_the_base_problem_s(copy, small_parts):
+    generate(copy)
+    base, problem = copy.problem, make(copy)
+    vocabulary = problem.vocabulary(copy.data_dir)
+    assert vocabulary.hash == base.vocabulary(copy.data_dir).hash
+    kept = [line for line in copy.train if line[0] not in MARKS.values()]
+    expected = [(line, vocabulary.decode(vocabulary.encode(line)[::-1])) for line in kept]
+    reader = problem.records(copy.data_dir, TRAIN)
+    records = reader.read(range(len(reader)))
+    assert [tuple(vocabulary.decode(r[s]) for s in ("inputs", "targets")) for r in records] == [
+        pair for pair in expected if vocabulary.encode(pair[1])
+    ]
+    for record, (source, target) in zip(records, expected, strict=True):  # as text is encoded
+        assert record["inputs"].tolist() == vocabulary.encode(source)
+        assert record["targets"].tolist() == vocabulary.encode(target)
+    lengths = problem.lengths(copy.data_dir, TRAIN)
+    sizes = [[len(record[side]) + 1 for side in ("inputs", "targets")] for record in records]
+    np.testing.assert_array_equal(lengths, sizes)
+
+    distilled_files, base_files = contents(copy), contents(copy, base.name)
+    for split in (DEV, TEST):
+        assert problem.sources(copy.data_dir, split) == base.sources(copy.data_dir, split)
+        assert problem.references(copy.data_dir, split) == base.references(copy.data_dir, split)
+        shard = f"{split}-00000-of-00001.array_record"
+        assert distilled_files[shard] == base_files[shard]
+    names = set(base_files) | {"failures.jsonl"}
+    assert set(distilled_files) == names
+    assert [path.name for path in pathlib.Path(copy.data_dir).iterdir() if path.name != NAME] == [
+        base.name
+    ]
+
+
+def test_what_the_manifest_and_the_report_say(copy, small_parts):
+    manifest = generate(copy)
+    problem = make(copy)
+    vocabulary = problem.vocabulary(copy.data_dir)
+    teacher = manifest["teacher"]
+    assert {key: teacher[key] for key in ("problem", "model", "step")} == {
+        "problem": "translate_text",
+        "model": "echo",
+        "step": 70,
+    }
+    assert teacher["weights"] == manifest["source"]["teacher weights"]
+    assert teacher["decoding"]["beam_size"] == manifest["config"]["beam_size"] == 1
+    dev = problem.sources(copy.data_dir, DEV)
+    translations = [vocabulary.decode(vocabulary.encode(line)[::-1]) for line in dev]
+    metric = sacrebleu.BLEU()
+    score = metric.corpus_score(translations, [problem.references(copy.data_dir, DEV)]).score
+    assert teacher["dev_bleu"]["value"] == pytest.approx(score)
+    assert teacher["dev_bleu"]["signature"] == str(metric.get_signature())
+    assert teacher["failed"] == {"empty": 1, "repetition": 1, "cut": 1, "long source": 0}
+
+    report = problem.report(copy.data_dir)
+    assert f"teacher on dev: BLEU = {score:.2f}  (nrefs:1|case:mixed" in report
+    assert "teacher: echo on translate_text, step 70, weights " in report
+    assert (
+        f"teacher failed on 3 of {len(copy.train)} training sources, which are left out "
+        "(failures.jsonl has them): 1 empty translation, 1 endless repetition, 1 cut by the length "
+        "limit, 0 source cut, longer than the teacher's max_length"
+    ) in report
+    assert "empty: '0 one two' gave ''" in report
+    count = len(copy.train) - 3
+    assert f"train: {count} pairs of {count} lines" in report
+    failures = [json.loads(line) for line in contents(copy)["failures.jsonl"].splitlines()]
+    assert [failure["source"] for failure in failures] == [f"{m} one two" for m in MARKS.values()]
+    assert [failure["failure"] for failure in failures] == ["empty", "repetition", "cut"]
+    assert [copy.train[failure["number"]] for failure in failures] == [
+        failure["source"] for failure in failures
+    ]
+
+
+def test_sources_longer_than_the_teacher_reads_are_left_out(tmp_path):
+    data = make_distillable(tmp_path, max_length=8)
+    vocabulary = data.problem.vocabulary(data.data_dir)
+    too_long = [line for line in data.train if len(vocabulary.encode(line)) + 1 > 8]
+    assert 0 < len(too_long) < 100
+    manifest = generate(data)
+    assert manifest["teacher"]["failed"]["long source"] == len(too_long)
+
+
+def test_translations_are_filtered_as_the_base_data_are(copy):
+    """The base data have lost what is out of proportion; so do the distilled ones."""
+    problem = make(copy)
+
+    class Doubling:
+        def __init__(self, source):
+            self._source = source
+
+        def __getattr__(self, name):
+            return getattr(self._source, name)
+
+        def pairs(self, split):
+            for number, (source, target) in enumerate(self._source.pairs(split)):
+                yield source, b" ".join([target] * (20 if number == 0 else 1))
+
+    build = problem.build
+    problem.build = lambda directory, scratch, source, **kwargs: build(
+        directory, scratch, Doubling(source), **kwargs
+    )
+    dropped = generate(copy, problem)["splits"][TRAIN]["dropped"]
+    assert dropped["too long"] + dropped["ratio"] == 1
+
+
+def test_shards_put_together_are_the_same_as_the_whole(
+    made, copy, small_parts, tmp_path, monkeypatch
+):
+    generate(copy)
+    whole = contents(copy)
+    other = copy._replace(data_dir=str(tmp_path / "sharded"))
+    pathlib.Path(other.data_dir).mkdir()
+    (tmp_path / "sharded" / made.problem.name).symlink_to(made.problem.dir(made.data_dir))
+    done = []
+    for shard in (2, 0, 1, 1):
+        words = make(other).translate_shard(
+            other.data_dir,
+            teacher_dir=other.teacher_dir,
+            shard=shard,
+            num_shards=3,
+            progress=False,
+        )
+        done.append(int(words.split()[6]))
+        assert words.startswith(f"shard {shard} of 3 is done. ")
+        assert words.endswith("run the command without --shard: it puts them together.")
+        assert not (tmp_path / "sharded" / NAME).exists()
+    assert done[-1] == done[-2] == 12  # 2 of dev, 10 of train
+    monkeypatch.setattr(Teacher, "translator", None)  # nothing is left to translate
+    generate(other)
+    assert contents(other) == whole
+    words = make(other).translate_shard(
+        other.data_dir, teacher_dir=other.teacher_dir, shard=0, num_shards=3
+    )
+    assert words.endswith("is ready: nothing to do.")
+    assert sorted(path.name for path in (tmp_path / "sharded").iterdir()) == [
+        made.problem.name,
+        NAME,
+    ]
+
+
+def test_missing_shards_are_done_when_put_together(copy, small_parts):
+    problem = make(copy)
+    problem.translate_shard(
+        copy.data_dir, teacher_dir=copy.teacher_dir, shard=1, num_shards=2, progress=False
+    )
+    assert generate(copy)["splits"][TRAIN]["num_examples"] == len(copy.train) - 3
+
+
+def test_other_settings_or_weights_are_refused_while_parts_are_there(copy, small_parts):
+    arguments = {"teacher_dir": copy.teacher_dir, "shard": 0, "num_shards": 2, "progress": False}
+    make(copy).translate_shard(copy.data_dir, **arguments)
+    parts = sorted(pathlib.Path(f"{copy.data_dir}/{NAME}.partial").rglob("*"))
+    message = r"_distilled\.partial was generated differently:\n  config: beam_size was 1, now 2"
+    with pytest.raises(UsageError, match=message):
+        make(copy, beam_size=2).translate_shard(copy.data_dir, **{**arguments, "shard": 1})
+    with pytest.raises(UsageError, match=message):
+        generate(copy, make(copy, beam_size=2))
+    with pytest.raises(UsageError, match="(?s)source: teacher weights was .*delete that folder"):
+        generate(copy, checkpoint="latest")
+    assert sorted(pathlib.Path(f"{copy.data_dir}/{NAME}.partial").rglob("*")) == parts
+
+
+def test_a_shard_is_done_by_one_process_and_the_whole_by_nobody_else(copy, small_parts):
+    problem = make(copy)
+    arguments = {"teacher_dir": copy.teacher_dir, "num_shards": 2, "progress": False}
+    identity = problem._identity(problem._teacher(copy.data_dir, copy.teacher_dir, None))
+    with building.shared_work(problem.dir(copy.data_dir), identity, "shard-0-of-2"):
+        with pytest.raises(UsageError, match="shard-0-of-2 of .* is being generated by another"):
+            problem.translate_shard(copy.data_dir, shard=0, **arguments)
+        with pytest.raises(UsageError, match=f"{NAME} is being generated by another process"):
+            generate(copy)
+        assert "shard 1 of 2 is done" in problem.translate_shard(
+            copy.data_dir, shard=1, **arguments
+        )
+    assert "12 of 12" in problem.translate_shard(copy.data_dir, shard=0, **arguments)
+
+
+def test_made_data_stay_as_they_are(copy):
+    manifest = generate(copy)
+    files = contents(copy)
+    assert generate(copy) == manifest
+    assert generate(copy, teacher_dir=None) == manifest
+    with pytest.raises(UsageError, match="config: alpha was 0.6, now 1.0"):
+        generate(copy, make(copy, alpha=1.0))
+    with pytest.raises(UsageError, match="config: alpha was 0.6, now 1.0"):
+        generate(copy, make(copy, alpha=1.0), teacher_dir=None)
+    with pytest.raises(UsageError, match="source: teacher weights was"):
+        generate(copy, checkpoint="latest")
+    assert contents(copy) == files
+
+
+def test_the_checkpoint_is_the_best_unless_another_is_named(copy):
+    generate(copy, checkpoint="latest")  # which does not reverse
+    record = make(copy).records(copy.data_dir, TRAIN).read([0])[0]
+    np.testing.assert_array_equal(record["inputs"], record["targets"])
+
+
+def test_without_a_teacher_or_with_folders_of_text(copy):
+    message = "is made of the data of translate_text in --data_dir by a teacher: expected --teach"
+    with pytest.raises(UsageError, match=message):
+        generate(copy, teacher_dir=None)
+    with pytest.raises(UsageError, match=message):
+        generate(copy, source_dir="somewhere")
+    generate(copy)
+    with pytest.raises(UsageError, match=message):
+        generate(copy, tfds_dir="somewhere")
+
+
+def test_base_data_have_to_be_there(tmp_path):
+    message = "no data of translate_text in .*whose training sources .*t2t-datagen --problem=transl"
+    with pytest.raises(UsageError, match=message):
+        problems.get(NAME).starting_config(str(tmp_path))
+    problem = problems.get(NAME)(problems.get(NAME).Config())
+    with pytest.raises(UsageError, match="no data of translate_text in .*Make it with: t2t-datag"):
+        problem.generate(str(tmp_path), teacher_dir="nowhere")
+    with pytest.raises(UsageError, match=r"Make it with: .*_distilled .* --teacher_dir=DIR"):
+        problem.manifest(str(tmp_path))
+
+
+def test_settings_are_those_of_the_base_data(copy):
+    problem = make(copy, max_ratio=2.0)
+    with pytest.raises(UsageError, match="config: max_ratio was 4.0, now 2.0"):
+        generate(copy, problem)
+
+
+def change_flags(data: Distillable, folder: pathlib.Path, **values) -> str:
+    """Copies the teacher's run with other flags; returns its folder."""
+    shutil.copytree(data.teacher_dir, folder)
+    flags = json.loads((folder / "flags.json").read_text())
+    (folder / "flags.json").write_text(json.dumps({**flags, **values}))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"problem": "translate_ende_wmt14", "problem_config": {}},
+            "was trained on translate_ende_wmt14, expected a run of translate_text",
+        ),
+        ({"vocabulary": "0" * 64}, r"not that of .*translate_text \(its hash is 000000000000, exp"),
+        ({"vocabulary": None}, "its hash is None, expected"),
+        (
+            {"data_source": {"train source": "x"}},
+            r"was trained on other text .*: \{'train source': 'x'\}, expected .*train a teacher on",
+        ),
+    ],
+)
+def test_a_teacher_of_other_data_is_refused(copy, tmp_path, values, message):
+    teacher_dir = change_flags(copy, tmp_path / "other", **values)
+    with pytest.raises(UsageError, match=message):
+        generate(copy, teacher_dir=teacher_dir)
+    assert not (pathlib.Path(copy.data_dir) / f"{NAME}.partial").exists()
+
+
+def test_a_folder_that_is_no_run_or_has_no_weights(copy, tmp_path):
+    with pytest.raises(UsageError, match="is no output directory of t2t-trainer"):
+        generate(copy, teacher_dir=str(tmp_path))
+    with pytest.raises(UsageError, match="there is no checkpoint 'averaged'"):
+        generate(copy, checkpoint="averaged")
+
+
+def test_a_teacher_that_fails_always_is_an_error_with_the_report(copy, tmp_path):
+    folder = tmp_path / "hopeless"
+    change_flags(copy, folder)
+    hparams = json.loads((folder / "hparams.json").read_text())
+    (folder / "hparams.json").write_text(json.dumps({**hparams, "empty_id": EOS_ID}))
+    with pytest.raises(UsageError, match="(?s)failed on every training source:.*: 302 empty"):
+        generate(copy, teacher_dir=str(folder))
+    assert not (pathlib.Path(copy.data_dir) / NAME).exists()
+
+
+@pytest.mark.parametrize(("shard", "num_shards"), [(2, 2), (-1, 2), (0, 0)])
+def test_shards_out_of_range(copy, shard, num_shards):
+    with pytest.raises(UsageError, match=f"shard {shard} of {num_shards}: expected a number from"):
+        make(copy).translate_shard(
+            copy.data_dir, teacher_dir=copy.teacher_dir, shard=shard, num_shards=num_shards
+        )
+
+
+def test_every_registered_text_problem_has_a_twin():
+    twins = [n for n in problems.names() if issubclass(problems.get(n), DistilledProblem)]
+    bases = [
+        name
+        for name in problems.names()
+        if issubclass(problems.get(name), TextProblem) and name not in twins
+    ]
+    assert twins == [f"{name}_distilled" for name in bases]
+    for name in bases:
+        twin = problems.get(f"{name}_distilled")
+        base = problems.get(name).Config()
+        config = twin.Config()
+        for field in dataclasses.fields(base):
+            assert getattr(config, field.name) == getattr(base, field.name), field.name
+        assert (config.beam_size, config.alpha) == (4, 0.6)
+    with pytest.raises(UsageError, match="beam_size=0 is out of range"):
+        problems.get(NAME).Config(beam_size=0)
+    with pytest.raises(UsageError, match=r"English \(en\) to German"):
+        problems.get("translate_ende_cldr_distilled").Config(target_language="fr")
+
+
+def test_a_problem_of_the_user_without_settings_of_its_own():
+    class Mine(TextProblem):
+        def source(self, *, source_dir, tfds_dir):
+            return GeneratedPairs("1", {})
+
+    twin = distilled(Mine)
+    assert twin.name == "mine_distilled"
+    assert twin.Config(vocab_size=300, beam_size=2).vocab_size == 300
