@@ -253,7 +253,7 @@ def profile(
     found = Latents(ids, tf.constant([latents]), tf.zeros([1]))
 
     def predict(memory, bias):
-        step, cache = model.predictor_step_fn(type(source)(memory, bias), latents)
+        step, cache = model.predictor.step_fn(type(source)(memory, bias), latents)
         tokens = tf.ones([1], tf.int32)
 
         def body(position, tokens, cache):

@@ -9,33 +9,24 @@ import tensorflow as tf
 
 from t2t_vqem import registry
 from t2t_vqem.config import TransformerNATHParams
-from t2t_vqem.constants import EOS_ID, PAD_ID
+from t2t_vqem.constants import PAD_ID
 from t2t_vqem.decoding import candidates
 from t2t_vqem.decoding.beam import beam_search, length_penalty
 from t2t_vqem.decoding.greedy import Decoded, decode
 from t2t_vqem.decoding.options import DecodeOptions
 from t2t_vqem.decoding.sampling import sampler
 from t2t_vqem.layers.common import Dense, TokenEmbedding, sinusoidal_positions
+from t2t_vqem.layers.latent_predictor import FIRST_CODE, LatentPredictor, Source
 from t2t_vqem.layers.lengths import Lengthen, Shorten
 from t2t_vqem.layers.transformer import TransformerStack
-from t2t_vqem.layers.vector_quantizer import VectorQuantizer
 from t2t_vqem.models.base import LossOutput, Model
-from t2t_vqem.ops.losses import drawn_cross_entropy, token_cross_entropy
-from t2t_vqem.ops.masks import MASKED, causal_bias, mask_padding_token, padding_bias, padding_mask
+from t2t_vqem.models.bottleneck import make_quantizer, start_quantizer
+from t2t_vqem.ops.losses import token_cross_entropy
+from t2t_vqem.ops.masks import MASKED, padding_bias, padding_mask
 from t2t_vqem.ops.random import Rng, dropout, uniform_from_bits
 
-# The predictor's tokens: PAD, also what comes before the first; EOS, that no latent follows; codes.
-_FIRST_CODE = max(PAD_ID, EOS_ID) + 1
-_START_VECTORS = 16  # for each code, that k-means++ chooses from
 # Lengths that the decoder is compiled for, in source lengths; a sentence takes the next longer one.
 _DECODER_LENGTHS = (0.5, 0.75, 1.0, 1.125, 1.25, 1.5, 2.0)
-
-
-class Source(NamedTuple):
-    """An encoded source, a row for each candidate."""
-
-    memory: tf.Tensor  # [N, S, D]
-    bias: tf.Tensor  # float32 [N, 1, 1, S]
 
 
 class Latents(NamedTuple):
@@ -77,24 +68,27 @@ class TransformerNAT(Model):
         lengths = {"dropout_rate": hparams.dropout, "dtype": policy}
         self.shorten = Shorten(hparams.num_halvings, width, filter_size, name="shorten", **lengths)
         self.to_latent = Dense(hparams.code_size, name="to_latent", dtype=policy)
-        self.quantizer = self._make_quantizer()
+        self.quantizer = make_quantizer(hparams, dtype=policy)
         self.from_latent = Dense(width, name="from_latent", dtype=policy)
         self.lengthen = Lengthen(
             hparams.num_halvings, width, filter_size, name="lengthen", **lengths
         )
         self.decoder = self._stack(hparams.num_decoder_layers, "decoder", cross_attention=True)
-        self.code_embedding = TokenEmbedding(
-            hparams.num_codes + _FIRST_CODE, width, name="code_embedding", dtype=policy
-        )
-        self.predictor = self._stack(
+        self.predictor = LatentPredictor(
+            hparams.num_codes,
             hparams.num_predictor_layers,
-            "predictor",
-            cross_attention=True,
-            residual_dropout=hparams.predictor_dropout,
-            relu_dropout=hparams.predictor_dropout,
+            width,
+            dropout_rate=hparams.predictor_dropout,
+            filter_size=filter_size,
+            num_heads=hparams.num_heads,
+            attention_dropout=hparams.attention_dropout,
+            name="predictor",
+            dtype=policy,
         )
 
-    def _stack(self, num_layers: int, name: str, **changes: Any) -> TransformerStack:
+    def _stack(
+        self, num_layers: int, name: str, *, cross_attention: bool = False
+    ) -> TransformerStack:
         hparams = self.hparams
         args = {
             "width": hparams.hidden_size,
@@ -105,25 +99,7 @@ class TransformerNAT(Model):
             "relu_dropout": hparams.relu_dropout,
             "dtype": self.dtype_policy,
         }
-        return TransformerStack(num_layers, name=name, **{**args, **changes})
-
-    def _make_quantizer(self) -> VectorQuantizer:
-        hparams = self.hparams
-        return VectorQuantizer(
-            hparams.num_codes,
-            hparams.code_size,
-            kind=hparams.bottleneck_kind,
-            num_samples=hparams.num_samples,
-            temperature=hparams.temperature,
-            temperature_end=hparams.temperature_end,
-            temperature_steps=hparams.temperature_steps,
-            beta=hparams.beta,
-            decay=hparams.codebook_decay,
-            revive_below=hparams.revive_below,
-            normalize=hparams.normalize_codes,
-            name="quantizer",
-            dtype=self.dtype_policy,
-        )
+        return TransformerStack(num_layers, name=name, cross_attention=cross_attention, **args)
 
     def example_batch(self) -> dict[str, tf.Tensor]:
         """One row of two source and two target tokens."""
@@ -132,20 +108,16 @@ class TransformerNAT(Model):
 
     def warm_start_path(self, path: str) -> str:
         """The predictor can begin as the first layers of a Transformer's decoder."""
-        return path.replace("predictor/block_", "decoder/block_")
+        return path.replace("predictor/stack/block_", "decoder/block_")
 
     def start(self, batches: Iterator[dict[str, np.ndarray]], *, seed: int) -> None:
         """Sets the first codes by k-means++ over the latent vectors of the first batches."""
-        if self.hparams.codebook_start != "kmeans++":
-            return  # the first update takes vectors of its batch
-        wanted = _START_VECTORS * self.hparams.num_codes
-        vectors: list[np.ndarray] = []
-        for batch in batches:
-            found, mask = self._latent_vectors(self._padded(tf.constant(batch["targets"])))
-            vectors.append(tf.boolean_mask(found, mask).numpy())
-            if sum(map(len, vectors)) >= wanted:
-                break
-        self.quantizer.start(tf.constant(np.concatenate(vectors)[:wanted]), seed=seed)
+
+        def vectors_of(batch: dict[str, np.ndarray]) -> np.ndarray:
+            vectors, mask = self._latent_vectors(self._padded(tf.constant(batch["targets"])))
+            return tf.boolean_mask(vectors, mask).numpy()
+
+        start_quantizer(self.quantizer, self.hparams, batches, vectors_of, seed=seed)
 
     def state_variables(self) -> list[keras.Variable]:
         """The codebook and what belongs to it."""
@@ -233,7 +205,7 @@ class TransformerNAT(Model):
         )
         ids = quantized.ids[..., 0]
         drawn = ids[..., None] if quantized.samples is None else quantized.samples[..., 0, :]
-        latents = self._predictor_loss(ids, drawn, mask, source, rng)
+        latents = self.predictor.loss(ids, drawn, mask, source, rng)
         statistics = quantized.statistics
         if rng is None:
             statistics = self.quantizer.usage(quantized.ids, mask)
@@ -263,46 +235,6 @@ class TransformerNAT(Model):
         masked = uniform_from_bits(rng.bits(targets.shape)) < progress
         embedded = self.embedding(targets)
         return lambda x: tf.where(masked[..., None], x, embedded), tf.floor(progress)
-
-    def _predictor_loss(
-        self,
-        ids: tf.Tensor,
-        drawn: tf.Tensor,
-        mask: tf.Tensor,
-        source: Source,
-        rng: Rng | None,
-    ) -> "_LatentLoss":
-        """The predictor's loss on latents and on their end.
-
-        Its input is one of the draws: as in inference a latent is one code, never a mean.
-
-        Args:
-          ids: int32 [B, L], nearest codes.
-          drawn: int32 [B, L, m], codes drawn, or the nearest.
-          mask: bool [B, L].
-          source: encoded.
-          rng: of dropout.
-        """
-        counts = tf.reduce_sum(tf.cast(mask, tf.int32), 1)[:, None]
-        positions = tf.range(ids.shape[1] + 1)[None]
-        is_end = positions == counts
-
-        def as_tokens(codes: tf.Tensor) -> tf.Tensor:
-            codes = tf.pad(codes + _FIRST_CODE, [[0, 0], [0, 1]])
-            return tf.where(positions < counts, codes, tf.where(is_end, EOS_ID, PAD_ID))
-
-        draws = tf.stack([as_tokens(codes) for codes in tf.unstack(drawn, axis=-1)], -1)
-        before = tf.pad(draws[:, :-1, 0], [[0, 0], [1, 0]], constant_values=PAD_ID)
-        x = self._with_positions(self.code_embedding(before), rng)
-        x = self.predictor(x, causal_bias(before.shape[1]), *source, rng=rng)
-        logits = tf.cast(self.code_embedding.logits(x), tf.float32)
-        real = (positions <= counts) & (counts > 0)
-        right = (tf.argmax(logits, -1, output_type=tf.int32) == as_tokens(ids)) & real
-        return _LatentLoss(
-            nll=drawn_cross_entropy(logits, draws, real),
-            correct=tf.reduce_sum(tf.cast(right, tf.float32)),
-            weight=tf.reduce_sum(tf.cast(real, tf.float32)),
-        )
 
     def infer(
         self,
@@ -379,7 +311,7 @@ class TransformerNAT(Model):
         length = -(-max_length // self.ratio)
         num, beam_size = options.num_candidates, options.beam_size
         if beam_size > 1:
-            step, cache = self.predictor_step_fn(_repeat(source, beam_size), length)
+            step, cache = self.predictor.step_fn(_repeat(source, beam_size), length)
             found = beam_search(step, cache, limits, beam_size, options.alpha, max_length=length)
         else:
             choose = None
@@ -390,37 +322,12 @@ class TransformerNAT(Model):
                 )
                 if num > 1:
                     choose = candidates.first_greedy(choose, num)
-            step, cache = self.predictor_step_fn(source, length)
+            step, cache = self.predictor.step_fn(source, length)
             limits = tf.repeat(limits, num)
             found = decode(step, cache, limits, max_length=length, choose_fn=choose)
-        is_code = found.tokens >= _FIRST_CODE
-        ids = tf.where(is_code, found.tokens - _FIRST_CODE, -1)
+        is_code = found.tokens >= FIRST_CODE
+        ids = tf.where(is_code, found.tokens - FIRST_CODE, -1)
         return Latents(ids, tf.reduce_sum(tf.cast(is_code, tf.int32), 1), found.scores)
-
-    def predictor_step_fn(self, source: Source, length: int) -> tuple[Callable, list]:
-        """Makes the function that computes one step of the latent predictor.
-
-        Args:
-          source: encoded, N rows.
-          length: steps that there may be.
-
-        Returns:
-          `step(tokens [N], position, cache) -> (logits float32 [N, 2 + K], cache)`, and the empty
-          cache. Tokens are those of a decoding loop: codes begin after PAD and EOS.
-        """
-        memories = self.predictor.project_memory(source.memory)
-        positions = tf.constant(sinusoidal_positions(length, self.hparams.hidden_size))
-
-        def step(tokens, position, cache):
-            x = self.code_embedding(tokens)[:, None]
-            x += tf.cast(tf.gather(positions, position), x.dtype)
-            x, cache = self.predictor.step(x, cache, position, memories, source.bias)
-            logits = mask_padding_token(self.code_embedding.logits(x)[:, 0])
-            is_eos = tf.range(logits.shape[-1]) == EOS_ID
-            # A translation has one latent at least.
-            return tf.where(is_eos & (position == 0), MASKED, logits), cache
-
-        return step, self.predictor.empty_cache(source.memory.shape[0], length)
 
     def _decoder_lengths(self, source_length: int, most: int) -> list[int]:
         """Returns numbers of latents, rising, for which the decoder is compiled."""
@@ -461,14 +368,6 @@ class TransformerNAT(Model):
         latents = Latents(ids, counts, tf.zeros([ids.shape[0]]))
         tokens, _ = self._decode_latents(latents, ids.shape[1], self.encode(inputs))
         return candidates.remove_repeats(tokens)[0]
-
-
-class _LatentLoss(NamedTuple):
-    """Sums over latents and their ends (float32 scalars)."""
-
-    nll: tf.Tensor  # nats
-    correct: tf.Tensor  # whose most probable code is the nearest one
-    weight: tf.Tensor
 
 
 def _repeat(source: Source, times: int) -> Source:

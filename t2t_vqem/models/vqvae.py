@@ -15,9 +15,9 @@ from t2t_vqem.decoding.greedy import decode
 from t2t_vqem.decoding.sampling import sampler
 from t2t_vqem.layers.code_prior import CodePrior
 from t2t_vqem.layers.convolution import ConvDecoder, ConvEncoder
-from t2t_vqem.layers.vector_quantizer import VectorQuantizer
 from t2t_vqem.metrics.images import psnr, ssim
 from t2t_vqem.models.base import LossOutput, Model
+from t2t_vqem.models.bottleneck import make_quantizer, start_quantizer
 from t2t_vqem.ops.likelihoods import num_parameters, pixel_log_prob, pixel_mean
 from t2t_vqem.ops.losses import token_cross_entropy
 from t2t_vqem.ops.masks import MASKED
@@ -25,7 +25,6 @@ from t2t_vqem.ops.random import Rng
 
 # The decoding loop ends a row at EOS and begins it with PAD, so its tokens are codes plus this.
 _FIRST_CODE = max(PAD_ID, EOS_ID) + 1
-_START_VECTORS = 16  # for each code, that k-means++ chooses from
 
 
 @registry.models.register("vqvae")
@@ -78,7 +77,7 @@ class VQVAE(Model):
             name="decoder",
             **convolutions,
         )
-        self.quantizer = self._make_quantizer()
+        self.quantizer = make_quantizer(hparams, dtype=self.dtype_policy)
         self.prior = CodePrior(
             hparams.num_codes,
             hparams.num_codebooks,
@@ -89,25 +88,6 @@ class VQVAE(Model):
             num_heads=hparams.prior_heads,
             dropout_rate=hparams.prior_dropout,
             name="prior",
-            dtype=self.dtype_policy,
-        )
-
-    def _make_quantizer(self) -> VectorQuantizer:
-        hparams = self.hparams
-        return VectorQuantizer(
-            hparams.num_codes,
-            hparams.code_size,
-            kind=hparams.bottleneck_kind,
-            num_codebooks=hparams.num_codebooks,
-            num_samples=hparams.num_samples,
-            temperature=hparams.temperature,
-            temperature_end=hparams.temperature_end,
-            temperature_steps=hparams.temperature_steps,
-            beta=hparams.beta,
-            decay=hparams.codebook_decay,
-            revive_below=hparams.revive_below,
-            normalize=hparams.normalize_codes,
-            name="quantizer",
             dtype=self.dtype_policy,
         )
 
@@ -125,16 +105,12 @@ class VQVAE(Model):
 
     def start(self, batches: Iterator[dict[str, np.ndarray]], *, seed: int) -> None:
         """Sets the first codes by k-means++ over the latent vectors of the first batches."""
-        if self.hparams.codebook_start != "kmeans++":
-            return  # the first update takes vectors of its batch
-        wanted = _START_VECTORS * self.hparams.num_codes
-        vectors: list[np.ndarray] = []
-        for batch in batches:
+
+        def vectors_of(batch: dict[str, np.ndarray]) -> np.ndarray:
             images = tf.constant(batch["images"][batch["mask"]])
-            vectors.append(self.encode(images).numpy().reshape(-1, self.hparams.code_size))
-            if sum(map(len, vectors)) >= wanted:
-                break
-        self.quantizer.start(tf.constant(np.concatenate(vectors)[:wanted]), seed=seed)
+            return self.encode(images).numpy().reshape(-1, self.hparams.code_size)
+
+        start_quantizer(self.quantizer, self.hparams, batches, vectors_of, seed=seed)
 
     def state_variables(self) -> list[keras.Variable]:
         """The codebooks and what belongs to them."""

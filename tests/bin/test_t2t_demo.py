@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from t2t_vqem.bin import _demo_report
 from t2t_vqem.bin import t2t_demo as demo
 from t2t_vqem.constants import UsageError
 
@@ -63,7 +64,7 @@ def outputs(tmp_path):
 
 
 def test_report(outputs):
-    text = demo.report(*outputs, 3)
+    text = _demo_report.report(*outputs, 3)
     assert "3 test sentences" in text
     assert re.search(r"first +\d+\.\d +67% +12\.3\n", text)
     assert re.search(r"second +\d+\.\d +33% +5\.0\n", text)
@@ -77,8 +78,8 @@ def test_report(outputs):
 
 
 def test_report_shows_as_many_as_there_are(outputs):
-    assert demo.report(*outputs, 99).count("  source") == 3
-    assert demo.report(*outputs, 0).count("  source") == 0
+    assert _demo_report.report(*outputs, 99).count("  source") == 3
+    assert _demo_report.report(*outputs, 0).count("  source") == 0
 
 
 def test_failing_command_stops_the_demo(tmp_path, capfd):

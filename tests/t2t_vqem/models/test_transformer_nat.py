@@ -110,10 +110,10 @@ class Reference:
 
     def predict(self, ids, memory):
         """Logits [len(ids) + 1, 2 + K] of each code and of the end."""
-        table = "code_embedding/table"
+        table = "predictor/embedding/table"
         before = np.concatenate([[0], np.asarray(ids, int) + 2])
         x = self.network.embed(before, table)
-        x = self.network.stack(x, "predictor", 1, memory, causal=True)
+        x = self.network.stack(x, "predictor/stack", 1, memory, causal=True)
         return x @ self.network.get(table).T
 
 
@@ -210,7 +210,7 @@ def test_greedy_follows_the_argmax_of_the_reference(reference, monkeypatch, leng
 def test_the_cached_predictor_equals_the_whole_sequence(reference):
     model, batch = make(), example()
     source = model.encode(batch["inputs"])
-    step, cache = model.predictor_step_fn(source, 5)
+    step, cache = model.predictor.step_fn(source, 5)
     ids = np.random.default_rng(5).integers(0, K, [3, 4])
     ref = reference(model)
     before = np.zeros(3, np.int32)
@@ -316,7 +316,7 @@ def test_the_predictor_moves_neither_autoencoder_nor_codes():
         for variable, gradient in zip(model.trainable_variables, gradients, strict=True)
         if gradient is not None
     }
-    assert reached == {"embedding", "encoder", "predictor", "code_embedding"}
+    assert reached == {"embedding", "encoder", "predictor"}
 
 
 def test_masking_turns_the_decoders_input_from_the_target_into_latents():
@@ -327,7 +327,7 @@ def test_masking_turns_the_decoders_input_from_the_target_into_latents():
         model.quantizer.state[3].assign(age)
         with tf.GradientTape() as tape:
             losses[age] = model.loss(batch, rng=Rng(0, 1)).loss
-        weights = [model.from_latent.kernel.value, model.code_embedding.table.value]
+        weights = [model.from_latent.kernel.value, model.predictor.embedding.table.value]
         reached = [
             gradient is not None and float(tf.norm(tf.convert_to_tensor(gradient))) > 0
             for gradient in tape.gradient(losses[age], weights)

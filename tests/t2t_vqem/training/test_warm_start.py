@@ -53,7 +53,7 @@ def test_weights_of_the_same_name_begin_as_the_teacher_s(tiny_text_data, teacher
     begun = set()
     for variable in model.variables:
         path = variable.path
-        source = path.replace("predictor/block_0", "decoder/block_0")
+        source = path.replace("predictor/stack/block_0", "decoder/block_0")
         if source in theirs:
             np.testing.assert_array_equal(variable.numpy(), theirs[source], err_msg=path)
             begun.add(path.split("/")[0])

@@ -1,0 +1,110 @@
+"""What t2t-demo runs, and what it says of the translations that came of it."""
+
+import copy
+import shlex
+import sys
+import textwrap
+from typing import NamedTuple
+
+from t2t_vqem.bin import _decode_text, t2t_decoder
+from t2t_vqem.data.text_source import read_lines
+from t2t_vqem.metrics.bleu import sacrebleu_score
+
+_WIDTH = 78
+_TIMED = 20  # sentences
+
+
+class Command(NamedTuple):
+    """A command to run, and what to say before."""
+
+    title: str
+    program: str  # t2t-datagen
+    flags: dict[str, object]
+
+    def words(self) -> list[str]:
+        """The flags, each as one word."""
+        return [
+            f"--{name}" if value is True else f"--{name}={value}"
+            for name, value in self.flags.items()
+        ]
+
+    def typed(self) -> str:
+        """The command as one would type it, with a flag on each line."""
+        return " \\\n    ".join([self.program, *map(shlex.quote, self.words())])
+
+    def argv(self) -> list[str]:
+        """The same for the operating system, with this Python."""
+        module = "t2t_vqem.bin." + self.program.replace("-", "_")
+        return [sys.executable, "-m", module, *self.words()]
+
+
+class Translations(NamedTuple):
+    """Translations of the test split that a chapter made."""
+
+    system: str
+    command: Command  # of t2t-decoder
+
+    @property
+    def path(self) -> str:
+        return self.command.flags["decode_to_file"]
+
+
+class TestFiles(NamedTuple):
+    """The files of the test split."""
+
+    source: str
+    reference: str
+
+
+def milliseconds(found: Translations, test: TestFiles) -> float:
+    """Returns the median time of a sentence that comes alone, decoded as the command says."""
+    from t2t_vqem.inference.latency import milliseconds_each, usual_lines
+
+    values = copy.deepcopy(t2t_decoder.FLAGS)
+    values([found.command.program, *found.command.words()])
+    translator, _ = _decode_text.make_translator(values)
+    return milliseconds_each(translator, usual_lines(_read(test.source), _TIMED))
+
+
+def report(
+    test: TestFiles,
+    translations: list[Translations],
+    times: dict[str, float],
+    num_examples: int,
+) -> str:
+    """Returns scores and times of all systems, and the first few sentences with each."""
+    sources, references = _read(test.source), _read(test.reference)
+    outputs = {found.system: _read(found.path) for found in translations}
+    lines = [f"{len(sources)} test sentences; none of them was trained on", ""]
+    lines += [f"  {'':<10} {'BLEU':>5}   as the reference   ms a sentence, alone"]
+    for system, hypotheses in outputs.items():
+        score = sacrebleu_score(hypotheses, references)
+        exact = sum(map(str.__eq__, hypotheses, references)) / len(references)
+        lines.append(f"  {system:<10} {score.value:5.1f}   {exact:16.0%}   {times[system]:20.1f}")
+    lines += ["", f"  {score.signature}", ""]
+    for index in range(min(num_examples, len(sources))):
+        lines += _example(
+            sources[index], references[index], {s: o[index] for s, o in outputs.items()}
+        )
+    return "\n".join(lines).rstrip()
+
+
+def _example(source: str, reference: str, outputs: dict[str, str]) -> list[str]:
+    """A sentence and its translations; systems that agree share a line."""
+    by_text: dict[str, list[str]] = {}
+    for system, text in outputs.items():
+        by_text.setdefault(text, []).append(system)
+    rows = [("source", source), ("reference", reference)]
+    for text, systems in by_text.items():
+        rows.append((", ".join(systems), "the same" if text == reference else text))
+    lines = []
+    for label, text in rows:
+        first, later = f"  {label:<15} ", " " * 18
+        lines += textwrap.wrap(text, _WIDTH, initial_indent=first, subsequent_indent=later) or [
+            first
+        ]
+    return [*lines, ""]
+
+
+def _read(path: str) -> list[str]:
+    return [line.decode() for line in read_lines(path)]

@@ -1,0 +1,142 @@
+"""The latent predictor: a Transformer decoder whose words are codes.
+
+Shapes: N rows, L latents, S source length, D width, K codes, m draws. Its tokens are those of a
+decoding loop: PAD, which is also what comes before the first; EOS, that no latent follows; then the
+K codes.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from t2t_vqem.constants import EOS_ID, PAD_ID
+from t2t_vqem.layers.common import Layer, TokenEmbedding, sinusoidal_positions
+from t2t_vqem.layers.transformer import TransformerStack
+from t2t_vqem.ops.losses import drawn_cross_entropy
+from t2t_vqem.ops.masks import MASKED, causal_bias, mask_padding_token
+from t2t_vqem.ops.random import Rng, dropout
+
+FIRST_CODE = max(PAD_ID, EOS_ID) + 1
+
+
+class Source(NamedTuple):
+    """An encoded source."""
+
+    memory: tf.Tensor  # [N, S, D]
+    bias: tf.Tensor  # float32 [N, 1, 1, S]
+
+
+class LatentLoss(NamedTuple):
+    """Sums over latents and their ends (float32 scalars)."""
+
+    nll: tf.Tensor  # nats
+    correct: tf.Tensor  # whose most probable code is the nearest one
+    weight: tf.Tensor  # how many
+
+
+class LatentPredictor(Layer):
+    """Tells latents from the source one by one, and in the end that there is none left."""
+
+    def __init__(
+        self, num_codes: int, num_layers: int, width: int, *, dropout_rate: float, **kwargs: Any
+    ):
+        """Makes the layers.
+
+        Args:
+          num_codes: K.
+          num_layers: of the Transformer.
+          width: D.
+          dropout_rate: probability to drop a unit of the embeddings, inside a feed-forward layer or
+            of a layer's output.
+          **kwargs: filter_size, num_heads and attention_dropout of `TransformerStack`, and Keras
+            layer arguments.
+        """
+        layer_args = {key: kwargs.pop(key) for key in ("name", "dtype") if key in kwargs}
+        super().__init__(**layer_args)
+        self.dropout_rate = dropout_rate
+        policy = self.dtype_policy
+        self.embedding = TokenEmbedding(
+            num_codes + FIRST_CODE, width, name="embedding", dtype=policy
+        )
+        self.stack = TransformerStack(
+            num_layers,
+            width,
+            cross_attention=True,
+            residual_dropout=dropout_rate,
+            relu_dropout=dropout_rate,
+            name="stack",
+            dtype=policy,
+            **kwargs,
+        )
+
+    def call(self, before: tf.Tensor, source: Source, rng: Rng | None = None) -> tf.Tensor:
+        """Computes the logits of what follows each token: int32 [N, L] -> float32 [N, L, 2 + K]."""
+        x = self.embedding(before)
+        x += tf.cast(sinusoidal_positions(x.shape[1], x.shape[2]), x.dtype)
+        x = dropout(x, self.dropout_rate, rng)
+        x = self.stack(x, causal_bias(before.shape[1]), *source, rng=rng)
+        return tf.cast(self.embedding.logits(x), tf.float32)
+
+    def loss(
+        self,
+        ids: tf.Tensor,
+        drawn: tf.Tensor,
+        mask: tf.Tensor,
+        source: Source,
+        rng: Rng | None = None,
+    ) -> LatentLoss:
+        """The cross-entropy of latents and of their end.
+
+        Its input is one of the draws: as in inference a latent is one code, never a mean.
+
+        Args:
+          ids: int32 [N, L], nearest codes.
+          drawn: int32 [N, L, m], codes drawn, or the nearest.
+          mask: bool [N, L].
+          source: encoded.
+          rng: of dropout; None in evaluation.
+        """
+        counts = tf.reduce_sum(tf.cast(mask, tf.int32), 1)[:, None]
+        positions = tf.range(ids.shape[1] + 1)[None]
+
+        def as_tokens(codes: tf.Tensor) -> tf.Tensor:
+            codes = tf.pad(codes + FIRST_CODE, [[0, 0], [0, 1]])
+            end = tf.where(positions == counts, EOS_ID, PAD_ID)
+            return tf.where(positions < counts, codes, end)
+
+        draws = tf.stack([as_tokens(codes) for codes in tf.unstack(drawn, axis=-1)], -1)
+        before = tf.pad(draws[:, :-1, 0], [[0, 0], [1, 0]], constant_values=PAD_ID)
+        logits = self(before, source, rng=rng)
+        real = (positions <= counts) & (counts > 0)
+        right = (tf.argmax(logits, -1, output_type=tf.int32) == as_tokens(ids)) & real
+        return LatentLoss(
+            nll=drawn_cross_entropy(logits, draws, real),
+            correct=tf.reduce_sum(tf.cast(right, tf.float32)),
+            weight=tf.reduce_sum(tf.cast(real, tf.float32)),
+        )
+
+    def step_fn(self, source: Source, length: int) -> tuple[Callable, list]:
+        """Makes the function that computes one step.
+
+        Args:
+          source: encoded.
+          length: steps that there may be.
+
+        Returns:
+          `step(tokens [N], position, cache) -> (logits float32 [N, 2 + K], cache)`, and the empty
+          cache.
+        """
+        memories = self.stack.project_memory(source.memory)
+        positions = tf.constant(sinusoidal_positions(length, self.embedding.width))
+
+        def step(tokens, position, cache):
+            x = self.embedding(tokens)[:, None]
+            x += tf.cast(tf.gather(positions, position), x.dtype)
+            x, cache = self.stack.step(x, cache, position, memories, source.bias)
+            logits = mask_padding_token(self.embedding.logits(x)[:, 0])
+            is_eos = tf.range(logits.shape[-1]) == EOS_ID
+            # There is one latent at least.
+            return tf.where(is_eos & (position == 0), MASKED, logits), cache
+
+        return step, self.stack.empty_cache(source.memory.shape[0], length)

@@ -1,0 +1,62 @@
+"""What models with a discrete bottleneck have in common."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from t2t_vqem.config import BottleneckHParams
+from t2t_vqem.layers.vector_quantizer import VectorQuantizer
+
+_START_VECTORS = 16  # for each code, that k-means++ chooses from
+
+
+def make_quantizer(hparams: BottleneckHParams, *, dtype: Any) -> VectorQuantizer:
+    """Returns the quantiser that the hparams describe, named "quantizer"."""
+    return VectorQuantizer(
+        hparams.num_codes,
+        hparams.code_size,
+        kind=hparams.bottleneck_kind,
+        num_codebooks=hparams.num_codebooks,
+        num_samples=hparams.num_samples,
+        temperature=hparams.temperature,
+        temperature_end=hparams.temperature_end,
+        temperature_steps=hparams.temperature_steps,
+        beta=hparams.beta,
+        decay=hparams.codebook_decay,
+        revive_below=hparams.revive_below,
+        normalize=hparams.normalize_codes,
+        name="quantizer",
+        dtype=dtype,
+    )
+
+
+def start_quantizer(
+    quantizer: VectorQuantizer,
+    hparams: BottleneckHParams,
+    batches: Iterator[dict[str, np.ndarray]],
+    vectors_of: Callable[[dict[str, np.ndarray]], np.ndarray],
+    *,
+    seed: int,
+) -> None:
+    """Sets the first codes by k-means++ over vectors of the first batches, if the hparams say so.
+
+    Otherwise the first update takes vectors of its batch.
+
+    Args:
+      quantizer: whose codes are set.
+      hparams: `codebook_start` and `num_codes` are used.
+      batches: the first ones of the run; as many are taken as are needed.
+      vectors_of: returns the real vectors of a batch, float32 [n, D].
+      seed: of k-means++.
+    """
+    if hparams.codebook_start != "kmeans++":
+        return
+    wanted = _START_VECTORS * hparams.num_codes
+    vectors: list[np.ndarray] = []
+    for batch in batches:
+        vectors.append(vectors_of(batch))
+        if sum(map(len, vectors)) >= wanted:
+            break
+    quantizer.start(tf.constant(np.concatenate(vectors)[:wanted]), seed=seed)
