@@ -14,7 +14,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from t2t_vqem.constants import DEV, INPUTS, TRAIN, UsageError
@@ -40,17 +40,17 @@ class _Part(NamedTuple):
     stop: int
 
     @property
-    def size(self) -> int:
-        return self.stop - self.start
+    def numbers(self) -> range:
+        return range(self.start, self.stop)
 
 
-class _Row(NamedTuple):
-    """An example and what the teacher made of it."""
+class _Failure(NamedTuple):
+    """A training source that the teacher did not translate."""
 
-    number: int  # in its split
+    reason: str  # a key of FAILURES
+    number: int  # of the example in the base data
     source: str
     translation: str
-    failure: str | None  # a key of FAILURES
 
 
 class Distillation(PairSource):
@@ -68,6 +68,7 @@ class Distillation(PairSource):
         self._problem = teacher.problem
         self._data_dir = teacher.data_dir
         self._vocabulary = self._problem.vocabulary(self._data_dir)
+        self._records = {s: self._problem.records(self._data_dir, s) for s in (DEV, TRAIN)}
         self._scratch = scratch
         splits = self._problem.manifest(self._data_dir)["splits"]
         # The dev split comes first: how good the teacher is shows before the long work.
@@ -100,8 +101,8 @@ class Distillation(PairSource):
         """
         parts = self._parts[shard::num_shards]
         waiting = [part for part in parts if not os.path.exists(self._path(part))]
-        num_lines = sum(part.size for part in waiting)
-        total = sum(part.size for part in parts)
+        num_lines = sum(len(part.numbers) for part in waiting)
+        total = sum(len(part.numbers) for part in parts)
         translator = self._teacher.translator() if waiting else None
         started = time.monotonic()
         with Progress("translating", total, "sentences", enabled=progress) as bar:
@@ -129,7 +130,7 @@ class Distillation(PairSource):
         return os.path.join(self._scratch, name)
 
     def _translate_part(self, part: _Part, translator: Translator, bar: Progress) -> None:
-        sources = self._sources(part)
+        sources = self._sources(part.split, part.numbers)
         lines = map(self._vocabulary.decode, sources)
         found = list(translator.translate(lines, first_index=part.start, progress=bar.advance))
         translations = [hypothesis.text for hypothesis in found]
@@ -141,33 +142,39 @@ class Distillation(PairSource):
         value = {"translations": translations, "failures": failures}
         building.write_json(self._path(part), value, shared=True)
 
-    def _sources(self, part: _Part) -> list[list[int]]:
-        """Returns the source ids of a part, without EOS. The records have lost nothing of the text:
+    def _sources(self, split: str, numbers: Iterable[int]) -> list[list[int]]:
+        """Returns the source ids of examples, without EOS. Records have lost nothing of the text:
         the vocabulary gives it back exactly."""
-        records = self._problem.records(self._data_dir, part.split)
-        return [row[INPUTS].tolist() for row in records.read(range(part.start, part.stop))]
+        return [row[INPUTS].tolist() for row in self._records[split].read(list(numbers))]
 
-    def _rows(self, split: str) -> Iterator[_Row]:
-        """Returns the examples of train or dev in their order."""
+    def _finished(self, split: str) -> Iterator[tuple[_Part, list[str], list[str | None]]]:
+        """Returns the parts of train or dev, each with its translations and their failures."""
         for part in self._parts:
             if part.split == split:
                 with open(self._path(part), encoding="utf-8") as file:
                     made = json.load(file)
-                numbers = range(part.start, part.stop)
-                sources = map(self._vocabulary.decode, self._sources(part))
-                columns = (numbers, sources, made["translations"], made["failures"])
-                yield from map(_Row._make, zip(*columns, strict=True))
+                yield part, made["translations"], made["failures"]
 
     def pairs(self, split: str) -> Iterator[tuple[bytes, bytes]]:
         if split == TRAIN:
-            for row in self._rows(TRAIN):
-                if row.failure is None:
-                    yield row.source.encode(), row.translation.encode()
+            for part, translations, failures in self._finished(TRAIN):
+                sources = map(self._vocabulary.decode, self._sources(TRAIN, part.numbers))
+                for source, target, failure in zip(sources, translations, failures, strict=True):
+                    if failure is None:
+                        yield source.encode(), target.encode()
         else:
             sources = self._problem.sources(self._data_dir, split)
             targets = self._problem.references(self._data_dir, split)
             for source, target in zip(sources, targets, strict=True):
                 yield source.encode(), target.encode()
+
+    def _failures(self) -> Iterator[_Failure]:
+        """Returns the training sources on which the teacher failed."""
+        for part, translations, failures in self._finished(TRAIN):
+            for number, text, reason in zip(part.numbers, translations, failures, strict=True):
+                if reason is not None:
+                    source = self._vocabulary.decode(self._sources(TRAIN, [number])[0])
+                    yield _Failure(reason, number, source, text)
 
     def copy_vocabulary(self, path: str) -> None:
         """Writes the vocabulary of the teacher and its data to a file."""
@@ -175,7 +182,7 @@ class Distillation(PairSource):
 
     def dev_score(self) -> Score:
         """Returns the BLEU of the teacher's translations of the dev split."""
-        translations = [row.translation for row in self._rows(DEV)]
+        translations = [text for _, texts, _ in self._finished(DEV) for text in texts]
         return sacrebleu_score(translations, self._problem.references(self._data_dir, DEV))
 
     def summary(self, directory: str) -> tuple[dict[str, Any], str]:
@@ -193,29 +200,33 @@ class Distillation(PairSource):
         counts: Counter[str] = Counter()
         shown = []
         with open(os.path.join(directory, FAILURES_FILE), "w", encoding="utf-8") as file:
-            for row in self._rows(TRAIN):
-                if row.failure is not None:
-                    file.write(json.dumps(row._asdict(), ensure_ascii=False) + "\n")
-                    counts[row.failure] += 1
-                    if counts[row.failure] <= _SHOWN_FAILURES:
-                        shown.append(f"    {row.failure}: {row.source!r} gave {row.translation!r}")
+            for failed in self._failures():
+                file.write(json.dumps(failed._asdict(), ensure_ascii=False) + "\n")
+                counts[failed.reason] += 1
+                if counts[failed.reason] <= _SHOWN_FAILURES:
+                    shown.append(
+                        f"    {failed.reason}: {failed.source!r} gave {failed.translation!r}"
+                    )
         score = self.dev_score()
-        teacher = self._teacher.to_json()
-        total = sum(part.size for part in self._parts if part.split == TRAIN)
-        listed = ", ".join(f"{counts[key]:,} {meaning}" for key, meaning in FAILURES.items())
-        report = "\n".join(
-            [
-                f"teacher: {teacher['model']} on {teacher['problem']}, step {teacher['step']}, "
-                f"weights {teacher['weights'][:12]}; "
-                + ", ".join(f"{name}={value}" for name, value in teacher["decoding"].items()),
-                f"teacher on dev: {score}",
-                f"teacher failed on {counts.total():,} of {total:,} training sources, which are "
-                f"left out ({FAILURES_FILE} has them): {listed}",
-                *shown,
-            ]
-        )
+        total = sum(len(part.numbers) for part in self._parts if part.split == TRAIN)
+        about = {
+            **self._teacher.to_json(),
+            "dev_bleu": {"value": score.value, "signature": score.signature},
+            "failed": {reason: counts[reason] for reason in FAILURES},
+        }
+        report = "\n".join([_format(about, score, total), *shown])
         if counts.total() == total:
             raise UsageError(f"the teacher failed on every training source:\n{report}")
-        bleu = {"value": score.value, "signature": score.signature}
-        failed = {key: counts[key] for key in FAILURES}
-        return {**teacher, "dev_bleu": bleu, "failed": failed}, report
+        return about, report
+
+
+def _format(about: dict[str, Any], score: Score, total: int) -> str:
+    decoding = ", ".join(f"{name}={value}" for name, value in about["decoding"].items())
+    reasons = ", ".join(f"{about['failed'][key]:,} {text}" for key, text in FAILURES.items())
+    return (
+        f"teacher: {about['model']} on {about['problem']}, step {about['step']}, weights "
+        f"{about['weights'][:12]}; {decoding}\n"
+        f"teacher on dev: {score}\n"
+        f"teacher failed on {sum(about['failed'].values()):,} of {total:,} training sources, which "
+        f"are left out ({FAILURES_FILE} has them): {reasons}"
+    )

@@ -173,3 +173,60 @@ def test_shards_of_processes_at_the_same_time_one_of_them_killed(made, tmp_path)
     assert "translated" not in finish(start(arguments))
     assert contents(tmp_path / "data") == contents(tmp_path / "whole")
     assert sorted(os.listdir(tmp_path / "data")) == [made.problem.name, NAME]
+
+
+@pytest.mark.slow
+def test_from_text_to_a_student_with_the_real_commands(tmp_path):
+    """A teacher of a few steps, which fails on some sentences; its student takes a few more."""
+    data, teacher, student = (str(tmp_path / name) for name in ("data", "teacher", "student"))
+    sizes = (
+        "num_encoder_layers=1,num_decoder_layers=1,hidden_size=64,filter_size=64,num_heads=2,"
+        "batch_size=1024,max_length=64,num_buckets=1,learning_rate=0.005,warmup_steps=40,"
+        "ema_decay=0.0,dropout=0.0"
+    )
+
+    def command(name: str, *arguments: str) -> str:
+        finished = subprocess.run(
+            [sys.executable, "-m", f"t2t_vqem.bin.{name}", f"--data_dir={data}", *arguments],
+            capture_output=True,
+            text=True,
+        )
+        assert finished.returncode == 0, finished.stderr
+        return finished.stdout
+
+    def train(problem: str, output_dir: str, steps: int) -> None:
+        arguments = ["--hparams_set=transformer_tiny", f"--hparams={sizes}", "--noxla"]
+        arguments += [f"--train_steps={steps}", f"--local_eval_frequency={steps}"]
+        arguments += [f"--problem={problem}", f"--output_dir={output_dir}"]
+        command("t2t_trainer", *arguments)
+
+    problem = "translate_ende_cldr"
+    params = "train_size=500,dev_size=30,test_size=20,vocab_size=500"
+    command("t2t_datagen", f"--problem={problem}", f"--problem_params={params}")
+    train(problem, teacher, 150)
+    arguments = [f"--problem={problem}_distilled", "--problem_params=beam_size=2,xla=false"]
+    out = command("t2t_datagen", *arguments, f"--teacher_dir={teacher}")
+    failed, total = re.search(r"teacher failed on (\d+) of (\d+) training sources", out).groups()
+    assert total == "500"
+    assert f" pairs of {500 - int(failed):,} lines" in out
+    scored = command(
+        "t2t_decoder",
+        f"--output_dir={teacher}",
+        "--decode_split=dev",
+        "--beam_size=2",
+        "--noxla",
+        f"--decode_to_file={tmp_path}/dev.de",
+    )
+    assert f"teacher on dev: {scored.splitlines()[0]}" in out
+
+    train(f"{problem}_distilled", student, 3)
+    scored = command(
+        "t2t_decoder",
+        f"--output_dir={student}",
+        "--decode_split=test",
+        "--noxla",
+        f"--decode_to_file={tmp_path}/test.de",
+    )
+    assert scored.startswith("BLEU = ")
+    reference = (tmp_path / f"data/{problem}/test.de").read_text().splitlines()
+    assert len((tmp_path / "test.de").read_text().splitlines()) == len(reference) == 20

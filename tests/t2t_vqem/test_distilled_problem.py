@@ -128,7 +128,7 @@ def test_what_the_manifest_and_the_report_say(copy, small_parts):
     assert f"train: {count} pairs of {count} lines" in report
     failures = [json.loads(line) for line in contents(copy)["failures.jsonl"].splitlines()]
     assert [failure["source"] for failure in failures] == [f"{m} one two" for m in MARKS.values()]
-    assert [failure["failure"] for failure in failures] == ["empty", "repetition", "cut"]
+    assert [failure["reason"] for failure in failures] == ["empty", "repetition", "cut"]
     assert [copy.train[failure["number"]] for failure in failures] == [
         failure["source"] for failure in failures
     ]
