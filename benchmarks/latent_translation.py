@@ -91,7 +91,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--teacher_set", default="transformer_multi30k")
     parser.add_argument("--teacher_steps", type=int, default=15_000)
     parser.add_argument("--latent_set", default="transformer_nat_multi30k")
-    parser.add_argument("--latent_steps", type=int, default=6000)
+    parser.add_argument("--latent_steps", type=int, default=2500)
     parser.add_argument("--variants", nargs="+", default=["soft_em"])
     parser.add_argument("--average", type=int, default=3, help="last checkpoints to average")
     parser.add_argument("--results", help="Markdown file to write; its plot goes beside it")

@@ -127,7 +127,7 @@ def transformer_nat_multi30k() -> TransformerNATHParams:
           --data_dir=data
         t2t-trainer --problem=translate_ende_multi30k_distilled --model=transformer_nat \\
           --hparams_set=transformer_nat_multi30k --warm_start_from=runs/multi30k \\
-          --data_dir=data --output_dir=runs/nat --train_steps=6000
+          --data_dir=data --output_dir=runs/nat --train_steps=2500
     """
     return TransformerNATHParams(
         num_encoder_layers=3,
@@ -143,19 +143,19 @@ def transformer_nat_multi30k() -> TransformerNATHParams:
         predictor_dropout=0.3,  # it is the predictor that learns its sentences by heart
         label_smoothing=0.1,
         num_halvings=2,
-        masking_steps=600,
+        masking_steps=250,
         bottleneck_kind="soft_em",
         num_codes=512,
         code_size=64,
         num_samples=10,
         beta=0.25,
         codebook_decay=0.99,
-        temperature_steps=3000,
+        temperature_steps=1500,
         batch_size=1536,
-        num_buckets=5,
+        num_buckets=4,
         max_length=128,
         learning_rate=1.5e-3,
-        warmup_steps=400,
+        warmup_steps=300,
         schedule="cosine",
         adam_beta2=0.98,
         ema_decay=0.999,

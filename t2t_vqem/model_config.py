@@ -211,7 +211,7 @@ class TransformerNATHParams(BottleneckHParams, TransformerHParams):
     masking_steps: int = option(
         0,
         "updates in which the decoder's input turns from the target's embeddings into the latents; "
-        "only then the predictor begins to learn",
+        "only then latents are quantised, and the predictor begins to learn",
         minimum=0,
     )
 

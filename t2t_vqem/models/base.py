@@ -53,8 +53,13 @@ class Model(keras.layers.Layer):
         """Names the weight of another run's model that the weight `path` can begin as."""
         return path
 
+    @property
+    def start_step(self) -> int:
+        """How many updates there are before `start` is called."""
+        return 0
+
     def start(self, batches: Iterator[dict[str, np.ndarray]], *, seed: int) -> None:
-        """Sets what is to come from data before the first update; most models have no such thing.
+        """Sets what is to come from data; most models have no such thing.
 
         Args:
           batches: the first global batches of the run, whole on every process.

@@ -1,6 +1,6 @@
 """The latent non-autoregressive Transformer: a few codes one by one, then all tokens at once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -110,6 +110,11 @@ class TransformerNAT(Model):
         """The predictor can begin as the first layers of a Transformer's decoder."""
         return path.replace("predictor/stack/block_", "decoder/block_")
 
+    @property
+    def start_step(self) -> int:
+        """The end of masking: only then is there something to make codes of."""
+        return self.hparams.masking_steps
+
     def start(self, batches: Iterator[dict[str, np.ndarray]], *, seed: int) -> None:
         """Sets the first codes by k-means++ over the latent vectors of the first batches."""
 
@@ -169,13 +174,12 @@ class TransformerNAT(Model):
         latent_mask: tf.Tensor,
         source: Source,
         rng: Rng | None = None,
-        mix: Callable[[tf.Tensor], tf.Tensor] = lambda x: x,
+        unmasked: "_Unmasked | None" = None,
     ) -> tf.Tensor:
-        """The parallel decoder: vectors [N, L, code_size], mask [N, L] -> logits [N, T, V].
-
-        `mix` changes the decoder's input [N, T, D].
-        """
-        x = mix(self.lengthen(self.from_latent(vectors), rng=rng))
+        """The parallel decoder: vectors [N, L, code_size], mask [N, L] -> logits [N, T, V]."""
+        x = self.lengthen(self.from_latent(vectors), rng=rng)
+        if unmasked is not None:
+            x = tf.where(unmasked.shown[..., None], unmasked.embedded, x)
         bias = padding_bias(tf.repeat(latent_mask, self.ratio, axis=1))
         x = self.decoder(self._with_positions(x, rng), bias, *source, rng=rng)
         return self.embedding.logits(x)
@@ -198,8 +202,13 @@ class TransformerNAT(Model):
         source = self.encode(batch["inputs"], rng)
         vectors, mask = self._latent_vectors(targets, rng)
         quantized = self.quantizer.quantize_vectors(vectors, mask, rng=rng)
-        mix, predictor_weight = self._masking(targets, rng)
-        logits = self._decode_vectors(quantized.vectors, mask, source, rng, mix)
+        unmasked = self._unmasked(targets, rng)
+        passed = quantized.vectors
+        quantizes = 1.0
+        if unmasked is not None:
+            quantizes = tf.floor(self._masking_progress(rng))
+            passed = tf.where(quantizes > 0, passed, tf.cast(vectors, passed.dtype))
+        logits = self._decode_vectors(passed, mask, source, rng, unmasked)
         tokens = token_cross_entropy(
             logits, targets, padding_mask(targets), self.hparams.label_smoothing
         )
@@ -217,24 +226,25 @@ class TransformerNAT(Model):
             "latent_accuracy": (latents.correct, latents.weight),
             "commitment": (quantized.loss, num_latents),
         }
-        loss = tokens.loss + quantized.loss + predictor_weight * latents.nll
+        loss = tokens.loss + quantizes * (quantized.loss + latents.nll)
         return LossOutput(loss, tokens.weight, metrics, statistics)
 
-    def _masking(
-        self, targets: tf.Tensor, rng: Rng | None
-    ) -> tuple[Callable[[tf.Tensor], tf.Tensor], tf.Tensor | float]:
-        """Returns how the decoder's input is mixed with the target, and the predictor's weight.
+    def _masking_progress(self, rng: Rng) -> tf.Tensor:
+        """float32 scalar, from 0 to 1 in the first `masking_steps` updates."""
+        update = tf.cast(rng.step, tf.float32) // self.hparams.accumulate_steps
+        return tf.minimum(update / self.hparams.masking_steps, 1.0)
 
-        At first the decoder sees the target itself, a growing share of which is masked: then it
-        sees the latents there (arXiv 1805.11063, section 5).
+    def _unmasked(self, targets: tf.Tensor, rng: Rng | None) -> "_Unmasked | None":
+        """Returns what the decoder sees of the target itself; None if nothing ever.
+
+        Of the target, a growing share is masked: there the decoder sees the latents (arXiv
+        1805.11063, section 5). As long as some of it is not, latents are not quantised: they are
+        hardly needed at first, and the commitment loss would draw them together into one point.
         """
-        steps = self.hparams.masking_steps
-        if rng is None or not steps:
-            return (lambda x: x), 1.0
-        progress = tf.minimum(self.quantizer.age / steps, 1.0)
-        masked = uniform_from_bits(rng.bits(targets.shape)) < progress
-        embedded = self.embedding(targets)
-        return lambda x: tf.where(masked[..., None], x, embedded), tf.floor(progress)
+        if rng is None or not self.hparams.masking_steps:
+            return None
+        shown = uniform_from_bits(rng.bits(targets.shape)) >= self._masking_progress(rng)
+        return _Unmasked(shown, self.embedding(targets))
 
     def infer(
         self,
@@ -368,6 +378,13 @@ class TransformerNAT(Model):
         latents = Latents(ids, counts, tf.zeros([ids.shape[0]]))
         tokens, _ = self._decode_latents(latents, ids.shape[1], self.encode(inputs))
         return candidates.remove_repeats(tokens)[0]
+
+
+class _Unmasked(NamedTuple):
+    """What the decoder sees of the target itself while it learns to do without."""
+
+    shown: tf.Tensor  # bool [B, T]
+    embedded: tf.Tensor  # [B, T, D]
 
 
 def _repeat(source: Source, times: int) -> Source:

@@ -79,6 +79,7 @@ class Rng:
             first row.
           num_replicas: how many replicas share the global batch, with as many rows each.
         """
+        self.step = step
         self.row_offset = row_offset
         self.num_replicas = num_replicas
         self._key = hash_bits(_uint32(step), _uint32(seed), tf.constant(_GOLDEN, tf.uint32))

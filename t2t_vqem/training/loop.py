@@ -69,6 +69,7 @@ class Loop:
         progress: TrainingProgress,
         evaluate: Callable[[StopRequest], Evaluation] | None,
         stop: StopRequest,
+        before: dict[int, Callable[[], None]],
     ):
         """Puts the parts together.
 
@@ -84,6 +85,7 @@ class Loop:
             progress: shows the figures.
             evaluate: measures the model; None to train only.
             stop: says when to stop early.
+            before: what is done before the update of a step, beside the update.
         """
         self._step_fn = step_fn
         self._replicas = replicas
@@ -96,6 +98,7 @@ class Loop:
         self._progress = progress
         self._evaluate_fn = evaluate
         self._stop = stop
+        self._before = before
         self._pending: tuple[int, StepResult] | None = None
         self._window = Window(time.monotonic(), 0.0)
         self._last: dict[str, float] = {}
@@ -117,6 +120,8 @@ class Loop:
                     self._replicas.distribute(next(reader)[1])
                     for _ in range(self._accumulate_steps)
                 ]
+                if step in self._before:
+                    self._before[step]()
                 result = self._step_fn(batches, step=step)
                 self._read_pending()
                 self._pending = (step, result)

@@ -46,7 +46,7 @@ class TrainState:
             if hparams.ema_decay:
                 self.averaged = make_model()
                 self.averaged.build_variables()
-                _copy(self.model, self.averaged)
+            self.begin_average()
             self.slots = make_slots(raw(self.model.trainable_variables))
         self._names = [variable.path for variable in self.model.trainable_variables]
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
@@ -59,6 +59,10 @@ class TrainState:
     def start(self, batches: Iterator[dict[str, np.ndarray]], *, seed: int) -> None:
         """Lets the model take from data what it begins with; see `Model.start`."""
         self.model.start(batches, seed=seed)
+        self.begin_average()
+
+    def begin_average(self) -> None:
+        """Makes the averaged copy the model as it is now."""
         if self.averaged is not None:
             _copy(self.model, self.averaged)
 

@@ -179,11 +179,14 @@ def _train(
     start = checkpoints.restore()
     plan = problem.plan(data_dir, TRAIN, hparams, seed=settings.seed)
     records = problem.records(data_dir, TRAIN)
-    if not start:
-        if settings.warm_start_from:
-            warm_start(state.model, settings.warm_start_from, vocabulary=settings.vocabulary)
+
+    def start_model() -> None:
         with contextlib.closing(_first_batches(problem, records, plan)) as batches:
             state.start(batches, seed=settings.seed)
+
+    if not start and settings.warm_start_from:
+        warm_start(state.model, settings.warm_start_from, vocabulary=settings.vocabulary)
+        state.begin_average()
     if is_chief:
         output_dir.save(settings, vocabulary)
     evaluate = None
@@ -224,6 +227,7 @@ def _train(
             progress=progress,
             evaluate=evaluate,
             stop=stop,
+            before={state.model.start_step: start_model},
         ).run(start)
         elapsed = datetime.timedelta(seconds=round(log.seconds))
     why = f"stopped by {stop.name}; the same command goes on" if stop else "done"

@@ -320,22 +320,30 @@ def test_the_predictor_moves_neither_autoencoder_nor_codes():
 
 
 def test_masking_turns_the_decoders_input_from_the_target_into_latents():
-    batch = example()
+    model, batch = make(masking_steps=10), example()
+    assert model.start_step == 10
+    weights = [model.from_latent.kernel.value, model.predictor.embedding.table.value]
     losses = {}
-    for age in (0.0, 5.0, 10.0):
-        model = make(masking_steps=10)
-        model.quantizer.state[3].assign(age)
+    for step, expected in {0: [False, False], 5: [True, False], 10: [True, True]}.items():
         with tf.GradientTape() as tape:
-            losses[age] = model.loss(batch, rng=Rng(0, 1)).loss
-        weights = [model.from_latent.kernel.value, model.predictor.embedding.table.value]
+            losses[step] = model.loss(batch, rng=Rng(0, step)).loss
         reached = [
             gradient is not None and float(tf.norm(tf.convert_to_tensor(gradient))) > 0
-            for gradient in tape.gradient(losses[age], weights)
+            for gradient in tape.gradient(losses[step], weights)
         ]
-        assert reached == {0.0: [False, False], 5.0: [True, False], 10.0: [True, True]}[age]
+        assert reached == expected
     model = make(masking_steps=0)
-    model.quantizer.state[3].assign(10.0)
-    np.testing.assert_allclose(losses[10.0], model.loss(batch, rng=Rng(0, 1)).loss, rtol=1e-6)
+    assert model.start_step == 0
+    np.testing.assert_allclose(losses[10], model.loss(batch, rng=Rng(0, 10)).loss, rtol=1e-6)
+
+
+def test_until_masking_ends_latents_are_neither_quantised_nor_committed():
+    model, batch = make(masking_steps=10), example()
+    outputs = []
+    for far in (1.0, 50.0):  # codes that are far away change nothing
+        model.quantizer.state[0].assign(far * model.quantizer.state[0].numpy())
+        outputs.append(float(model.loss(batch, rng=Rng(0, 9)).loss))
+    assert outputs[0] == outputs[1]
 
 
 @pytest.mark.parametrize("kind", ["vq", "hard_em", "soft_em"])
@@ -354,7 +362,7 @@ def test_a_batch_gives_the_same_whole_and_in_two_halves(kind):
 
 @pytest.mark.parametrize("kind", ["vq", "hard_em", "soft_em"])
 def test_compiled_loss_and_gradients_equal_eager_ones(kind):
-    model, batch = make(bottleneck_kind=kind, dropout=0.1, masking_steps=2), example()
+    model, batch = make(bottleneck_kind=kind, dropout=0.1, masking_steps=1), example()
 
     def gradients():
         with tf.GradientTape() as tape:

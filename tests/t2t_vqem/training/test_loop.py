@@ -50,6 +50,7 @@ class World:
         self.evaluated = set(options.pop("evaluated", ()))
         self.evaluation = options.pop("evaluation", self.evaluate)
         self.accumulate_steps = options.pop("accumulate_steps", 1)
+        self.before = options.pop("before", {})
         self.intervals = Intervals(
             **{"train": 10, "save": 4, "evaluate": 5, "report": 3, **options}
         )
@@ -105,6 +106,7 @@ class World:
             ),
             evaluate=self.evaluation,
             stop=self.stop,
+            before=self.before,
         )
         try:
             return loop.run(start)
@@ -245,3 +247,14 @@ def test_failure_of_the_reader_closes_it_and_saves_nothing():
     with pytest.raises(OSError, match="no such record"):
         world.run()
     assert world.events == []
+
+
+@pytest.mark.parametrize(("start", "expected"), [(0, [2]), (2, [2]), (3, [])])
+def test_what_comes_before_a_step_comes_once(start, expected):
+    world = World(train=5)
+    world.before = {2: lambda: world.events.append(("before", 2))}
+    world.run(start)
+    assert [event[1] for event in world.events if event[0] == "before"] == expected
+    if expected:
+        index = world.events.index(("before", 2))
+        assert world.events[index + 1][:2] == ("step", 2)
