@@ -191,7 +191,8 @@ class Translator:
         ids = np.zeros([batch.rows], np.int32)
         # Row ids are hashed, so that wrapping after 2^32 lines does no harm.
         ids[: len(row_ids)] = np.asarray(row_ids, np.int64).astype(np.int32)
-        tokens, scores = (output.numpy() for output in function(inputs, ids))
+        outputs = function(tf.constant(inputs), tf.constant(ids))
+        tokens, scores = (output.numpy() for output in outputs)
         hypotheses = []
         for row in range(len(sources)):
             text = self._vocabulary.decode(tokens[row].tolist())
@@ -215,6 +216,8 @@ class Translator:
                 )
                 return decoded.tokens, decoded.scores
 
+            # The concrete function, which need not find out at each call which trace fits: that
+            # takes as long as two or three tokens of a single sentence.
             self._compiled[key] = tf.function(
                 infer,
                 input_signature=[
@@ -223,5 +226,5 @@ class Translator:
                 ],
                 jit_compile=self._xla,
                 autograph=False,
-            )
+            ).get_concrete_function()
         return self._compiled[key]
