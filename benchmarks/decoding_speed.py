@@ -23,6 +23,7 @@ from typing import NamedTuple
 import ctranslate2
 import ctranslate2_model
 import report
+import tensorflow as tf
 
 from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.decoding.options import DecodeOptions
@@ -48,6 +49,8 @@ class Measured(NamedTuple):
 def main() -> None:
     """Measures and writes the results."""
     args = parse_arguments()
+    if args.intra_op_threads:
+        tf.config.threading.set_intra_op_parallelism_threads(args.intra_op_threads)
     output_dir = OutputDir(args.output_dir)
     vocabulary = output_dir.vocabulary()
     model = output_dir.build_model()
@@ -89,6 +92,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--num_sentences", type=int, help="of the test split; default all")
     parser.add_argument("--runs", type=int, default=5, help="over all sentences, for each system")
     parser.add_argument("--extra_length", type=int, default=50)
+    parser.add_argument(
+        "--intra_op_threads", type=int, help="threads of one of our operations; default: all cores"
+    )
     parser.add_argument("--results", help="file to write")
     return parser.parse_args()
 

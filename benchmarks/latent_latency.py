@@ -46,6 +46,8 @@ HALVINGS = (2, 3, 4)
 def main() -> None:
     """Measures and writes the results."""
     args = parse_arguments()
+    if args.intra_op_threads:
+        tf.config.threading.set_intra_op_parallelism_threads(args.intra_op_threads)
     lines = report.header(
         "Latency of the latent Transformer",
         ["t2t-vqem", "tensorflow", "ctranslate2", "sentencepiece"],
@@ -74,6 +76,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--base_vocabulary", help="folder of generated data, for its vocab.model")
     parser.add_argument("--num_sentences", type=int, default=100, help="of each text")
     parser.add_argument("--runs", type=int, default=5, help="over all sentences, for each system")
+    parser.add_argument(
+        "--intra_op_threads", type=int, help="threads of one of our operations; default: all cores"
+    )
     parser.add_argument("--results", help="file to write")
     return parser.parse_args()
 

@@ -24,6 +24,8 @@ _SPACE_MARK = "\u2581"
 _TRAINING_THREADS = 16
 # Longer lines are cut for training only: a few of them would otherwise decide its memory.
 _MAX_TRAINING_CHARS = 1024
+# SentencePiece starts a thread for a list, which takes longer than encoding so few lines.
+_FEW_LINES = 8
 
 
 class Vocabulary:
@@ -87,6 +89,8 @@ class Vocabulary:
             UsageError: a text with lone surrogates, which UTF-8 cannot express.
         """
         if not isinstance(text, str):
+            if len(text) <= _FEW_LINES:
+                return [self.encode(t) for t in text]
             try:
                 # One thread: whoever wants more runs more processes.
                 plain = self._processor.EncodeAsIds(

@@ -237,7 +237,8 @@ class Translator:
         ids = np.zeros([batch.rows], np.int32)
         # Row ids are hashed, so that wrapping after 2^32 lines does no harm.
         ids[: len(row_ids)] = np.asarray(row_ids, np.int64).astype(np.int32)
-        decoded = Decoded(*(output.numpy() for output in function(inputs, ids)))
+        outputs = function(tf.constant(inputs), tf.constant(ids))
+        decoded = Decoded(*(output.numpy() for output in outputs))
         return [self._hypothesis(decoded, row) for row in range(len(sources))]
 
     def _hypothesis(self, decoded: Decoded, row: int) -> Hypothesis:
@@ -274,6 +275,8 @@ class Translator:
                 )
                 return tuple(output for output in decoded if output is not None)
 
+            # The concrete function, which need not find out at each call which trace fits: that
+            # takes as long as two or three tokens of a single sentence.
             self._compiled[key] = tf.function(
                 infer,
                 input_signature=[
@@ -282,5 +285,5 @@ class Translator:
                 ],
                 jit_compile=self._xla,
                 autograph=False,
-            )
+            ).get_concrete_function()
         return self._compiled[key]

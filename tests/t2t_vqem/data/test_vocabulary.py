@@ -63,7 +63,7 @@ def test_decode_inverts_encode_on_hard_lines(vocabulary, line):
     assert vocabulary.decode(vocabulary.encode(line)) == line
 
 
-@hypothesis.given(st.lists(lines, max_size=6))
+@hypothesis.given(st.lists(lines, max_size=12))  # a long list takes another way than a short one
 def test_a_list_is_encoded_line_by_line(vocabulary, batch):
     assert vocabulary.encode(batch) == [vocabulary.encode(line) for line in batch]
 
@@ -98,7 +98,9 @@ def test_decode_refuses_an_id_outside(vocabulary):
         vocabulary.decode([-1])
 
 
-@pytest.mark.parametrize("text", ["a\ud800b", ["fine", "a\ud800b"]])
+@pytest.mark.parametrize(
+    "text", ["a\ud800b", ["fine", "a\ud800b"], [*["fine"] * 10, "a\ud800b"]], ids=ascii
+)
 def test_encode_refuses_what_utf8_cannot_express(vocabulary, text):
     with pytest.raises(UsageError, match=r"'a\\ud800b' is not valid Unicode"):
         vocabulary.encode(text)
