@@ -196,9 +196,9 @@ def main(argv: list[str]) -> None:
     if not FLAGS.output_dir:
         raise UsageError("--output_dir is missing: the run that t2t-trainer wrote")
     sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # whatever the locale says
-    registry.load_plugins(FLAGS.t2t_usr_dir)
-    if FLAGS.intra_op_threads:  # read when TensorFlow is imported, which nothing has done so far
+    if FLAGS.intra_op_threads:  # read by TensorFlow, which nothing has used so far
         os.environ["TF_NUM_INTRAOP_THREADS"] = str(FLAGS.intra_op_threads)
+    registry.load_plugins(FLAGS.t2t_usr_dir)
     problem = _problem_of_run()
     images = issubclass(registry.problems.get(problem), ImageProblem)
     for name in TEXT_ONLY if images else IMAGES_ONLY:

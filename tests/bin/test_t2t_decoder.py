@@ -194,6 +194,30 @@ def test_checkpoint_is_the_best_unless_another_is_named(run, decode, source):
 
 
 @pytest.mark.slow
+def test_threads_are_chosen_before_tensorflow_makes_them(run):
+    """In a process of its own: TensorFlow reads the number once."""
+    count = (
+        "import os, sys\n"
+        "from t2t_vqem.bin import _main, t2t_decoder\n"
+        "def main(argv):\n"
+        "    t2t_decoder.main(argv)\n"
+        "    print(len(os.listdir('/proc/self/task')), file=sys.stderr)\n"
+        "_main.run(main, t2t_decoder.FLAGS, ['t2t-decoder', *sys.argv[1:]])\n"
+    )
+    argv = [sys.executable, "-c", count, *command(run, "--decode_interactive")[3:]]
+    found = {}
+    for threads in ("1", "3"):
+        done = subprocess.run(
+            [*argv, f"--intra_op_threads={threads}"],
+            input=b"one\n",
+            capture_output=True,
+            check=True,
+        )
+        found[threads] = int(done.stderr.decode().splitlines()[-1])
+    assert found["1"] < found["3"]
+
+
+@pytest.mark.slow
 def test_trained_model_translates(tiny_text_data, tmp_path, decode):
     """The real commands, on a task that must be learned: number words in reverse order."""
     path, out = tmp_path / "run", tmp_path / "out.de"
