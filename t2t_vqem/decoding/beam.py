@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from t2t_vqem.constants import EOS_ID, PAD_ID
-from t2t_vqem.decoding.greedy import Decoded, StepFn
+from t2t_vqem.decoding.greedy import Decoded, StepFn, grow_cache
 
 _IMPOSSIBLE = -1e9
 
@@ -38,11 +38,12 @@ def beam_search(
     alpha: float,
     *,
     max_length: int,
+    first_length: int | None = None,
 ) -> Decoded:
     """Finds for each sentence the hypothesis of the highest log-probability over length penalty.
 
-    A sentence's search goes on until no live hypothesis can still beat its worst kept one, or until
-    its limit; a hypothesis cut by the limit counts as ended there.
+    A sentence's search goes on until no live hypothesis can still beat the best that has ended, or
+    until its limit; a hypothesis cut by the limit counts as ended there.
 
     Args:
       step_fn: computes the logits of the next token for [B * k] rows.
@@ -51,6 +52,7 @@ def beam_search(
       beam_size: k.
       alpha: exponent of the length penalty; 0 compares plain log-probabilities.
       max_length: T, at least the largest limit.
+      first_length: positions of the cache given, as in `greedy.decode`; `max_length` where None.
 
     Returns:
       Best tokens [B, T] and their scores [B].
@@ -58,15 +60,18 @@ def beam_search(
     batch = limits.shape[0]
     limit_penalty = length_penalty(limits, alpha)
 
-    def more(*state):
-        beams = _Beams(*state)
-        # Log-probabilities only fall, and the longest hypothesis has the mildest penalty.
-        best_possible = beams.live_scores[:, 0] / limit_penalty
-        open_sentences = (best_possible > beams.ended_scores[:, -1]) & (beams.position < limits)
-        return (beams.position < max_length) & tf.reduce_any(open_sentences)
-
     def body(*state):
         return tuple(_grow(_Beams(*state), step_fn, limits, beam_size, alpha))
+
+    def run(beams, length):
+        def more(*state):
+            beams = _Beams(*state)
+            # Log-probabilities only fall, and the longest hypothesis has the mildest penalty.
+            best_possible = beams.live_scores[:, 0] / limit_penalty
+            is_open = (best_possible > beams.ended_scores[:, 0]) & (beams.position < limits)
+            return (beams.position < length) & tf.reduce_any(is_open)
+
+        return _Beams(*tf.while_loop(more, body, tuple(beams)))
 
     first_only = tf.where(tf.range(beam_size) == 0, 0.0, _IMPOSSIBLE)
     nothing = tf.fill([batch, beam_size, max_length], PAD_ID)
@@ -78,7 +83,9 @@ def beam_search(
         ended_scores=tf.fill([batch, beam_size], _IMPOSSIBLE),
         cache=cache,
     )
-    beams = _Beams(*tf.while_loop(more, body, tuple(start)))
+    beams = run(start, first_length or max_length)
+    if first_length and first_length < max_length:
+        beams = run(beams._replace(cache=grow_cache(beams.cache, max_length)), max_length)
     return Decoded(beams.ended[:, 0], beams.ended_scores[:, 0])
 
 

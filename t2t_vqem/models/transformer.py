@@ -162,11 +162,14 @@ class Transformer(Model):
         source_lengths = tf.reduce_sum(tf.cast(padding_mask(inputs), tf.int32), 1)
         limits = tf.minimum(source_lengths + options.extra_length, max_length)
         limits = tf.where(source_lengths > 0, limits, 0)  # rows that only fill up a batch
+        # Most translations are at most a quarter longer than their source.
+        first_length = min(max_length, 8 * math.ceil((1.25 * inputs.shape[1] + 4) / 8))
+        step, cache = self.step_fn(
+            inputs, max_length, num_hypotheses=options.beam_size, cache_length=first_length
+        )
+        lengths = {"max_length": max_length, "first_length": first_length}
         if options.beam_size > 1:
-            step, cache = self.step_fn(inputs, max_length, num_hypotheses=options.beam_size)
-            return beam_search(
-                step, cache, limits, options.beam_size, options.alpha, max_length=max_length
-            )
+            return beam_search(step, cache, limits, options.beam_size, options.alpha, **lengths)
         choose = None
         if options.sampling_temperature:
             if row_ids is None:
@@ -174,14 +177,4 @@ class Transformer(Model):
             choose = sampler(
                 options.sampling_temperature, options.sampling_top_k, seed=seed, row_ids=row_ids
             )
-        # Most translations are at most a quarter longer than their source.
-        first_length = min(max_length, 8 * math.ceil((1.25 * inputs.shape[1] + 4) / 8))
-        step, cache = self.step_fn(inputs, max_length, cache_length=first_length)
-        return decode(
-            step,
-            cache,
-            limits,
-            max_length=max_length,
-            first_length=first_length,
-            choose_fn=choose,
-        )
+        return decode(step, cache, limits, choose_fn=choose, **lengths)

@@ -169,3 +169,41 @@ def test_samples_depend_on_the_row_id_and_the_seed_not_on_the_batch():
 def test_impossible_options_are_refused(options, message):
     with pytest.raises(UsageError, match=message):
         DecodeOptions(**options)
+
+
+def test_a_beam_stops_when_nothing_can_beat_the_best_that_has_ended():
+    """Not when all that it keeps are beaten, which takes many more steps to the same result."""
+    probabilities = np.full([B, 30, V, V], 1e-4)
+    probabilities[:, 0, :, 3] = 1
+    probabilities[:, 1:, :, EOS_ID] = 1
+    table = np.log(probabilities / probabilities.sum(-1, keepdims=True)).astype(np.float32)
+    step, cache = step_fn(table, 4)
+    positions = []
+
+    def counted(tokens, position, cache):
+        positions.append(int(position))
+        return step(tokens, position, cache)
+
+    found = beam_search(counted, cache, tf.fill([B], 30), 4, 0.6, max_length=30)
+    assert [strip(row) for row in found.tokens] == [(3, EOS_ID)] * B
+    assert positions == [0, 1]
+
+
+@pytest.mark.parametrize("first_length", [1, 3, T, None])
+def test_a_beam_s_cache_grows_without_a_change(first_length):
+    """What comes next depends on all tokens before, which only the cache remembers."""
+    weights = tf.constant(np.random.default_rng(5).normal(0, 2, [T, V]), tf.float32)
+
+    def step(tokens, position, cache):
+        here = tf.range(cache.shape[-2])[:, None] == position
+        cache = tf.where(here, tf.cast(tokens, tf.float32)[:, None, None], cache)
+        logits = tf.einsum("npi,pv->nv", cache, weights[: cache.shape[-2]]) + weights[position]
+        return tf.where(tf.range(V) == 0, -1e9, logits), cache
+
+    def search(first_length):
+        cache = tf.zeros([B * 3, first_length or T, 1])
+        limits = tf.constant([T, 2, T])
+        return beam_search(step, cache, limits, 3, 0.6, max_length=T, first_length=first_length)
+
+    np.testing.assert_array_equal(search(first_length).tokens, search(None).tokens)
+    np.testing.assert_allclose(search(first_length).scores, search(None).scores, rtol=1e-6)
