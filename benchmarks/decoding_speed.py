@@ -80,7 +80,9 @@ def main() -> None:
             batch_size: measure(systems, sources, vocabulary, batch_size, args.runs)
             for batch_size in BATCH_SIZES
         }
-    report.write(summary(results, references, args.runs, checkpoint), args.results)
+    report.write(
+        summary(results, references, args.runs, checkpoint, args.intra_op_threads), args.results
+    )
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -160,7 +162,11 @@ def measure(
 
 
 def summary(
-    results: dict[int, dict[str, Measured]], references: Sequence[str], runs: int, checkpoint: str
+    results: dict[int, dict[str, Measured]],
+    references: Sequence[str],
+    runs: int,
+    checkpoint: str,
+    threads: int | None,
 ) -> list[str]:
     """Returns the lines of the results file."""
     lines = report.header(
@@ -168,7 +174,8 @@ def summary(
         ["t2t-vqem", "tensorflow", "ctranslate2", "sentencepiece"],
     )
     lines += [
-        f"Greedy, the same weights ({os.path.basename(checkpoint)}), text to text. Each time is "
+        f"Greedy, the same weights ({os.path.basename(checkpoint)}), text to text; threads of an "
+        f"operation of ours: {threads or 'all'}. Each time is "
         f"the median of {runs} runs over {len(references)} sentences; the systems take turns. "
         "Ratio: time of CTranslate2 over ours, above 1 where ours is faster.",
         "",
