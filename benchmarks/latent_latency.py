@@ -54,9 +54,10 @@ def main() -> None:
         ["t2t-vqem", "tensorflow", "ctranslate2", "sentencepiece"],
     )
     lines += [
-        f"Text to text, float32 unless it says int8. Each time is the median of {args.runs} runs; "
-        "the systems take turns. Ratio: time of our compiled greedy search over the system's, above "
-        f"1 where the system is faster. Threads of our operations: {args.intra_op_threads or 'all'}.",
+        f"Text to text, float32 unless it says int8. Each time is the median of {args.runs} "
+        "runs; the systems take turns. Ratio: time of our compiled greedy search over the "
+        "system's, above 1 where the system is faster. Threads of an operation of ours: "
+        f"{args.intra_op_threads or 'all'}.",
         "",
     ]
     if args.teacher_dir:
@@ -146,7 +147,8 @@ def base(args: argparse.Namespace) -> list[str]:
         "## Base size, random weights",
         "",
         f"Width 512, filter 2048, 6 encoder and 6 decoder layers, a predictor of 2; "
-        f"{vocabulary.size:,} ids; {len(sources)} sentences, {mean:.1f} tokens in the mean with EOS.",
+        f"{vocabulary.size:,} ids; {len(sources)} sentences of {mean:.1f} tokens in the mean, with "
+        "EOS.",
         "",
     ]
     with tempfile.TemporaryDirectory() as scratch:
