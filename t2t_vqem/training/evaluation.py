@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from t2t_vqem.config import HParams
@@ -14,7 +15,7 @@ from t2t_vqem.decoding.options import DecodeOptions
 from t2t_vqem.image_problem import ImageProblem
 from t2t_vqem.inference.images import ImageModel
 from t2t_vqem.inference.translate import Translator
-from t2t_vqem.metrics.bleu import Score, sacrebleu_score
+from t2t_vqem.metrics.bleu import Score, sacrebleu_counts, sacrebleu_of_counts
 from t2t_vqem.models.base import LossOutput, Model
 from t2t_vqem.problem import Problem
 from t2t_vqem.text_problem import TextProblem
@@ -29,7 +30,7 @@ SHOWN_EXAMPLES = 2  # so that empty or strange output is seen early
 class Evaluator:
     """Evaluates one model, again and again while it trains.
 
-    All replicas share the loss; the first process alone decodes and makes pictures.
+    All replicas share the loss, all workers share what is decoded; the chief alone makes pictures.
     """
 
     def __init__(
@@ -57,7 +58,6 @@ class Evaluator:
         self.split = split
         self._strategy = strategy
         self._replicas = Replicas(strategy)
-        self._is_first = self._replicas.first == 0
         self._model = model
         self._problem = problem
         self._records = problem.records(data_dir, split)
@@ -71,12 +71,15 @@ class Evaluator:
         )
         self._functions: dict[Any, Callable[[ReplicaBatch], LossOutput]] = {}
         self._pictures = None
-        if isinstance(problem, ImageProblem) and isinstance(model, ImageModel) and self._is_first:
+        replicas = self._replicas
+        draws = isinstance(problem, ImageProblem) and isinstance(model, ImageModel)
+        if draws and replicas.is_chief:
             self._pictures = Pictures(model, problem, data_dir, split=split)
-        self._decodes = isinstance(problem, TextProblem) and self._is_first
+        self._decodes = isinstance(problem, TextProblem)
         if self._decodes:
-            self._sources = problem.sources(data_dir, split)
-            self._references = problem.references(data_dir, split)
+            own = slice(replicas.worker, None, replicas.num_workers)
+            self._sources = problem.sources(data_dir, split)[own]
+            self._references = problem.references(data_dir, split)[own]
             self._translator = Translator(
                 model,
                 problem.vocabulary(data_dir),
@@ -104,9 +107,13 @@ class Evaluator:
         plan = self._replicas.own_rows(self._plan)
         with BatchReader(self._records, plan, self._problem.make_batch, start_step=0) as reader:
             for _, batch in reader:
+                wish = tf.constant(stop.poll(), tf.float32)
+                output, wishes = self._compute(
+                    self._replicas.distribute(batch), wish, _shapes(batch)
+                )
+                stop.hear(float(wishes))
                 if stop:
                     raise StoppedError
-                output = self._compute(self._replicas.distribute(batch), _shapes(batch))
                 pairs = {"loss": (output.loss, output.weight), **output.metrics}
                 for name, (value, weight) in pairs.items():
                     sums[name] = sums.get(name, 0.0) + float(value)
@@ -126,37 +133,58 @@ class Evaluator:
             **{name: float(value) for name, value in described.items()},
         }
 
-    def _compute(self, batch: ReplicaBatch, shapes: Any) -> LossOutput:
-        """Returns the sums of a batch over all replicas."""
+    def _compute(
+        self, batch: ReplicaBatch, stop_wish: tf.Tensor, shapes: Any
+    ) -> tuple[LossOutput, tf.Tensor]:
+        """Returns the sums of a batch, and of the wishes to stop, over all replicas."""
         if shapes not in self._functions:
             self._functions[shapes] = tf.function(
-                lambda batch: self._strategy.run(self._replica_loss, args=(batch,)),
-                autograph=False,
+                lambda *args: self._strategy.run(self._replica_loss, args=args), autograph=False
             )
-        output = self._functions[shapes](batch)
+        output = self._functions[shapes](batch, stop_wish)
         return self._strategy.experimental_local_results(output)[0]
 
-    def _replica_loss(self, batch: ReplicaBatch) -> LossOutput:
-        output = self._loss(batch.features)
+    def _replica_loss(
+        self, batch: ReplicaBatch, stop_wish: tf.Tensor
+    ) -> tuple[LossOutput, tf.Tensor]:
+        output = self._loss(batch.features), tf.identity(stop_wish)
         context = tf.distribute.get_replica_context()
         flat = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.nest.flatten(output))
         return tf.nest.pack_sequence_as(output, flat)
 
     def _bleu(self, stop: StopRequest) -> Score:
+        """Decodes this worker's share of the lines; the counts of all shares make the score.
+
+        A worker that was asked to stop waits here for the others to finish theirs.
+        """
+        try:
+            counts = self._own_counts(stop)
+        except StoppedError:
+            counts = sacrebleu_counts([], [])
+        *total, wishes = self._replicas.sum_over_workers(np.append(counts, stop.poll()))
+        stop.hear(wishes)
+        if stop:
+            raise StoppedError
+        return sacrebleu_of_counts(np.array(total))
+
+    def _own_counts(self, stop: StopRequest) -> np.ndarray:
+        """Returns the counts of this worker's lines, and logs the first of the chief's."""
+
         def check(num_lines: int) -> None:
             del num_lines
-            if stop:
+            if stop.poll():
                 raise StoppedError
 
         hypotheses = [h.text for h in self._translator.translate(self._sources, progress=check)]
+        shown = SHOWN_EXAMPLES if self._replicas.is_chief else 0
         for source, hypothesis, reference in list(
             zip(self._sources, hypotheses, self._references, strict=True)
-        )[:SHOWN_EXAMPLES]:
+        )[:shown]:
             _logger.info(
                 "%s\n  source      %s\n  translation %s\n  reference   %s",
                 self.split, source, hypothesis, reference,
             )  # fmt: skip
-        return sacrebleu_score(hypotheses, self._references)
+        return sacrebleu_counts(hypotheses, self._references)
 
 
 class Evaluation:

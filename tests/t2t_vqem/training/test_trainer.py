@@ -189,10 +189,10 @@ def test_signal_saves_and_the_run_goes_on(request_for, number, monkeypatch, capl
     stopped = request_for("stopped")
     call = loop.TrainStep.__call__
 
-    def interrupted(self, batches, *, step):
+    def interrupted(self, batches, *, step, **options):
         if step == 3:
             os.kill(os.getpid(), number)
-        return call(self, batches, step=step)
+        return call(self, batches, step=step, **options)
 
     monkeypatch.setattr(loop.TrainStep, "__call__", interrupted)
     with caplog.at_level("INFO"):
@@ -218,7 +218,7 @@ def test_not_finite_loss_saves_nothing(request_for):
 
 
 def test_configuration_is_written_before_the_first_step(request_for, monkeypatch):
-    def fail(self, batches, *, step):
+    def fail(self, batches, *, step, **options):
         raise RuntimeError("no step")
 
     monkeypatch.setattr(loop.TrainStep, "__call__", fail)
