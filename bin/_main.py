@@ -11,6 +11,7 @@ from absl import flags
 from t2t_vqem.constants import UsageError
 
 USAGE_STATUS = 2
+STOPPED_STATUS = 75  # EX_TEMPFAIL of sysexits.h: start it again
 _EXPECTED = ("tf.function retracing", "Collective all_reduce tensors", "Check health not enabled")
 BROKEN_PIPE_STATUS = 128 + 13  # as of a program that SIGPIPE ends
 

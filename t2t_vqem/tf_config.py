@@ -21,7 +21,7 @@ _REMEDY = "t2t-make-tf-configs prints it for a list of hosts"
 class Workers(NamedTuple):
     """The processes of a run as one of them sees them."""
 
-    addresses: list[str]  # host:port, the chief's first
+    addresses: tuple[str, ...]  # host:port, the chief's first
     index: int  # of this process
 
     def __str__(self) -> str:
@@ -96,4 +96,4 @@ def read_workers() -> Workers:
             f"{TF_CONFIG} makes this process {kind} {index} of {cluster}: expected one of the "
             f"workers, which are all that training needs. {_REMEDY}"
         )
-    return Workers(complete_addresses(addresses), place)
+    return Workers(tuple(complete_addresses(addresses)), place)

@@ -12,12 +12,14 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.eager import context as tensorflow_context
 
 from t2t_vqem.constants import UsageError
 from t2t_vqem.tf_config import TF_CONFIG, Workers, read_workers
 
 AUTO = "auto"
 STRATEGIES = (AUTO, "one_device", "mirrored", "multi_worker", "tpu")
+HEARTBEAT_SECONDS = 60.0  # a host that is silent for so long is lost; one may be moved meanwhile
 _logger = logging.getLogger(__name__)
 
 
@@ -66,8 +68,16 @@ def _mirrored_strategy(devices: tuple[str, ...]) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy(devices)
 
 
+@functools.cache  # one for all runs of a process, as above
 def _multi_worker_strategy(workers: Workers) -> tf.distribute.Strategy:
     """Meets the other workers: returns as soon as all are there."""
+    context = tensorflow_context.context()
+    if context.coordination_service is None:
+        # TensorFlow itself gives up after ten seconds, and has no public name for this.
+        context.configure_coordination_service = functools.partial(
+            context.configure_coordination_service,
+            heartbeat_timeout_in_ms=round(1000 * HEARTBEAT_SECONDS),
+        )
     _logger.info("%s: waiting for all to start", workers)
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()

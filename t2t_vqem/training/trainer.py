@@ -7,6 +7,7 @@ import functools
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -72,8 +73,15 @@ class Request:
     checkpoint: str | None = None
 
 
-def run(request: Request) -> int:
-    """Does what is requested; returns the step that was reached or evaluated.
+class Outcome(NamedTuple):
+    """How far it went."""
+
+    step: int  # reached or evaluated
+    stopped: bool  # before the end, by a signal; the same request goes on
+
+
+def run(request: Request) -> Outcome:
+    """Does what is requested.
 
     Raises:
         UsageError: the request cannot be met, does not fit the run in the output directory, or
@@ -167,7 +175,7 @@ def _first(*values: int | None) -> int:
 
 def _train(
     request: Request, strategy: tf.distribute.Strategy, output_dir: OutputDir, settings: RunSettings
-) -> int:
+) -> Outcome:
     hparams, data_dir = settings.hparams, settings.data_dir
     problem = registry.problems.get(settings.problem)(settings.problem_config)
     vocabulary = vocabulary_of(problem, data_dir)
@@ -235,14 +243,11 @@ def _train(
         ).run(start)
         elapsed = datetime.timedelta(seconds=round(log.seconds))
         replicas.gather(step)  # no worker ends before the chief has saved
-    if stop and not stop.name:
-        raise UsageError(
-            f"another worker was asked to stop, and so all stop after step {step}, which is saved: "
-            f"{checkpoints.latest}. Start all workers again with the same command to go on"
-        )
-    why = f"stopped by {stop.name}; the same command goes on" if stop else "done"
+    stopped = step < settings.train_steps
+    who = stop.name or "a signal to another worker"
+    why = f"stopped by {who}; the same command goes on" if stopped else "done"
     _logger.info("%s after step %d and %s: %s", why, step, elapsed, checkpoints.latest)
-    return step
+    return Outcome(step, stopped)
 
 
 def _first_batches(
@@ -289,7 +294,7 @@ def _describe(
 
 def _evaluate(
     request: Request, strategy: tf.distribute.Strategy, output_dir: OutputDir, settings: RunSettings
-) -> int:
+) -> Outcome:
     """Evaluates a checkpoint on dev and prints the figures."""
     output_dir.find_checkpoint(request.checkpoint)  # fails before anything is built
     with strategy.scope():
@@ -316,4 +321,5 @@ def _evaluate(
             ) from None
     if replicas.is_chief:
         print(f"{path}, {DEV}: {evaluation}")
-    return int(tf.train.load_checkpoint(path).get_tensor("step/.ATTRIBUTES/VARIABLE_VALUE"))
+    step = tf.train.load_checkpoint(path).get_tensor("step/.ATTRIBUTES/VARIABLE_VALUE")
+    return Outcome(int(step), stopped=False)

@@ -1,7 +1,7 @@
 """What the workers of a run owe each other: the same start, and an end when one of them is lost.
 
 A worker that dies or whose host is gone is noticed by TensorFlow: its connections break at once, or
-its heartbeats stay away for ten seconds. Then the sums that the others wait for fail. A worker
+its heartbeats stay away for a minute. Then the sums that the others wait for fail. A worker
 that is alive but stuck, as on a file system that does not answer, is noticed by nobody else.
 """
 
@@ -47,11 +47,11 @@ def lost_worker_explained(replicas: Replicas, output_dir: OutputDir) -> Iterator
     except _LOST as error:
         if replicas.num_workers == 1:
             raise
-        lines = [line.strip() for line in error.message.splitlines() if "task:" in line]
+        lines = [x.strip() for x in error.message.splitlines() if "aborted by" in x or "task:" in x]
         latest = tf.train.latest_checkpoint(output_dir.join(CHECKPOINTS))
         raise UsageError(
             f"worker {replicas.worker} of {replicas.num_workers} stops, because another one is "
-            f"lost: {lines[0] if lines else error.message}\nThe log of the worker that ended first "
+            f"lost: {'; '.join(lines) or error.message}\nThe log of the worker that ended first "
             f"says why. Start all workers again with the same command: the run goes on "
             f"{f'from {latest}' if latest else 'from the beginning, nothing was saved yet'}"
         ) from error
@@ -110,7 +110,7 @@ def stuck_worker_ended(replicas: Replicas, stop: StopRequest) -> Iterator[None]:
     over = threading.Event()
 
     def watch() -> None:
-        while not over.wait(STUCK_SECONDS / 20):
+        while not over.wait(1.0):
             if time.monotonic() - stop.polled > STUCK_SECONDS:
                 _logger.error(
                     "worker %d of %d stops: there was no batch for %.0f seconds. A worker is "

@@ -13,7 +13,7 @@ def test_each_line_is_read_back_as_its_worker(monkeypatch):
     for index, line in enumerate(tf_configs(addresses)):
         assert "'" not in line and "\n" not in line  # so that a shell can quote it
         monkeypatch.setenv("TF_CONFIG", line)
-        assert read_workers() == Workers(addresses, index)
+        assert read_workers() == Workers(tuple(addresses), index)
     assert str(read_workers()) == "worker 3 of 4, 10.0.0.1:5000"
 
 
@@ -22,7 +22,7 @@ def test_a_chief_comes_first(monkeypatch):
     for task, index in ((("chief", 0), 0), (("worker", 0), 1), (("worker", 1), 2)):
         value = {"cluster": cluster, "task": dict(zip(("type", "index"), task, strict=True))}
         monkeypatch.setenv("TF_CONFIG", json.dumps(value))
-        assert read_workers() == Workers(["a:1", "b:1", "c:1"], index)
+        assert read_workers() == Workers(("a:1", "b:1", "c:1"), index)
 
 
 @pytest.mark.parametrize(
