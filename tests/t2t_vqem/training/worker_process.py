@@ -52,7 +52,7 @@ def end_with_parent() -> None:
     """Ends this process when the one that started it is gone, which closes its standard input."""
 
     def wait():
-        sys.stdin.buffer.read()
+        os.read(sys.stdin.fileno(), 1)  # not by sys.stdin, whose lock Python needs at its end
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
@@ -61,6 +61,7 @@ def end_with_parent() -> None:
 def main(plan_path: str, result_path: str) -> None:
     """Does what the plan says and writes the result after each run."""
     end_with_parent()
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     with open(plan_path, encoding="utf-8") as file:
         plan = json.load(file)
