@@ -67,6 +67,7 @@ COMMANDS = {
     "t2t-bleu": "t2t_bleu",
     "t2t-avg-all": "t2t_avg_all",
     "t2t-demo": "t2t_demo",
+    "t2t-make-tf-configs": "t2t_make_tf_configs",
 }
 
 setup(

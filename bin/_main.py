@@ -11,6 +11,8 @@ from absl import flags
 from t2t_vqem.constants import UsageError
 
 USAGE_STATUS = 2
+STOPPED_STATUS = 75  # EX_TEMPFAIL of sysexits.h: start it again
+_EXPECTED = ("tf.function retracing", "Collective all_reduce tensors", "Check health not enabled")
 BROKEN_PIPE_STATUS = 128 + 13  # as of a program that SIGPIPE ends
 
 
@@ -58,8 +60,9 @@ def _start_logging() -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("absl").setLevel(logging.WARNING)  # how long it took to write a checkpoint
     # Each shape of batch is traced once, on each device. There are few, but they come at the start.
+    # And each time it is said what is summed over the workers.
     logging.getLogger("tensorflow").addFilter(
-        lambda record: "tf.function retracing" not in record.getMessage()
+        lambda record: not any(text in record.getMessage() for text in _EXPECTED)
     )
 
 

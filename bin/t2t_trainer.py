@@ -5,7 +5,8 @@
         --train_steps=3000
 
 Started again with --output_dir alone (and perhaps a higher --train_steps), it goes on to the same
-numbers as if it had never been stopped. A step is one update of the weights.
+numbers as if it had never been stopped. A step is one update of the weights. SIGTERM and SIGINT
+save and end it with status 75: it is not done, and can go on.
 """
 
 from absl import flags
@@ -79,13 +80,13 @@ def _define_flags() -> None:
 _define_flags()
 
 
-def main(argv: list[str]) -> None:
-    """Runs --schedule in --output_dir, or shows what there is."""
+def main(argv: list[str]) -> int:
+    """Runs --schedule in --output_dir, or shows what there is; returns the exit status."""
     del argv
     if FLAGS["registry_help"].value is not None:
         registry.load_plugins(FLAGS.t2t_usr_dir)
         if _registry_flag.show_registry_help(FLAGS):
-            return
+            return 0
     if not FLAGS.output_dir:
         raise UsageError("--output_dir is missing: t2t-trainer needs the folder of the run")
     if FLAGS.checkpoint and FLAGS.schedule != "evaluate":
@@ -95,7 +96,7 @@ def main(argv: list[str]) -> None:
         )
     from t2t_vqem.training import trainer  # here, so that --help does not wait for TensorFlow
 
-    trainer.run(
+    outcome = trainer.run(
         trainer.Request(
             output_dir=FLAGS.output_dir,
             problem=FLAGS.problem,
@@ -121,6 +122,7 @@ def main(argv: list[str]) -> None:
             checkpoint=FLAGS.checkpoint,
         )
     )
+    return _main.STOPPED_STATUS if outcome.stopped else 0
 
 
 def entry_point() -> None:

@@ -9,6 +9,7 @@
     averaged/      the mean of several checkpoints' weights, by t2t-avg-all
     metrics.jsonl  the figures of training and of each evaluation
     train/, eval/  the same for TensorBoard
+    trainer.lock   held while t2t-trainer trains here
 
 A later command finds here what it need not be told again.
 """

@@ -42,13 +42,13 @@ def commands_in(text: str) -> Iterator[list[str]]:
                 if command and command[0].startswith("t2t-"):
                     yield command
                 command = []
-            elif command or not re.fullmatch(r"\w+=.*", word):  # not a variable before the command
+            elif command or not re.fullmatch(r"export|exec|\w+=.*", word):  # before the command
                 command.append(word)
 
 
 def page_commands(path: pathlib.Path) -> Iterator[list[str]]:
-    """Yields the commands in the ```bash blocks of a page."""
-    for block in re.findall(r"^```bash\n(.*?)^```", path.read_text("utf-8"), re.M | re.S):
+    """Yields the commands in the blocks of shell, and of YAML that has some, of a page."""
+    for block in re.findall(r"^```(?:bash|yaml)\n(.*?)^```", path.read_text("utf-8"), re.M | re.S):
         yield from commands_in(block)
 
 
@@ -67,7 +67,7 @@ def check_command(command: list[str]) -> None:
     values = copy.deepcopy(module.FLAGS)
     for name in values:
         values[name].unparse()  # another test may have run the command
-    rest = values(command)
+    rest = values([re.sub(r"\$\w+", "1", word) for word in command])  # a variable of the shell
     assert rest == command[:1], f"not a flag: {rest[1:]}"
     given = {name: values[name].value for name in values if values[name].present}
     if "t2t_usr_dir" in given:
@@ -115,11 +115,14 @@ def test_the_tests_of_a_new_machine_are_the_readme_s():
 
 def test_commands_are_found():
     text = (
-        "cd x\nA=1 t2t-bleu --translation='a b' \\\n  --reference=c | head  # t2t-no\nt2t-demo > x"
+        "cd x\nA=1 t2t-bleu --translation='a b' \\\n  --reference=c | head  # t2t-no\n"
+        "t2t-demo > x\nexport A=$(t2t-make-tf-configs --index=$B)\nexec t2t-trainer --output_dir=x"
     )
     assert list(commands_in(text)) == [
         ["t2t-bleu", "--translation=a b", "--reference=c"],
         ["t2t-demo"],
+        ["t2t-make-tf-configs", "--index=$B"],
+        ["t2t-trainer", "--output_dir=x"],
     ]
 
 

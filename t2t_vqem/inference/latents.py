@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
 import tensorflow as tf
@@ -22,7 +23,7 @@ class LatentTextModel(Protocol):
 
 
 class Reconstructor:
-    """Reconstructs the targets of a split, in the order of its examples."""
+    """Reconstructs the targets of a split, or of one worker's share of it."""
 
     def __init__(
         self,
@@ -37,7 +38,7 @@ class Reconstructor:
         Args:
           model: a built model.
           records: of the split.
-          plan: one epoch of its examples.
+          plan: one epoch of its examples, or of some of the rows of each batch.
           make_batch: of the problem.
           vocabulary: turns ids into text.
         """
@@ -46,15 +47,14 @@ class Reconstructor:
         # Not compiled by XLA: there are many shapes, and one pass over a small split costs less.
         self._reconstruct = tf.function(model.reconstruct, autograph=False)
 
-    def __call__(self) -> list[str]:
-        """Returns the reconstructed lines."""
-        lines = [""] * self._plan.num_examples
+    def __call__(self) -> Iterator[tuple[int, str]]:
+        """Yields the number of each example and its reconstruction, a line."""
         reader = BatchReader(self._records, self._plan, self._make_batch, start_step=0)
         with reader:
             for step, batch in reader:
                 inputs, targets = (tf.constant(batch[side]) for side in (INPUTS, TARGETS))
                 tokens = self._reconstruct(inputs, targets).numpy()
-                for index, row in zip(self._plan.batch(step).indices, tokens, strict=True):
+                indices, _ = self._plan.batch(step)
+                for index, row in zip(indices, tokens, strict=True):
                     if index >= 0:
-                        lines[index] = one_line(self._vocabulary.decode(row.tolist()))
-        return lines
+                        yield int(index), one_line(self._vocabulary.decode(row.tolist()))

@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import sacrebleu
 
 from t2t_vqem.constants import UsageError
@@ -43,9 +44,38 @@ def sacrebleu_score(hypotheses: Sequence[str], references: Sequence[str]) -> Sco
       UsageError: the numbers of segments differ, or there is none.
     """
     _check_segments(hypotheses, references)
+    return sacrebleu_of_counts(sacrebleu_counts(hypotheses, references))
+
+
+def sacrebleu_counts(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
+    """Counts what `sacrebleu_score` is computed from; the counts of parts of a corpus add up.
+
+    Args:
+      hypotheses: One detokenised sentence per segment; there may be none.
+      references: As many, in the same order.
+
+    Returns:
+      int64 [10]: matching and all n-grams of the hypotheses, n = 1..4; tokens of both sides.
+    """
+    if not hypotheses:
+        return np.zeros(10, np.int64)
+    score = sacrebleu.BLEU().corpus_score(list(hypotheses), [list(references)])
+    return np.array([*score.counts, *score.totals, score.sys_len, score.ref_len], np.int64)
+
+
+def sacrebleu_of_counts(counts: np.ndarray) -> Score:
+    """Returns the score of a corpus by its counts, those of `sacrebleu_counts` added up."""
+    *ngrams, hypothesis_length, reference_length = counts.tolist()
     metric = sacrebleu.BLEU()
-    value = metric.corpus_score(list(hypotheses), [list(references)]).score
-    return Score(value, str(metric.get_signature()), "BLEU")
+    metric.corpus_score(["."], [["."]])  # from which its signature has the number of references
+    score = metric.compute_bleu(
+        ngrams[:4],
+        ngrams[4:],
+        hypothesis_length,
+        reference_length,
+        smooth_method=metric.smooth_method,
+    )
+    return Score(score.score, str(metric.get_signature()), "BLEU")
 
 
 def chrf_score(hypotheses: Sequence[str], references: Sequence[str]) -> Score:

@@ -1,8 +1,6 @@
 """Saves and restores the state of a run: the last few checkpoints and the best weights."""
 
 import logging
-import os
-import shutil
 
 import tensorflow as tf
 
@@ -28,15 +26,13 @@ class Checkpoints:
             output_dir: folder of the run.
             state: what is saved and restored.
             keep: how many of the last checkpoints to keep.
-            is_chief: whether this process is the one whose files count. All have to take part in
-                saving; what the others write is thrown away.
+            is_chief: whether this process is the one that writes; the others only read.
         """
         self._state = state
         self._is_chief = is_chief
         folder = output_dir.join(CHECKPOINTS)
-        self._scratch = None if is_chief else output_dir.join(f".worker-{os.getpid()}")
         self._manager = tf.train.CheckpointManager(
-            state.checkpoint(), self._scratch or folder, max_to_keep=keep, checkpoint_name="ckpt"
+            state.checkpoint(), folder, max_to_keep=keep, checkpoint_name="ckpt"
         )
         self._folder = folder
         self._score = tf.Variable(float("-inf"), dtype=tf.float64)
@@ -72,23 +68,22 @@ class Checkpoints:
             ) from error
         return int(self._state.step)
 
-    def save(self, step: int) -> str:
-        """Saves everything as the state after `step` updates; returns the path.
+    def save(self, step: int) -> None:
+        """Saves everything as the state after `step` updates.
 
         Raises:
             UsageError: it cannot be written, as on a full disk.
         """
+        if not self._is_chief:
+            return
         self._state.step.assign(step)
         try:
-            path = self._manager.save(checkpoint_number=step)
+            self._manager.save(checkpoint_number=step)
         except (tf.errors.OpError, OSError) as error:
             raise UsageError(
                 f"the checkpoint of step {step} cannot be written to {self._folder}: {error}. The "
                 f"last good one is {self.latest}"
             ) from error
-        if self._scratch:
-            shutil.rmtree(self._scratch, ignore_errors=True)
-        return path
 
     def best_score(self) -> float:
         """Returns the score of the best weights so far, minus infinity where there are none."""

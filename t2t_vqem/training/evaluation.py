@@ -1,8 +1,7 @@
 """Measures a model on a split: loss and accuracy, and the quality of what it decodes."""
 
-import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -10,27 +9,21 @@ import tensorflow as tf
 from t2t_vqem.config import HParams
 from t2t_vqem.constants import DEV, UsageError
 from t2t_vqem.data.reader import BatchReader
-from t2t_vqem.decoding.options import DecodeOptions
 from t2t_vqem.image_problem import ImageProblem
 from t2t_vqem.inference.images import ImageModel
-from t2t_vqem.inference.latents import LatentTextModel, Reconstructor
-from t2t_vqem.inference.translate import Hypothesis, Translator
-from t2t_vqem.metrics.bleu import Score, sacrebleu_score
 from t2t_vqem.models.base import LossOutput, Model
 from t2t_vqem.problem import Problem
 from t2t_vqem.text_problem import TextProblem
 from t2t_vqem.training.pictures import Pictures
 from t2t_vqem.training.signals import StoppedError, StopRequest
 from t2t_vqem.training.strategies import ReplicaBatch, Replicas
-
-_logger = logging.getLogger(__name__)
-SHOWN_EXAMPLES = 2  # so that empty or strange output is seen early
+from t2t_vqem.training.text_evaluation import TextEvaluator
 
 
 class Evaluator:
     """Evaluates one model, again and again while it trains.
 
-    All replicas share the loss; the first process alone decodes and makes pictures.
+    All replicas share the loss, all workers share what is decoded; the chief alone makes pictures.
     """
 
     def __init__(
@@ -58,7 +51,6 @@ class Evaluator:
         self.split = split
         self._strategy = strategy
         self._replicas = Replicas(strategy)
-        self._is_first = self._replicas.first == 0
         self._model = model
         self._problem = problem
         self._records = problem.records(data_dir, split)
@@ -72,27 +64,22 @@ class Evaluator:
         )
         self._functions: dict[Any, Callable[[ReplicaBatch], LossOutput]] = {}
         self._pictures = None
-        if isinstance(problem, ImageProblem) and isinstance(model, ImageModel) and self._is_first:
+        replicas = self._replicas
+        draws = isinstance(problem, ImageProblem) and isinstance(model, ImageModel)
+        if draws and replicas.is_chief:
             self._pictures = Pictures(model, problem, data_dir, split=split)
-        self._decodes = isinstance(problem, TextProblem) and self._is_first
-        if self._decodes:
-            self._sources = problem.sources(data_dir, split)
-            self._references = problem.references(data_dir, split)
-            self._translator = Translator(
+        self._translate = None
+        if isinstance(problem, TextProblem):
+            self._translate = TextEvaluator(
                 model,
-                problem.vocabulary(data_dir),
-                DecodeOptions(),
-                max_length=hparams.max_length,
+                problem,
+                data_dir,
+                split,
+                hparams,
+                records=self._records,
+                plan=self._plan,
+                replicas=replicas,
                 xla=xla,
-            )
-        self._reconstruct = None
-        if self._decodes and isinstance(model, LatentTextModel):
-            self._reconstruct = Reconstructor(
-                model,
-                self._records,
-                self._plan,
-                problem.make_batch,
-                problem.vocabulary(data_dir),
             )
 
     def __call__(self, stop: StopRequest) -> "Evaluation":
@@ -104,11 +91,9 @@ class Evaluator:
         started = time.monotonic()
         figures = self._losses(stop)
         bleu = None
-        if self._decodes:
-            hypotheses = self._translate(stop)
-            bleu = sacrebleu_score([h.text for h in hypotheses], self._references)
-            if self._reconstruct is not None:
-                figures |= self._describe_latents(hypotheses)
+        if self._translate:
+            bleu, found = self._translate(stop)
+            figures |= found
         return Evaluation(figures, bleu, time.monotonic() - started, self._pictures)
 
     def _losses(self, stop: StopRequest) -> dict[str, float]:
@@ -119,9 +104,13 @@ class Evaluator:
         plan = self._replicas.own_rows(self._plan)
         with BatchReader(self._records, plan, self._problem.make_batch, start_step=0) as reader:
             for _, batch in reader:
+                wish = tf.constant(stop.poll(), tf.float32)
+                output, wishes = self._compute(
+                    self._replicas.distribute(batch), wish, _shapes(batch)
+                )
+                stop.hear(float(wishes))
                 if stop:
                     raise StoppedError
-                output = self._compute(self._replicas.distribute(batch), _shapes(batch))
                 pairs = {"loss": (output.loss, output.weight), **output.metrics}
                 for name, (value, weight) in pairs.items():
                     sums[name] = sums.get(name, 0.0) + float(value)
@@ -141,56 +130,24 @@ class Evaluator:
             **{name: float(value) for name, value in described.items()},
         }
 
-    def _compute(self, batch: ReplicaBatch, shapes: Any) -> LossOutput:
-        """Returns the sums of a batch over all replicas."""
+    def _compute(
+        self, batch: ReplicaBatch, stop_wish: tf.Tensor, shapes: Any
+    ) -> tuple[LossOutput, tf.Tensor]:
+        """Returns the sums of a batch, and of the wishes to stop, over all replicas."""
         if shapes not in self._functions:
             self._functions[shapes] = tf.function(
-                lambda batch: self._strategy.run(self._replica_loss, args=(batch,)),
-                autograph=False,
+                lambda *args: self._strategy.run(self._replica_loss, args=args), autograph=False
             )
-        output = self._functions[shapes](batch)
+        output = self._functions[shapes](batch, stop_wish)
         return self._strategy.experimental_local_results(output)[0]
 
-    def _replica_loss(self, batch: ReplicaBatch) -> LossOutput:
-        output = self._loss(batch.features)
+    def _replica_loss(
+        self, batch: ReplicaBatch, stop_wish: tf.Tensor
+    ) -> tuple[LossOutput, tf.Tensor]:
+        output = self._loss(batch.features), tf.identity(stop_wish)
         context = tf.distribute.get_replica_context()
         flat = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.nest.flatten(output))
         return tf.nest.pack_sequence_as(output, flat)
-
-    def _translate(self, stop: StopRequest) -> list[Hypothesis]:
-        def check(num_lines: int) -> None:
-            del num_lines
-            if stop:
-                raise StoppedError
-
-        hypotheses = list(self._translator.translate(self._sources, progress=check))
-        for source, hypothesis, reference in list(
-            zip(self._sources, hypotheses, self._references, strict=True)
-        )[:SHOWN_EXAMPLES]:
-            _logger.info(
-                "%s\n  source      %s\n  translation %s\n  reference   %s",
-                self.split, source, hypothesis.text, reference,
-            )  # fmt: skip
-        return hypotheses
-
-    def _describe_latents(self, hypotheses: Sequence[Hypothesis]) -> dict[str, float]:
-        """Returns what limits a latent model: its bottleneck, its predictor, repeats or lengths.
-
-        "reconstruction_bleu": with the latents of the references. "repeats": share of the tokens
-        that repeated the one before. "length_error": words too many or too few, as a share of the
-        references' words.
-        """
-        lengths = [
-            (len(h.text.split()), len(r.split()))
-            for h, r in zip(hypotheses, self._references, strict=True)
-        ]
-        repeats = sum(h.num_repeats for h in hypotheses)
-        return {
-            "reconstruction_bleu": sacrebleu_score(self._reconstruct(), self._references).value,
-            "repeats": repeats / max(1, repeats + sum(h.num_tokens for h in hypotheses)),
-            "length_error": sum(abs(ours - theirs) for ours, theirs in lengths)
-            / max(1, sum(theirs for _, theirs in lengths)),
-        }
 
 
 class Evaluation:

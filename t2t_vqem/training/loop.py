@@ -112,8 +112,8 @@ class Loop:
         saved = step
         intervals = self._intervals
         with self._open_reader(step * self._accumulate_steps) as reader:
-            if step and step % intervals.evaluate == 0:
-                self._evaluate(step)  # unless it was done before the run was stopped
+            if step and step % intervals.evaluate == 0 and not self._was_evaluated(step):
+                self._evaluate(step)
             self._window = Window(time.monotonic(), reader.wait_seconds)
             while step < intervals.train and not self._stop:
                 batches = [
@@ -122,7 +122,7 @@ class Loop:
                 ]
                 if step in self._before:
                     self._before[step]()
-                result = self._step_fn(batches, step=step)
+                result = self._step_fn(batches, step=step, stop_wish=self._stop.poll())
                 self._read_pending()
                 self._pending = (step, result)
                 step += 1
@@ -149,6 +149,7 @@ class Loop:
         step, result = self._pending
         self._pending = None
         result = tf.nest.map_structure(lambda x: x.numpy(), result)
+        self._stop.hear(float(result.stop_wishes))
         if not (np.isfinite(result.loss) and np.isfinite(result.gradient_norm)):
             raise NotFiniteError(self._describe_failure(step, result))
         window = self._window
@@ -199,9 +200,13 @@ class Loop:
         self._progress.show(step, figures)
         self._log.write(metrics_log.TRAIN, step, figures)
 
+    def _was_evaluated(self, step: int) -> bool:
+        """Returns whether it was, before the run was stopped; the chief's word goes for all."""
+        return bool(self._replicas.gather(int(self._log.has_evaluation(step)))[0])
+
     def _evaluate(self, step: int) -> None:
-        """Evaluates, unless this step was; a stop that is requested meanwhile gives it up."""
-        if self._evaluate_fn is None or self._log.has_evaluation(step):
+        """Evaluates; a stop that is requested meanwhile gives it up."""
+        if self._evaluate_fn is None:
             return
         self._read_pending()
         began = time.monotonic()

@@ -19,13 +19,20 @@ class TrainingProgress:
     """
 
     def __init__(
-        self, *, start_step: int, train_steps: int, unit: str = "tokens", unit_weight: int = 1
+        self,
+        *,
+        start_step: int,
+        train_steps: int,
+        unit: str = "tokens",
+        unit_weight: int = 1,
+        is_chief: bool = True,
     ):
-        """Shows nothing yet but, on a terminal, an empty bar."""
+        """Shows nothing yet but, on a terminal, an empty bar; other workers never show anything."""
         self.unit, self.unit_weight = unit, unit_weight
         self._train_steps = train_steps
+        self._is_chief = is_chief
         self._bar = None
-        if sys.stderr.isatty():
+        if is_chief and sys.stderr.isatty():
             self._bar = tqdm.tqdm(
                 total=train_steps, initial=start_step, unit="step", dynamic_ncols=True, leave=False
             )
@@ -42,6 +49,8 @@ class TrainingProgress:
             step: updates applied.
             figures: "loss", "UNIT_per_second", "wait_share" and "steps_per_second".
         """
+        if not self._is_chief:
+            return
         parts = [
             f"loss {figures['loss']:.3f}",
             f"{figures[f'{self.unit}_per_second']:,.0f} {self.unit}/s",
@@ -56,10 +65,10 @@ class TrainingProgress:
 
     def say(self, message: str) -> None:
         """Shows a message without disturbing the bar."""
-        if self._bar is None:
-            _logger.info("%s", message)
-        else:
+        if self._bar is not None:
             self._bar.write(message, file=sys.stderr)
+        elif self._is_chief:
+            _logger.info("%s", message)
 
     def close(self) -> None:
         """Removes the bar."""

@@ -81,17 +81,26 @@ class TrainState:
 
 def _copy(model: Model, copy: Model) -> None:
     """Sets the variables of a second instance of a model to those of the first."""
-    pairs = list(zip(model.variables, copy.variables, strict=True))
-    for variable, other in pairs:
+    values = raw(model.variables), raw(copy.variables)
+    for variable, other in zip(model.variables, copy.variables, strict=True):
         if variable.path != other.path:
             raise ValueError(
                 f"the variable {variable.path!r} has another path, {other.path!r}, in a second "
                 f"instance of the model {model.name!r}, so that checkpoints would not fit. Give "
                 f"each layer of the model a name"
             )
-        other.value.assign(variable.value)
+    for value, other in zip(*values, strict=True):
+        other.assign(value)
 
 
 def raw(variables: Sequence[keras.Variable]) -> list[tf.Variable]:
-    """Returns TensorFlow's variables behind those of Keras."""
-    return [variable.value for variable in variables]
+    """Returns TensorFlow's variables behind those of Keras.
+
+    Raises:
+      tf.errors.AbortedError: one could not be created, since another worker was lost meanwhile.
+    """
+    values = [variable.value for variable in variables]
+    for variable, value in zip(variables, values, strict=True):
+        if not hasattr(value, "assign"):  # Keras hides the error, and shows a tensor instead
+            raise tf.errors.AbortedError(None, None, f"{variable.path} could not be created")
+    return values

@@ -19,6 +19,7 @@ class Sums(NamedTuple):
 
     gradients: list[tf.Tensor]  # of the summed loss, float32
     output: LossOutput
+    stop_wishes: tf.Tensor  # float32 scalar; see `StopRequest`
 
 
 class StepResult(NamedTuple):
@@ -29,6 +30,7 @@ class StepResult(NamedTuple):
     metrics: dict[str, tuple[tf.Tensor, tf.Tensor]]  # name -> (sum, weight)
     gradient_norm: tf.Tensor  # of the mean gradient, before clipping
     learning_rate: tf.Tensor
+    stop_wishes: tf.Tensor  # above 0 if a worker was asked to stop
 
 
 class TrainStep:
@@ -72,32 +74,38 @@ class TrainStep:
         self._update = tf.function(self._compute_update, jit_compile=xla, autograph=False)
         self._advance = tf.function(self._run_replicas, autograph=False)
 
-    def __call__(self, batches: Sequence[ReplicaBatch], *, step: int) -> StepResult:
+    def __call__(
+        self, batches: Sequence[ReplicaBatch], *, step: int, stop_wish: int = 0
+    ) -> StepResult:
         """Applies one update.
 
         Args:
           batches: hparams.accumulate_steps distributed batches.
           step: updates applied before this one.
+          stop_wish: 1 if this process was asked to stop; all workers get the sum.
 
         Returns:
           The figures, on the device: reading them waits for the update.
         """
         sums = None
         time = tf.constant(step, tf.int32)
+        wish = tf.constant(stop_wish, tf.float32)
         for index, batch in enumerate(batches):
             micro_step = tf.constant(step * len(batches) + index, tf.int32)
             last = index + 1 == len(batches)
-            sums = self._advance(sums, batch, micro_step, time, update=last)
+            sums = self._advance(sums, batch, micro_step, time, wish, update=last)
         return self._strategy.experimental_local_results(sums)[0]
 
-    def _run_replicas(self, sums, batch, micro_step, step, *, update: bool):
-        return self._strategy.run(self._replica_step, args=(sums, batch, micro_step, step, update))
+    def _run_replicas(self, sums, batch, micro_step, step, stop_wish, *, update: bool):
+        args = (sums, batch, micro_step, step, stop_wish, update)
+        return self._strategy.run(self._replica_step, args=args)
 
     def _replica_step(
-        self, sums: Sums | None, batch: ReplicaBatch, micro_step, step, update: bool
+        self, sums: Sums | None, batch: ReplicaBatch, micro_step, step, stop_wish, update: bool
     ) -> Sums | StepResult:
         """Adds the gradients of a batch to `sums`; after the last batch, updates the weights."""
-        new = self._gradients(batch.features, batch.row_offset, micro_step)
+        gradients, output = self._gradients(batch.features, batch.row_offset, micro_step)
+        new = Sums(gradients, output, tf.identity(stop_wish))
         if sums is not None:
             new = tf.nest.map_structure(tf.add, sums, new)
         if not update:
@@ -109,9 +117,12 @@ class TrainStep:
         norm, rate, reports = self._update(total, step, self._own_copies())
         output = total.output
         metrics = {name: (value, tf.ones([])) for name, value in reports.items()}
-        return StepResult(output.loss, output.weight, {**output.metrics, **metrics}, norm, rate)
+        metrics = {**output.metrics, **metrics}
+        return StepResult(output.loss, output.weight, metrics, norm, rate, total.stop_wishes)
 
-    def _compute_gradients(self, features, row_offset, micro_step) -> Sums:
+    def _compute_gradients(
+        self, features, row_offset, micro_step
+    ) -> tuple[list[tf.Tensor], LossOutput]:
         variables = raw(self._state.model.trainable_variables)
         rng = Rng(self._seed, micro_step, row_offset, self._strategy.num_replicas_in_sync)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -122,7 +133,7 @@ class TrainStep:
         )
         # Dense, also of an embedding: sums over replicas and batches take no sparse ones.
         gradients = [tf.cast(tf.convert_to_tensor(gradient), tf.float32) for gradient in gradients]
-        return Sums(gradients, output)
+        return gradients, output
 
     def _own_copies(self) -> "Copies":
         """Returns the current replica's own copies of the variables."""

@@ -5,17 +5,22 @@ row, which its randomness depends on. So the sum over the replicas does not depe
 """
 
 import functools
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.eager import context as tensorflow_context
 
 from t2t_vqem.constants import UsageError
+from t2t_vqem.tf_config import TF_CONFIG, Workers, read_workers
 
 AUTO = "auto"
 STRATEGIES = (AUTO, "one_device", "mirrored", "multi_worker", "tpu")
+HEARTBEAT_SECONDS = 60.0  # a host that is silent for so long is lost; one may be moved meanwhile
+_logger = logging.getLogger(__name__)
 
 
 def make_strategy(name: str = AUTO, devices: Sequence[str] = ()) -> tf.distribute.Strategy:
@@ -29,7 +34,8 @@ def make_strategy(name: str = AUTO, devices: Sequence[str] = ()) -> tf.distribut
         does not depend on the number of replicas.
 
     Raises:
-      UsageError: the name is unknown, a device does not exist, or devices and name do not fit.
+      UsageError: the name is unknown, a device does not exist, devices and name do not fit, or
+        the other workers are not to be met.
     """
     if name not in STRATEGIES:
         raise UsageError(f"unknown strategy {name!r}. There is: {', '.join(STRATEGIES)}")
@@ -39,8 +45,8 @@ def make_strategy(name: str = AUTO, devices: Sequence[str] = ()) -> tf.distribut
         return tf.distribute.TPUStrategy(
             tf.distribute.cluster_resolver.TPUClusterResolver.connect()
         )
-    if name == "multi_worker" or (name == AUTO and not devices and "TF_CONFIG" in os.environ):
-        return tf.distribute.MultiWorkerMirroredStrategy()
+    if name == "multi_worker" or (name == AUTO and not devices and TF_CONFIG in os.environ):
+        return _multi_worker_strategy(read_workers())
     devices = [device.lower() for device in devices]
     if name == "one_device" and len(devices) > 1:
         raise UsageError(f"--strategy=one_device takes one device, got {', '.join(devices)}")
@@ -60,6 +66,26 @@ def _mirrored_strategy(devices: tuple[str, ...]) -> tf.distribute.Strategy:
     # One for all runs of a process: TensorFlow numbers the collectives of each strategy from the
     # start, so that those of a second one would be taken for those of the first.
     return tf.distribute.MirroredStrategy(devices)
+
+
+@functools.cache  # one for all runs of a process, as above
+def _multi_worker_strategy(workers: Workers) -> tf.distribute.Strategy:
+    """Meets the other workers: returns as soon as all are there."""
+    context = tensorflow_context.context()
+    if context.coordination_service is None:
+        # TensorFlow itself gives up after ten seconds, and has no public name for this.
+        context.configure_coordination_service = functools.partial(
+            context.configure_coordination_service,
+            heartbeat_timeout_in_ms=round(1000 * HEARTBEAT_SECONDS),
+        )
+    _logger.info("%s: waiting for all to start", workers)
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except tf.errors.OpError as error:
+        raise UsageError(
+            f"{workers} cannot meet the others: {error.message}. Each address in TF_CONFIG must be "
+            f"free on its own host and reachable from all, and all workers must be started"
+        ) from error
 
 
 def _short_name(device: str) -> str:
@@ -92,7 +118,20 @@ class Plan(Protocol):
 
 
 class Replicas:
-    """The replicas of this process among all replicas of the run."""
+    """The replicas of this process among all replicas of the run.
+
+    A worker is a process with as many replicas as any other, and the first one is the chief. What
+    one worker learns that all have to act upon goes through a sum that all of them take part in:
+    else some would wait for the others for ever.
+
+    Attributes:
+        total: replicas of the run.
+        local: replicas of this worker.
+        first: number of its first replica.
+        num_workers: processes of the run.
+        worker: number of this one.
+        is_chief: whether it is the one that writes.
+    """
 
     def __init__(self, strategy: tf.distribute.Strategy):
         """Asks the strategy which replicas are here."""
@@ -106,6 +145,39 @@ class Replicas:
         strategy.experimental_distribute_values_from_function(note)
         self.total = strategy.num_replicas_in_sync
         self.first, self.local = min(ids), len(ids)
+        self.num_workers, self.worker = self.total // self.local, self.first // self.local
+        self.is_chief = self.worker == 0
+        self._sum = tf.function(self._sum_over_replicas, autograph=False)
+
+    def sum_over_workers(self, values: np.ndarray) -> np.ndarray:
+        """Returns the sum of what all workers give; each has to call this, at the same place.
+
+        Args:
+            values: int64 or float32, of the same shape everywhere.
+        """
+        if self.num_workers == 1:
+            return values
+
+        def part(context: tf.distribute.experimental.ValueContext) -> tf.Tensor:
+            is_first = context.replica_id_in_sync_group == self.first
+            return tf.constant(values if is_first else np.zeros_like(values))
+
+        total = self._sum(self._strategy.experimental_distribute_values_from_function(part))
+        return self._strategy.experimental_local_results(total)[0].numpy()
+
+    def gather(self, value: int) -> list[int]:
+        """Returns what each worker gives, in their order; each has to call this."""
+        values = np.zeros(self.num_workers, np.int64)
+        values[self.worker] = value
+        return self.sum_over_workers(values).tolist()
+
+    def _sum_over_replicas(self, values: tf.Tensor) -> tf.Tensor:
+        def add(part: tf.Tensor) -> tf.Tensor:
+            context = tf.distribute.get_replica_context()
+            # The copy is on the replica's own device, by which the strategy knows whose it is.
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(part))
+
+        return self._strategy.run(add, args=(values,))
 
     def own_rows(self, plan: Plan) -> "OwnRows":
         """Returns `plan` restricted to the rows of this process."""

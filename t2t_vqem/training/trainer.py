@@ -7,6 +7,7 @@ import functools
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -24,14 +25,21 @@ from t2t_vqem.problem import Problem
 from t2t_vqem.text_problem import TextProblem
 from t2t_vqem.training.checkpoints import Checkpoints
 from t2t_vqem.training.evaluation import Evaluator
+from t2t_vqem.training.lock import hold_lock
 from t2t_vqem.training.loop import Intervals, Loop
 from t2t_vqem.training.metrics_log import MetricsLog
 from t2t_vqem.training.progress import TrainingProgress
-from t2t_vqem.training.signals import StopRequest
+from t2t_vqem.training.signals import StoppedError, StopRequest
 from t2t_vqem.training.state import TrainState
 from t2t_vqem.training.step import TrainStep
 from t2t_vqem.training.strategies import AUTO, OwnRows, Replicas, make_strategy
 from t2t_vqem.training.warm_start import warm_start
+from t2t_vqem.training.workers import (
+    check_same_start,
+    copy_from_chief,
+    lost_worker_explained,
+    stuck_worker_ended,
+)
 
 SCHEDULES = ("train_and_evaluate", "train", "evaluate")
 DEFAULT_TRAIN_STEPS = 250_000
@@ -67,8 +75,15 @@ class Request:
     checkpoint: str | None = None
 
 
-def run(request: Request) -> int:
-    """Does what is requested; returns the step that was reached or evaluated.
+class Outcome(NamedTuple):
+    """How far it went."""
+
+    step: int  # reached or evaluated
+    stopped: bool  # before the end, by a signal; the same request goes on
+
+
+def run(request: Request) -> Outcome:
+    """Does what is requested.
 
     Raises:
         UsageError: the request cannot be met, does not fit the run in the output directory, or
@@ -79,11 +94,14 @@ def run(request: Request) -> int:
     registry.load_plugins(request.t2t_usr_dir)
     # First of all: once TensorFlow has computed anything, devices cannot be made any more.
     strategy = make_strategy(request.strategy, request.devices)
+    replicas = Replicas(strategy)
     output_dir = OutputDir(request.output_dir)
-    settings = resolve_settings(request, output_dir)
-    if request.schedule == "evaluate":
-        return _evaluate(request, strategy, output_dir, settings)
-    return _train(request, strategy, output_dir, settings)
+    with lost_worker_explained(replicas, output_dir):
+        settings = resolve_settings(request, output_dir)
+        if request.schedule == "evaluate":
+            return _evaluate(request, strategy, output_dir, settings)
+        with hold_lock(output_dir.path) if replicas.is_chief else contextlib.nullcontext():
+            return _train(request, strategy, output_dir, settings)
 
 
 def resolve_settings(request: Request, output_dir: OutputDir) -> RunSettings:
@@ -161,12 +179,11 @@ def _first(*values: int | None) -> int:
 
 def _train(
     request: Request, strategy: tf.distribute.Strategy, output_dir: OutputDir, settings: RunSettings
-) -> int:
+) -> Outcome:
     hparams, data_dir = settings.hparams, settings.data_dir
     problem = registry.problems.get(settings.problem)(settings.problem_config)
     vocabulary = vocabulary_of(problem, data_dir)
     replicas = Replicas(strategy)
-    is_chief = replicas.first == 0
     state = TrainState(
         strategy,
         functools.partial(make_model, hparams, problem, vocabulary),
@@ -174,20 +191,23 @@ def _train(
         seed=settings.seed,
     )
     checkpoints = Checkpoints(
-        output_dir, state, keep=request.keep_checkpoint_max, is_chief=is_chief
+        output_dir, state, keep=request.keep_checkpoint_max, is_chief=replicas.is_chief
     )
     start = checkpoints.restore()
+    check_same_start(replicas, output_dir, settings, start)
     plan = problem.plan(data_dir, TRAIN, hparams, seed=settings.seed)
     records = problem.records(data_dir, TRAIN)
 
     def start_model() -> None:
-        with contextlib.closing(_first_batches(problem, records, plan)) as batches:
-            state.start(batches, seed=settings.seed)
+        if replicas.is_chief:
+            with contextlib.closing(_first_batches(problem, records, plan)) as batches:
+                state.start(batches, seed=settings.seed)
+        copy_from_chief(replicas, state)
 
     if not start and settings.warm_start_from:
         warm_start(state.model, settings.warm_start_from, vocabulary=settings.vocabulary)
         state.begin_average()
-    if is_chief:
+    if replicas.is_chief:
         output_dir.save(settings, vocabulary)
     evaluate = None
     if request.schedule == "train_and_evaluate":
@@ -204,7 +224,7 @@ def _train(
     )
     _describe(state, replicas, plan, settings, start)
     with contextlib.ExitStack() as stack:
-        log = MetricsLog(output_dir, start_step=start, is_chief=is_chief)
+        log = MetricsLog(output_dir, start_step=start, is_chief=replicas.is_chief)
         stack.callback(log.close)
         unit, unit_weight = state.model.progress_unit
         progress = TrainingProgress(
@@ -212,9 +232,11 @@ def _train(
             train_steps=settings.train_steps,
             unit=unit,
             unit_weight=unit_weight,
+            is_chief=replicas.is_chief,
         )
         stack.callback(progress.close)
-        stop = stack.enter_context(StopRequest())
+        stop = stack.enter_context(StopRequest(num_workers=replicas.num_workers))
+        stack.enter_context(stuck_worker_ended(replicas, stop))
         step = Loop(
             step_fn,
             replicas=replicas,
@@ -230,9 +252,12 @@ def _train(
             before={state.model.start_step: start_model},
         ).run(start)
         elapsed = datetime.timedelta(seconds=round(log.seconds))
-    why = f"stopped by {stop.name}; the same command goes on" if stop else "done"
+        replicas.gather(step)  # no worker ends before the chief has saved
+    stopped = step < settings.train_steps
+    who = stop.name or "a signal to another worker"
+    why = f"stopped by {who}; the same command goes on" if stopped else "done"
     _logger.info("%s after step %d and %s: %s", why, step, elapsed, checkpoints.latest)
-    return step
+    return Outcome(step, stopped)
 
 
 def _first_batches(
@@ -279,7 +304,7 @@ def _describe(
 
 def _evaluate(
     request: Request, strategy: tf.distribute.Strategy, output_dir: OutputDir, settings: RunSettings
-) -> int:
+) -> Outcome:
     """Evaluates a checkpoint on dev and prints the figures."""
     output_dir.find_checkpoint(request.checkpoint)  # fails before anything is built
     with strategy.scope():
@@ -293,7 +318,18 @@ def _evaluate(
         settings.hparams,
         xla=request.xla,
     )
-    with StopRequest() as stop:
-        evaluation = evaluator(stop)
-    print(f"{path}, {DEV}: {evaluation}")
-    return int(tf.train.load_checkpoint(path).get_tensor("step/.ATTRIBUTES/VARIABLE_VALUE"))
+    replicas = Replicas(strategy)
+    with (
+        StopRequest(num_workers=replicas.num_workers) as stop,
+        stuck_worker_ended(replicas, stop),
+    ):
+        try:
+            evaluation = evaluator(stop)
+        except StoppedError:
+            raise UsageError(
+                f"stopped by {stop.name or 'a signal to another worker'} before all was measured"
+            ) from None
+    if replicas.is_chief:
+        print(f"{path}, {DEV}: {evaluation}")
+    step = tf.train.load_checkpoint(path).get_tensor("step/.ATTRIBUTES/VARIABLE_VALUE")
+    return Outcome(int(step), stopped=False)

@@ -110,7 +110,7 @@ def test_killed_by_sigterm_goes_on_to_the_same_numbers(tiny_text_data, tmp_path)
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=120)
-    assert process.returncode == 0, stderr
+    assert process.returncode == 75, stderr
     assert "stopped by SIGTERM; the same command goes on after step" in stderr
     subprocess.run(command(stopped), check=True, timeout=600)
 

@@ -1,4 +1,4 @@
-"""Reconstructions come in the order of the split."""
+"""Reconstructions come with the numbers of their examples."""
 
 import numpy as np
 import tensorflow as tf
@@ -11,7 +11,7 @@ from t2t_vqem.models.transformer_nat import TransformerNAT
 
 
 class Echo:
-    """Says the reference itself, which it is given: what is right then is the order."""
+    """Says the reference itself, which it is given: what is right then is the number."""
 
     def reconstruct(self, inputs, targets):
         return tf.where(inputs[:, :1] > 0, targets, targets)
@@ -30,7 +30,7 @@ def test_line_i_is_the_reconstruction_of_example_i(tiny_text_data):
         problem.vocabulary(data_dir),
     )
     expected = problem.references(data_dir, DEV)
-    assert reconstructor() == expected
+    assert sorted(reconstructor()) == list(enumerate(expected))
     assert len(np.unique(expected)) > 20
 
 

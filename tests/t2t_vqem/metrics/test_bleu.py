@@ -51,6 +51,21 @@ def test_scores_are_those_of_sacrebleu():
     assert bleu.chrf_score(HYPOTHESES, REFERENCES).value == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("parts", [1, 2, 3, 5])
+def test_counts_of_parts_add_up_to_the_score(parts):
+    hypotheses = ["the cat sat on the mat", "a dog", "", "no word of it"]
+    references = ["the cat sat on a mat today", "a dog barks", "birds", "all of it is new"]
+    total = sum(
+        bleu.sacrebleu_counts(hypotheses[part::parts], references[part::parts])
+        for part in range(parts)
+    )
+    score = bleu.sacrebleu_of_counts(total)
+    assert score == bleu.sacrebleu_score(hypotheses, references)
+    wanted = sacrebleu.BLEU().corpus_score(hypotheses, [references])
+    assert score.value == wanted.score > 0
+    assert "nrefs:1" in score.signature
+
+
 def test_signatures_tell_the_figures_apart():
     plain = bleu.sacrebleu_score(HYPOTHESES, REFERENCES)
     assert "tok:13a" in plain.signature and f"version:{sacrebleu.__version__}" in plain.signature

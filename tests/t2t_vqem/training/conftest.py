@@ -1,9 +1,17 @@
-"""A model that is small enough to train in every test, and two devices to train it on."""
+"""Models that are small enough to train in every test, and machines to train them on."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from typing import ClassVar, NamedTuple
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import time
+from typing import Any, ClassVar, NamedTuple
 
 import keras
 import numpy as np
@@ -15,9 +23,13 @@ from t2t_vqem.config import HParams
 from t2t_vqem.fields import option
 from t2t_vqem.models.base import LossOutput, Model
 from t2t_vqem.ops.random import dropout
+from t2t_vqem.tf_config import tf_configs
+from t2t_vqem.training import trainer
 from t2t_vqem.training.state import TrainState
 from t2t_vqem.training.step import TrainStep
 from t2t_vqem.training.strategies import Replicas, make_strategy
+
+WORKER = pathlib.Path(__file__).with_name("worker_process.py")
 
 # Devices can be made only before anything is computed, so when tests are collected.
 tf.config.set_logical_device_configuration(
@@ -151,3 +163,193 @@ def toy_registered():
         registry.models.register("toy")(Toy)
         registry.hparams_sets.register("toy")(ToyHParams)
         yield
+
+
+class Workers:
+    """Several processes on this machine that train together; see worker_process.py."""
+
+    def __init__(self, folder: pathlib.Path, number: int, plan: dict[str, Any]):
+        """Starts them."""
+        folder.mkdir()
+        (folder / "plan.json").write_text(json.dumps(plan))
+        self._folder = folder
+        self.processes = []
+        for index, config in enumerate(
+            tf_configs([f"127.0.0.1:{port}" for port in free_ports(number)])
+        ):
+            with open(folder / f"{index}.log", "wb") as log:
+                command = [sys.executable, str(WORKER), str(folder / "plan.json")]
+                self.processes.append(
+                    subprocess.Popen(
+                        [*command, str(folder / f"{index}.json")],
+                        env={**os.environ, "TF_CONFIG": config, "TF_CPP_MIN_LOG_LEVEL": "2"},
+                        stdin=subprocess.PIPE,
+                        stdout=log,
+                        stderr=log,
+                    )
+                )
+
+    def log(self, index: int) -> str:
+        """What a worker has said so far."""
+        return (self._folder / f"{index}.log").read_text(errors="replace")
+
+    def wait_for(self, path: pathlib.Path | str, seconds: float = 600) -> None:
+        """Waits until a file is there."""
+        deadline = time.monotonic() + seconds
+        while not os.path.exists(path):
+            assert time.monotonic() < deadline, self._logs(f"{path} did not come")
+            assert any(p.poll() is None for p in self.processes), self._logs("all have ended")
+            time.sleep(0.02)
+
+    def results(self, seconds: float = 600) -> list[list[dict[str, Any]]]:
+        """Waits for all to end, and returns what each wrote about each run."""
+        for process in self.processes:
+            try:
+                process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                pytest.fail(self._logs(f"not done after {seconds} s"))
+        assert all(p.returncode == 0 for p in self.processes), self._logs("failed")
+        return [self.result(index) for index in range(len(self.processes))]
+
+    def result(self, index: int) -> list[dict[str, Any]]:
+        """What a worker wrote about each run that it has come to an end with."""
+        return json.loads((self._folder / f"{index}.json").read_text())
+
+    def _logs(self, message: str) -> str:
+        logs = [f"--- {i}\n{self.log(i)[-4000:]}" for i in range(len(self.processes))]
+        return "\n".join([message, *logs])
+
+    def end(self) -> None:
+        """Leaves no process behind."""
+        for process in self.processes:
+            process.kill()
+            process.communicate()
+
+
+def free_ports(number: int) -> list[int]:
+    """Returns ports that nobody listens at."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+@pytest.fixture(scope="module")
+def start_workers(tmp_path_factory):
+    """Returns a function that starts workers by their number and their plan."""
+    started = []
+
+    def start(number: int, **plan: Any) -> Workers:
+        folder = tmp_path_factory.mktemp("workers") / str(number)
+        started.append(Workers(folder, number, plan))
+        return started[-1]
+
+    yield start
+    for workers in started:
+        workers.end()
+
+
+@pytest.fixture(scope="session")
+def digits_data(tmp_path_factory) -> str:
+    """Folder with the data of image_digits, generated once for all tests; not to be changed."""
+    folder = str(tmp_path_factory.mktemp("digits"))
+    problem = registry.problems.get("image_digits")
+    problem(problem.Config()).generate(folder, num_workers=1, progress=False)
+    return folder
+
+
+class TinyRun(NamedTuple):
+    """How to train a registered model so small that every test can do it."""
+
+    problem: str
+    hparams_set: str
+    hparams: str
+    tolerance: float  # of its numbers against those of one device, by the largest of a variable
+
+
+# A line for each model. Batches have an odd number of rows, so that workers get unequal shares.
+# float32 sums in another order differ in the last bits; where codes are drawn, a bit may decide for
+# another one, which moves a code by a thousandth.
+TINY_RUNS = {
+    "transformer": TinyRun(
+        "translate_text",
+        "transformer_tiny",
+        "num_encoder_layers=1,num_decoder_layers=1,hidden_size=16,filter_size=32,num_heads=2,"
+        "num_buckets=1,batch_size=516,max_length=16,ema_decay=0.9,warmup_steps=50",
+        2e-5,
+    ),
+    "vqvae": TinyRun(
+        "image_digits",
+        "vqvae_digits",
+        "hidden_size=8,num_residual_blocks=1,residual_size=4,num_mixtures=2,num_codes=12,"
+        "num_codebooks=2,code_size=6,prior_layers=1,prior_size=8,prior_filter_size=8,"
+        "prior_heads=2,batch_size=31,ema_decay=0.9,schedule=rsqrt",
+        1e-3,
+    ),
+}
+
+
+@pytest.fixture(params=TINY_RUNS)
+def model(request) -> str:
+    """Each registered model."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def tiny_options(tiny_text_data, digits_data):
+    """Returns a function that makes the arguments of a `Request` to train a model, not compiled."""
+
+    def make(model: str, output_dir: Any, **options: Any) -> dict[str, Any]:
+        tiny = TINY_RUNS[model]
+        is_text = tiny.problem == tiny_text_data.problem_name
+        return {
+            "output_dir": str(output_dir),
+            "problem": tiny.problem,
+            "problem_params": tiny_text_data.problem_params if is_text else "",
+            "data_dir": tiny_text_data.data_dir if is_text else digits_data,
+            "hparams_set": tiny.hparams_set,
+            "hparams": tiny.hparams,
+            "xla": False,
+            "train_steps": 8,
+            "local_eval_frequency": 4,
+            "save_checkpoints_steps": 1,
+            **options,
+        }
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def unbroken(tiny_options, tmp_path_factory) -> pathlib.Path:
+    """Folder with a run of each model: eight steps on one device, saved after each."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    for model in TINY_RUNS:
+        trainer.run(trainer.Request(**tiny_options(model, folder / model, devices=["cpu:0"])))
+    return folder
+
+
+@pytest.fixture
+def assert_same_numbers(model):
+    """Returns a function that compares what two runs saved after a step."""
+
+    def check(run: pathlib.Path, other: pathlib.Path, step: int) -> None:
+        ours, others = (
+            tf.train.load_checkpoint(str(folder / model / "checkpoints" / f"ckpt-{step}"))
+            for folder in (run, other)
+        )
+        shapes = ours.get_variable_to_shape_map()
+        assert shapes == others.get_variable_to_shape_map()
+        for name in shapes:
+            if not name.startswith(("_CHECKPOINTABLE", "save_counter")):
+                value, wanted = ours.get_tensor(name), others.get_tensor(name)
+                largest = np.abs(wanted).max()
+                np.testing.assert_allclose(
+                    value,
+                    wanted,
+                    rtol=1e-4,
+                    atol=TINY_RUNS[model].tolerance * largest,
+                    err_msg=name,
+                )
+
+    return check

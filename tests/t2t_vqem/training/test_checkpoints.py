@@ -88,8 +88,9 @@ def test_half_written_checkpoint_is_not_seen(output_dir, toy_run):
 
 def test_damaged_checkpoint_is_named(output_dir, toy_run):
     run = toy_run()
-    path = open_checkpoints(output_dir, run).save(3)
-    pathlib.Path(f"{path}.index").write_bytes(b"damage" * 20)
+    checkpoints = open_checkpoints(output_dir, run)
+    checkpoints.save(3)
+    pathlib.Path(f"{checkpoints.latest}.index").write_bytes(b"damage" * 20)
     with pytest.raises(UsageError, match="ckpt-3 cannot be restored.*delete it"):
         open_checkpoints(output_dir, run).restore()
 

@@ -56,7 +56,7 @@ class World:
         )
         self.latest = None
 
-    def step(self, batches, *, step):
+    def step(self, batches, *, step, stop_wish):
         numbers = [int(batch["number"][0]) for batch in batches]
         self.events.append(("step", step, *numbers))
         if self.stop_after is not None and step + 1 >= self.stop_after:
@@ -68,6 +68,7 @@ class World:
             {"accuracy": (tf.constant(1.0), tf.constant(3.0))},
             tf.constant(self.norms.get(step, 0.5)),
             tf.constant(0.1),
+            tf.constant(float(stop_wish)),
         )
 
     def evaluate(self, stop):
@@ -90,7 +91,7 @@ class World:
         namespace = types.SimpleNamespace
         loop = Loop(
             self.step,
-            replicas=namespace(distribute=lambda batch: batch),
+            replicas=namespace(distribute=lambda batch: batch, gather=lambda value: [value]),
             plan=Plan(),
             open_reader=self.open_reader,
             accumulate_steps=self.accumulate_steps,
@@ -240,7 +241,7 @@ def test_stop_does_not_save_what_is_not_finite():
 def test_failure_of_the_reader_closes_it_and_saves_nothing():
     world = World()
 
-    def fail(batches, *, step):
+    def fail(batches, **options):
         raise OSError("no such record")
 
     world.step = fail

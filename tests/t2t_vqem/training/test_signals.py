@@ -16,6 +16,23 @@ def test_signal_is_noted(number):
         assert stop.name == number.name
 
 
+def test_several_workers_stop_when_all_know():
+    with StopRequest(num_workers=2) as stop:
+        assert stop.poll() == 0
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert not stop
+        assert stop.poll() == 1
+        stop.hear(0.0)
+        assert not stop
+        stop.hear(1.0)
+        stop.hear(0.0)
+        assert stop
+    other = StopRequest(num_workers=2)
+    other.hear(2.0)
+    assert other
+    assert other.name is None
+
+
 def test_second_signal_acts_as_usual():
     with StopRequest() as stop, pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)

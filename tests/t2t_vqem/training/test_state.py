@@ -1,10 +1,11 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from t2t_vqem.config import HParams
 from t2t_vqem.models.base import Model
-from t2t_vqem.training.state import TrainState
+from t2t_vqem.training.state import TrainState, raw
 from t2t_vqem.training.strategies import make_strategy
 
 
@@ -40,3 +41,12 @@ def test_layers_without_a_name_are_refused():
     hparams = HParams(ema_decay=0.9)
     with pytest.raises(ValueError, match="'nameless'.*Give each layer of the model a name"):
         TrainState(make_strategy(), lambda: Nameless(hparams), hparams, seed=1)
+
+
+def test_variable_that_could_not_be_created():
+    class Lost:
+        path = "layer/kernel"
+        value = tf.ones([2])  # what Keras shows instead of it
+
+    with pytest.raises(tf.errors.AbortedError, match="layer/kernel could not be created"):
+        raw([Lost()])

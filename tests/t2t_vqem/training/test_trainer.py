@@ -65,11 +65,11 @@ def assert_equal(ours, others, **tolerance):
 @pytest.mark.parametrize("hparams", ["num_buckets=2", "accumulate_steps=2"])
 def test_resumed_run_gives_the_same_numbers(request_for, hparams):
     unbroken = request_for("unbroken", hparams=hparams)
-    assert trainer.run(unbroken) == 6
+    assert trainer.run(unbroken).step == 6
     broken = request_for("broken", hparams=hparams, train_steps=3)
-    assert trainer.run(broken) == 3
+    assert trainer.run(broken).step == 3
     halfway = saved(broken)
-    assert trainer.run(only(broken, train_steps=6)) == 6
+    assert trainer.run(only(broken, train_steps=6)).step == 6
     wanted = saved(unbroken)
     assert {name.partition("/")[0] for name in wanted} == {
         "model",
@@ -95,8 +95,8 @@ def test_two_replicas_give_the_run_of_one_device(request_for, caplog):
     # float32 sums in another order; see test_step.py.
     assert_equal(saved(two), wanted, rtol=1e-4, atol=2e-6)
     # And what began on two goes on as one.
-    assert trainer.run(only(two, train_steps=8)) == 8
-    assert trainer.run(only(one, train_steps=8)) == 8
+    assert trainer.run(only(two, train_steps=8)).step == 8
+    assert trainer.run(only(one, train_steps=8)).step == 8
     assert_equal(saved(two), saved(one), rtol=1e-4, atol=2e-6)
 
 
@@ -148,7 +148,7 @@ def test_evaluate_alone_prints_the_figures_of_a_checkpoint(request_for, capsys):
     (line,) = [x for x in MetricsLog.read(OutputDir(request.output_dir)) if x["kind"] == "eval"]
     again = trainer.Request(output_dir=request.output_dir, schedule="evaluate", xla=False)
     capsys.readouterr()
-    assert trainer.run(again) == 6
+    assert trainer.run(again).step == 6
     printed = capsys.readouterr().out
     assert f"loss {line['loss']:.4f}" in printed
     assert f"bleu {line['bleu']:.2f} (nrefs:1" in printed
@@ -172,7 +172,7 @@ def test_averaged_checkpoint_is_the_mean(request_for):
     evaluate = trainer.Request(
         output_dir=request.output_dir, schedule="evaluate", xla=False, checkpoint="averaged"
     )
-    assert trainer.run(evaluate) == 6
+    assert trainer.run(evaluate).step == 6
 
 
 def test_averaging_more_than_there_are(request_for):
@@ -189,18 +189,18 @@ def test_signal_saves_and_the_run_goes_on(request_for, number, monkeypatch, capl
     stopped = request_for("stopped")
     call = loop.TrainStep.__call__
 
-    def interrupted(self, batches, *, step):
+    def interrupted(self, batches, *, step, **options):
         if step == 3:
             os.kill(os.getpid(), number)
-        return call(self, batches, step=step)
+        return call(self, batches, step=step, **options)
 
     monkeypatch.setattr(loop.TrainStep, "__call__", interrupted)
     with caplog.at_level("INFO"):
-        assert trainer.run(stopped) == 4  # the step that was under way is finished
+        assert trainer.run(stopped) == (4, True)  # the step that was under way is finished
     monkeypatch.undo()
     message = f"stopped by {number.name}; the same command goes on after step 4"
     assert message in caplog.text
-    assert trainer.run(stopped) == 6
+    assert trainer.run(stopped).step == 6
     assert_equal(saved(stopped), saved(unbroken))
 
 
@@ -218,7 +218,7 @@ def test_not_finite_loss_saves_nothing(request_for):
 
 
 def test_configuration_is_written_before_the_first_step(request_for, monkeypatch):
-    def fail(self, batches, *, step):
+    def fail(self, batches, *, step, **options):
         raise RuntimeError("no step")
 
     monkeypatch.setattr(loop.TrainStep, "__call__", fail)

@@ -1,0 +1,205 @@
+"""Whether a run gives the same numbers on any machine: every model, every strategy, 20 steps.
+
+    pip install -e '.[demo]'
+    python benchmarks/strategy_equality.py --work_dir=runs/equality \\
+        --results=benchmarks/results/strategy_equality.md
+
+Trains each model on one device, on two replicas of one process, on two and four processes, and on
+one after the other of these, and compares weights and codes with those of one device. Batches have
+an odd number of rows, so that no replica gets as many tokens as another. Started again, it keeps
+the runs that are done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from report import header, write
+
+from t2t_vqem.tf_config import TF_CONFIG, tf_configs
+
+STEPS = 20
+TIMEOUT = 3600  # seconds
+
+
+class Case(NamedTuple):
+    """A model, and what to train it on."""
+
+    problem: str
+    problem_params: str
+    hparams_set: str
+    hparams: str
+
+
+# A line for each model; all with dropout, and soft EM where there are codes.
+CASES = {
+    "transformer": Case(
+        "translate_ende_cldr",
+        "train_size=2000,dev_size=50,test_size=50,vocab_size=500",
+        "transformer_tiny",
+        "batch_size=2064,num_buckets=1,max_length=48,warmup_steps=10,ema_decay=0.9",
+    ),
+    "vqvae": Case(
+        "image_digits",
+        "",
+        "vqvae_digits",
+        "batch_size=63,num_codebooks=2,schedule=rsqrt,warmup_steps=10,ema_decay=0.9",
+    ),
+}
+
+
+class Machine(NamedTuple):
+    """What a part of a run computes on."""
+
+    workers: int = 1
+    devices: str = "cpu:0"
+
+
+ONE, TWO_REPLICAS = Machine(), Machine(devices="cpu:0,cpu:1")
+# The parts of a run: until which step on what.
+STRATEGIES = {
+    "one_device": [(STEPS, ONE)],
+    "mirrored, 2 replicas": [(STEPS, TWO_REPLICAS)],
+    "multi_worker, 2 processes": [(STEPS, Machine(workers=2))],
+    "multi_worker, 4 processes": [(STEPS, Machine(workers=4))],
+    "mirrored, then one device, 2 and 4 processes, one device": [
+        (4, TWO_REPLICAS),
+        (8, ONE),
+        (12, Machine(workers=2)),
+        (16, Machine(workers=4)),
+        (STEPS, ONE),
+    ],
+}
+
+
+def command(name: str, *args: str) -> list[str]:
+    """Returns the words that run a command of the package."""
+    return [sys.executable, "-m", f"t2t_vqem.bin.{name}", *args]
+
+
+def free_ports(number: int) -> list[int]:
+    """Returns ports that nobody listens at."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def train(machine: Machine, args: list[str]) -> None:
+    """Runs t2t-trainer in one process or several, and waits for all."""
+    environments = [{**os.environ}]
+    if machine.workers == 1:
+        args = [*args, f"--devices={machine.devices}"]
+    else:
+        configs = tf_configs([f"127.0.0.1:{port}" for port in free_ports(machine.workers)])
+        environments = [{**os.environ, TF_CONFIG: config} for config in configs]
+    processes = [
+        subprocess.Popen(command("t2t_trainer", *args), env=environment)
+        for environment in environments
+    ]
+    try:
+        statuses = [process.wait(TIMEOUT) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    if any(statuses):
+        raise SystemExit(f"t2t-trainer {' '.join(args)} ended with {statuses}")
+
+
+def run(case: Case, parts: list[tuple[int, Machine]], data_dir: str, output_dir: str) -> None:
+    """Trains part after part; parts that are done are left out."""
+    for train_steps, machine in parts:
+        if os.path.exists(f"{output_dir}/checkpoints/ckpt-{train_steps}.index"):
+            continue
+        train(
+            machine,
+            [
+                f"--problem={case.problem}",
+                f"--problem_params={case.problem_params}",
+                f"--hparams_set={case.hparams_set}",
+                f"--hparams={case.hparams}",
+                f"--data_dir={data_dir}",
+                f"--output_dir={output_dir}",
+                f"--train_steps={train_steps}",
+                "--schedule=train",
+                "--save_checkpoints_steps=1",
+                f"--keep_checkpoint_max={STEPS}",
+                "--noxla",
+            ],
+        )
+
+
+def numbers(output_dir: str, step: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Returns the weights by name, and the codebooks of a model that learns them by EM."""
+    reader = tf.train.load_checkpoint(f"{output_dir}/checkpoints/ckpt-{step}")
+    values = {
+        name.partition("/.ATTRIBUTES")[0]: reader.get_tensor(name)
+        for name in reader.get_variable_to_shape_map()
+        if name.startswith("model/")
+    }
+    codebooks = {
+        name.removesuffix("sums"): sums / values[name.removesuffix("sums") + "counts"][..., None]
+        for name, sums in values.items()
+        if name.endswith(".Ssums")
+    }
+    state = tuple(codebooks)
+    weights = {name: x for name, x in values.items() if not (state and name.startswith(state))}
+    return weights, codebooks
+
+
+def largest_difference(ours: dict[str, np.ndarray], others: dict[str, np.ndarray]) -> str:
+    """Returns the largest difference of any two numbers, "" where there are none."""
+    if ours.keys() != others.keys():
+        raise SystemExit(f"other variables: {sorted(ours.keys() ^ others.keys())}")
+    return f"{max(np.abs(x - others[name]).max() for name, x in ours.items()):.1e}" if ours else ""
+
+
+def main() -> None:
+    """Generates, trains, compares and writes the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work_dir", required=True, help="Folder for data and runs.")
+    parser.add_argument("--models", default=",".join(CASES), help="Models, by comma.")
+    parser.add_argument("--results", help="Markdown file to write.")
+    args = parser.parse_args()
+    work_dir = pathlib.Path(args.work_dir)
+    data_dir = str(work_dir / "data")
+    lines = header("The same numbers on any machine", ["t2t-vqem", "tensorflow", "keras", "numpy"])
+    lines += [
+        f"Largest difference of any number from the run on one device, {STEPS} steps, float32, "
+        "dropout on. The codes are those of soft EM, begun by k-means++. The first row is what "
+        f"training changed: the largest difference between steps 1 and {STEPS} of that run.",
+        "",
+        "| model | strategy | weights | codebook |",
+        "|--|--|--:|--:|",
+    ]
+    for model in args.models.split(","):
+        case = CASES[model]
+        made = [f"--problem={case.problem}", f"--problem_params={case.problem_params}"]
+        subprocess.run(command("t2t_datagen", *made, f"--data_dir={data_dir}"), check=True)
+        folders = {
+            name: str(work_dir / model / str(index)) for index, name in enumerate(STRATEGIES)
+        }
+        for name, parts in STRATEGIES.items():
+            run(case, parts, data_dir, folders[name])
+        wanted = numbers(folders["one_device"], STEPS)
+        compared = {"(change by training)": numbers(folders["one_device"], 1)}
+        compared |= {name: numbers(folder, STEPS) for name, folder in folders.items()}
+        del compared["one_device"]
+        for name, found in compared.items():
+            cells = [largest_difference(*pair) for pair in zip(found, wanted, strict=True)]
+            lines.append(f"| {model} | {name} | {' | '.join(cells)} |")
+    write(lines, args.results)
+
+
+if __name__ == "__main__":
+    main()

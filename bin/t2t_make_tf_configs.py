@@ -1,0 +1,56 @@
+"""Prints the TF_CONFIG of each worker of a run on several hosts, one line a worker.
+
+    t2t-make-tf-configs --workers=a.example.org,b.example.org --port=2222
+
+Each worker is started with its own line as the environment variable TF_CONFIG, and otherwise with
+the same command. --index prints one line only:
+
+    TF_CONFIG=$(t2t-make-tf-configs --workers=a,b --index=1) t2t-trainer --output_dir=runs/base
+"""
+
+from absl import flags
+
+from t2t_vqem.bin import _main
+from t2t_vqem.constants import UsageError
+from t2t_vqem.tf_config import DEFAULT_PORT, complete_addresses, tf_configs
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_list(
+    "workers", [], "Hosts, host or host:port; the first is the chief.", flag_values=FLAGS
+)
+flags.DEFINE_integer(
+    "port",
+    DEFAULT_PORT,
+    "Port of the workers that name none.",
+    lower_bound=1,
+    upper_bound=2**16 - 1,
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+    "index", None, "The worker to print, from 0; default: all.", lower_bound=0, flag_values=FLAGS
+)
+
+
+def main(argv: list[str]) -> None:
+    """Prints the line of each of --workers, or of --index alone."""
+    del argv
+    if not FLAGS.workers:
+        raise UsageError("--workers is missing: expected host:port,host:port")
+    lines = tf_configs(complete_addresses(FLAGS.workers, FLAGS.port))
+    if FLAGS.index is not None:
+        if FLAGS.index >= len(lines):
+            raise UsageError(
+                f"--index={FLAGS.index}, but there are {len(lines)} workers: expected 0 to "
+                f"{len(lines) - 1}"
+            )
+        lines = [lines[FLAGS.index]]
+    print("\n".join(lines))
+
+
+def entry_point() -> None:
+    """Runs the command."""
+    _main.run(main, FLAGS)
+
+
+if __name__ == "__main__":
+    entry_point()

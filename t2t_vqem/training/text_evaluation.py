@@ -1,0 +1,138 @@
+"""The quality of what a model translates, each worker of a run decoding its share."""
+
+import logging
+
+import numpy as np
+
+from t2t_vqem.config import HParams
+from t2t_vqem.data.batching import BatchPlan
+from t2t_vqem.data.records import RecordReader
+from t2t_vqem.decoding.options import DecodeOptions
+from t2t_vqem.inference.latents import LatentTextModel, Reconstructor
+from t2t_vqem.inference.translate import Hypothesis, Translator
+from t2t_vqem.metrics.bleu import Score, sacrebleu_counts, sacrebleu_of_counts
+from t2t_vqem.models.base import Model
+from t2t_vqem.text_problem import TextProblem
+from t2t_vqem.training.signals import StoppedError, StopRequest
+from t2t_vqem.training.strategies import Replicas
+
+_logger = logging.getLogger(__name__)
+SHOWN_EXAMPLES = 2  # so that empty or strange output is seen early
+_BLEU = 10  # numbers that `sacrebleu_counts` returns
+_LATENT = 4  # tokens, repeated tokens, error of lengths, words of the references
+
+
+class TextEvaluator:
+    """Translates a split, again and again while a model trains.
+
+    What each worker finds are counts; those of all workers add up to the score.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        problem: TextProblem,
+        data_dir: str,
+        split: str,
+        hparams: HParams,
+        *,
+        records: RecordReader,
+        plan: BatchPlan,
+        replicas: Replicas,
+        xla: bool,
+    ):
+        """Reads the text; nothing is computed yet.
+
+        Args:
+            model: the model with the weights that inference uses.
+            problem: what the data is of.
+            data_dir: where t2t-datagen wrote it.
+            split: the split to translate.
+            hparams: `max_length` is used.
+            records: the split's.
+            plan: one epoch of it.
+            replicas: say which share this worker has.
+            xla: whether to compile the decoding.
+        """
+        self._split, self._replicas = split, replicas
+        own = slice(replicas.worker, None, replicas.num_workers)
+        self._references = problem.references(data_dir, split)
+        self._own_references = self._references[own]
+        self._sources = problem.sources(data_dir, split)[own]
+        vocabulary = problem.vocabulary(data_dir)
+        self._translator = Translator(
+            model, vocabulary, DecodeOptions(), max_length=hparams.max_length, xla=xla
+        )
+        self._reconstruct = None
+        if isinstance(model, LatentTextModel):
+            self._reconstruct = Reconstructor(
+                model, records, replicas.own_rows(plan), problem.make_batch, vocabulary
+            )
+
+    def __call__(self, stop: StopRequest) -> tuple[Score, dict[str, float]]:
+        """Returns BLEU, and what limits a latent model: bottleneck, predictor, repeats or lengths.
+
+        "reconstruction_bleu": with the latents of the references. "repeats": share of the tokens
+        that repeated the one before. "length_error": words too many or too few, as a share of the
+        references' words.
+
+        Raises:
+            StoppedError: a stop was requested meanwhile. A worker that was asked to stop waits here
+                for the others to finish their share.
+        """
+        try:
+            counts = self._own_counts(stop)
+        except StoppedError:
+            counts = np.zeros(_BLEU + (_BLEU + _LATENT if self._reconstruct else 0), np.int64)
+        *total, wishes = self._replicas.sum_over_workers(np.append(counts, stop.poll()))
+        stop.hear(wishes)
+        if stop:
+            raise StoppedError
+        bleu, total = sacrebleu_of_counts(np.array(total[:_BLEU])), total[_BLEU:]
+        if not self._reconstruct:
+            return bleu, {}
+        tokens, repeats, length_error, words = total[_BLEU:]
+        return bleu, {
+            "reconstruction_bleu": sacrebleu_of_counts(np.array(total[:_BLEU])).value,
+            "repeats": repeats / max(1, repeats + tokens),
+            "length_error": length_error / max(1, words),
+        }
+
+    def _own_counts(self, stop: StopRequest) -> np.ndarray:
+        """Returns the counts of this worker's lines, and logs the first of the chief's."""
+
+        def check(num_lines: int) -> None:
+            del num_lines
+            if stop.poll():
+                raise StoppedError
+
+        hypotheses = list(self._translator.translate(self._sources, progress=check))
+        rows = list(zip(self._sources, hypotheses, self._own_references, strict=True))
+        for source, hypothesis, reference in rows[: SHOWN_EXAMPLES * self._replicas.is_chief]:
+            _logger.info(
+                "%s\n  source      %s\n  translation %s\n  reference   %s",
+                self._split, source, hypothesis.text, reference,
+            )  # fmt: skip
+        counts = [sacrebleu_counts([h.text for h in hypotheses], self._own_references)]
+        if self._reconstruct:
+            indices, lines = zip(*self._reconstruct(), strict=True)
+            counts += [
+                sacrebleu_counts(lines, [self._references[index] for index in indices]),
+                self._latent_counts(hypotheses),
+            ]
+        return np.concatenate(counts)
+
+    def _latent_counts(self, hypotheses: list[Hypothesis]) -> np.ndarray:
+        words = [
+            (len(hypothesis.text.split()), len(reference.split()))
+            for hypothesis, reference in zip(hypotheses, self._own_references, strict=True)
+        ]
+        return np.array(
+            [
+                sum(hypothesis.num_tokens for hypothesis in hypotheses),
+                sum(hypothesis.num_repeats for hypothesis in hypotheses),
+                sum(abs(ours - theirs) for ours, theirs in words),
+                sum(theirs for _, theirs in words),
+            ],
+            np.int64,
+        )

@@ -1,0 +1,100 @@
+"""Workers that are stopped, killed or stuck: the others end, and the run goes on."""
+
+import os
+import signal
+import time
+
+import pytest
+import tensorflow as tf
+
+from t2t_vqem.training import trainer, workers
+from t2t_vqem.training.signals import StopRequest
+
+MODEL = "transformer"
+
+
+@pytest.fixture
+def model():
+    """How workers are lost does not depend on the model."""
+    return MODEL
+
+
+def latest(folder):
+    return tf.train.latest_checkpoint(str(folder / MODEL / "checkpoints"))
+
+
+@pytest.mark.slow
+def test_stopped_then_killed_then_done(
+    start_workers, tiny_options, unbroken, tmp_path, assert_same_numbers
+):
+    """SIGTERM that reaches one worker only, kill -9 of the chief, and the end on one device."""
+    options = tiny_options(
+        MODEL, tmp_path / MODEL, schedule="train", train_steps=10**6, save_checkpoints_steps=50
+    )
+    started = start_workers(2, runs=[options])
+    started.wait_for(tmp_path / MODEL / "checkpoints" / "checkpoint")
+    started.processes[1].send_signal(signal.SIGTERM)
+    (one,), (other,) = started.results()
+    assert one["step"] == other["step"] > 50
+    assert one["stopped"] and other["stopped"]
+    assert "stopped by a signal to another worker; the same command goes on" in started.log(0)
+    assert "stopped by SIGTERM; the same command goes on" in started.log(1)
+    assert latest(tmp_path).endswith(f"ckpt-{one['step']}")
+
+    started = start_workers(2, runs=[options])
+    saved = tmp_path / MODEL / "checkpoints" / f"ckpt-{(one['step'] // 50 + 1) * 50}.index"
+    started.wait_for(saved)
+    os.kill(started.processes[0].pid, signal.SIGKILL)
+    started.processes[1].wait(120)
+    assert "worker 1 of 2 stops, because another one is lost" in started.result(1)[0]["error"]
+    assert "task:0" in started.result(1)[0]["error"]
+    last = int(latest(tmp_path).rpartition("-")[2])
+    assert last >= (one["step"] // 50 + 1) * 50
+    assert f"the run goes on from {latest(tmp_path)}" in started.result(1)[0]["error"]
+
+    alone = tiny_options(MODEL, tmp_path / "alone" / MODEL, schedule="train", devices=["cpu:0"])
+    for request in (options, alone):
+        request |= {"train_steps": last + 2, "save_checkpoints_steps": 1000, "devices": ["cpu:0"]}
+        trainer.run(trainer.Request(**request))
+    assert_same_numbers(tmp_path, tmp_path / "alone", last + 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["asleep", "silent"])
+def test_stuck_worker(how, start_workers, tiny_options, tmp_path):
+    """A worker that hangs with its process alive, and one whose process is stopped."""
+    options = tiny_options(
+        MODEL, tmp_path / MODEL, schedule="train", train_steps=10**6, save_checkpoints_steps=2
+    )
+    plan = {"stuck": [1, 3, 8]} if how == "asleep" else {"heartbeat_seconds": 20}
+    started = start_workers(2, runs=[options], **plan)
+    started.wait_for(tmp_path / MODEL / "checkpoints" / "checkpoint")
+    if how == "silent":
+        os.kill(started.processes[1].pid, signal.SIGSTOP)
+    began = time.monotonic()
+    status = started.processes[0].wait(300)
+    if how == "asleep":
+        assert status == 70
+        assert "worker 0 of 2 stops: there was no batch for 8 seconds" in started.log(0)
+        assert started.processes[1].wait(300) == 70
+    else:
+        assert "stopped sending heartbeats" in started.log(0)
+        assert "worker 0 of 2 stops, because another one is lost" in started.result(0)[0]["error"]
+    assert time.monotonic() - began < 120
+
+
+class Alone:
+    num_workers = 1
+
+
+def test_errors_of_one_worker_are_left_alone(tmp_path):
+    error = tf.errors.AbortedError(None, None, "something else")
+    raised = pytest.raises(tf.errors.AbortedError, match="something else")
+    with raised, workers.lost_worker_explained(Alone(), None):
+        raise error
+
+
+def test_one_worker_is_not_watched(monkeypatch):
+    monkeypatch.setattr(workers, "STUCK_SECONDS", 0.01)
+    with workers.stuck_worker_ended(Alone(), StopRequest()):
+        time.sleep(0.1)
