@@ -11,6 +11,7 @@ from t2t_vqem.constants import DEV, UsageError
 from t2t_vqem.data.reader import BatchReader
 from t2t_vqem.image_problem import ImageProblem
 from t2t_vqem.inference.images import ImageModel
+from t2t_vqem.metrics.bleu import Score
 from t2t_vqem.models.base import LossOutput, Model
 from t2t_vqem.problem import Problem
 from t2t_vqem.text_problem import TextProblem
