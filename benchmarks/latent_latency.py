@@ -259,8 +259,12 @@ def profile(
     inputs = tf.cast(inputs, tf.int32)
     latents = -(-length // model.ratio)
     source = model.encode(inputs)
-    ids = tf.zeros([1, latents], tf.int32)
-    found = Latents(ids, tf.constant([latents]), tf.zeros([1]))
+
+    def decoder(length: int) -> Callable:
+        found = Latents(tf.zeros([1, length], tf.int32), tf.constant([length]), tf.zeros([1]))
+        return lambda *source_parts: model._decode_latents(
+            found, length, type(source)(*source_parts)
+        )
 
     def predict(memory, bias):
         step, cache = model.predictor.step_fn(type(source)(memory, bias), latents)
@@ -276,8 +280,9 @@ def profile(
     parts = {
         "source encoder": (lambda x: tuple(model.encode(x)), (inputs,)),
         f"latent predictor, {latents} steps": (predict, tuple(source)),
-        f"parallel decoder, {latents * model.ratio} tokens": (
-            lambda memory, bias: model._decode_latents(found, latents, type(source)(memory, bias)),
+        f"parallel decoder, {latents * model.ratio} tokens": (decoder(latents), tuple(source)),
+        f"the same at twice the source, {2 * latents * model.ratio} tokens": (
+            decoder(2 * latents),
             tuple(source),
         ),
     }

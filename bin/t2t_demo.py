@@ -29,6 +29,9 @@ flags.DEFINE_integer(
     "seed", 1, "Seed of the data and of training.", lower_bound=0, flag_values=FLAGS
 )
 flags.DEFINE_integer(
+    "train_size", 20_000, "Sentences to train on.", lower_bound=1, flag_values=FLAGS
+)
+flags.DEFINE_integer(
     "train_steps", 1000, "Updates of the translator's weights.", lower_bound=1, flag_values=FLAGS
 )
 flags.DEFINE_integer(
@@ -75,7 +78,7 @@ def main(argv: list[str]) -> None:
     data_dir = os.path.join(folder, "data")
     test = TestFiles(*(os.path.join(data_dir, PROBLEM, f"test.{code}") for code in ("en", "de")))
     chapters = [
-        data_chapter(data_dir, FLAGS.seed),
+        data_chapter(data_dir, FLAGS.seed, FLAGS.train_size),
         transformer_chapter(folder, data_dir, test, FLAGS.seed, FLAGS.train_steps),
         latent_chapter(folder, data_dir, test, FLAGS.seed, FLAGS.latent_train_steps),
         digits_chapter(folder, data_dir, FLAGS.seed, FLAGS.image_train_steps),
@@ -98,10 +101,14 @@ def main(argv: list[str]) -> None:
     print(f"$ {Command('', 't2t-decoder', interactive).typed()}")
 
 
-def data_chapter(data_dir: str, seed: int) -> Chapter:
+def data_chapter(data_dir: str, seed: int, train_size: int) -> Chapter:
     """The sentences, their vocabulary and records."""
-    settings = {"problem": PROBLEM, "problem_params": f"seed={seed}", "data_dir": data_dir}
-    title = "Data: 21,000 English-German sentences around dates, numbers, units and names"
+    params = f"seed={seed},train_size={train_size}"
+    settings = {"problem": PROBLEM, "problem_params": params, "data_dir": data_dir}
+    title = (
+        f"Data: {train_size:,} English-German sentences to train on, 500 to choose and 500 to test "
+        "by, around dates, numbers, units and names"
+    )
     return Chapter([Command(title, "t2t-datagen", settings)])
 
 

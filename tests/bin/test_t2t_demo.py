@@ -19,7 +19,7 @@ TEST = demo.TestFiles("x/data/test.en", "x/data/test.de")
 
 def all_commands() -> list[demo.Command]:
     chapters = [
-        demo.data_chapter("x/data", 3),
+        demo.data_chapter("x/data", 3, 50),
         demo.transformer_chapter("x", "x/data", TEST, 3, 100),
         demo.latent_chapter("x", "x/data", TEST, 3, 100),
         demo.digits_chapter("x", "x/data", 3, 100),
