@@ -25,8 +25,11 @@ from t2t_vqem.ops.losses import token_cross_entropy
 from t2t_vqem.ops.masks import MASKED, padding_bias, padding_mask
 from t2t_vqem.ops.random import Rng, dropout, uniform_from_bits
 
-# Lengths that the decoder is compiled for, in source lengths; a sentence takes the next longer one.
-_DECODER_LENGTHS = (0.5, 0.75, 1.0, 1.125, 1.25, 1.5, 2.0)
+# Lengths that the decoder is compiled for, in source lengths; what is decoded together takes the
+# next longer one. A single sentence saves by a close one; a batch has a long one nearly always, so
+# that more lengths would only take longer to compile.
+_ALONE_LENGTHS = (0.75, 1.0, 1.25, 1.5)
+_BATCH_LENGTHS = (1.25,)
 
 
 class Latents(NamedTuple):
@@ -295,7 +298,7 @@ class TransformerNAT(Model):
             tokens = tf.pad(tokens, [[0, 0], [0, max(0, max_length - tokens.shape[1])]])
             return tokens[:, :max_length], scores, repeats
 
-        lengths = self._decoder_lengths(inputs.shape[1], latents.ids.shape[1])
+        lengths = self._decoder_lengths(inputs.shape, latents.ids.shape[1])
         longest = tf.reduce_max(latents.counts)
         branch = tf.reduce_sum(tf.cast(longest > tf.constant(lengths[:-1], tf.int32), tf.int32))
         branches = [lambda length=length: translate(length) for length in lengths]
@@ -339,9 +342,15 @@ class TransformerNAT(Model):
         ids = tf.where(is_code, found.tokens - FIRST_CODE, -1)
         return Latents(ids, tf.reduce_sum(tf.cast(is_code, tf.int32), 1), found.scores)
 
-    def _decoder_lengths(self, source_length: int, most: int) -> list[int]:
-        """Returns numbers of latents, rising, for which the decoder is compiled."""
-        usual = {max(1, round(share * source_length / self.ratio)) for share in _DECODER_LENGTHS}
+    def _decoder_lengths(self, shape: tf.TensorShape, most: int) -> list[int]:
+        """Returns numbers of latents, rising, for which the decoder is compiled.
+
+        Args:
+          shape: of the source ids, [B, S].
+          most: latents that there can be.
+        """
+        shares = _ALONE_LENGTHS if shape[0] == 1 else _BATCH_LENGTHS
+        usual = {max(1, round(share * shape[1] / self.ratio)) for share in shares}
         return sorted({length for length in usual if length < most} | {most})
 
     def _decode_latents(

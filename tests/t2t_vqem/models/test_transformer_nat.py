@@ -193,7 +193,7 @@ def rowwise(decoded, row):
 
 @pytest.mark.parametrize("lengths", [(), (0.5, 1.0, 2.0)], ids=["one length", "several lengths"])
 def test_greedy_follows_the_argmax_of_the_reference(reference, monkeypatch, lengths):
-    monkeypatch.setattr(transformer_nat, "_DECODER_LENGTHS", lengths)
+    monkeypatch.setattr(transformer_nat, "_BATCH_LENGTHS", lengths)
     model, batch = make(), example()
     options = DecodeOptions(extra_length=9, keep_repeats=True)
     decoded = model.infer(batch["inputs"], options, max_length=17)
