@@ -41,6 +41,7 @@ def main() -> None:
             f"--problem={distilled}",
             f"--data_dir={work_dir / 'data'}",
             f"--teacher_dir={teacher_dir}",
+            f"--problem_params={args.distillation}",
         )
     rows = [
         ("teacher, greedy", test(teacher_dir)),
@@ -73,6 +74,12 @@ def main() -> None:
             ),
         ]
     lines = header(f"Latent translation: {args.problem}", ["t2t-vqem", "tensorflow", "sacrebleu"])
+    lines += [
+        f"Teacher `{args.teacher_set}`, {args.teacher_steps} steps; latent model "
+        f"`{args.latent_set}`, {args.latent_steps} steps; distillation: "
+        f"{args.distillation or 'as it is by default'}.",
+        "",
+    ]
     lines += [*quality(rows), *inside(runs)]
     if args.results:
         picture = pathlib.Path(args.results).with_suffix(".svg")
@@ -90,6 +97,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--teacher_dir", help="a run to use or to go on with; default: in work_dir")
     parser.add_argument("--teacher_set", default="transformer_multi30k")
     parser.add_argument("--teacher_steps", type=int, default=15_000)
+    parser.add_argument(
+        "--distillation", default="", help="settings of the distilled problem, as beam_size=1"
+    )
     parser.add_argument("--latent_set", default="transformer_nat_multi30k")
     parser.add_argument("--latent_steps", type=int, default=2500)
     parser.add_argument("--variants", nargs="+", default=["soft_em"])

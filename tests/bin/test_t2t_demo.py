@@ -115,7 +115,7 @@ def test_stop_reaches_the_command(tmp_path):
 @pytest.mark.slow
 def test_whole_demo_and_again(tmp_path):
     argv = [sys.executable, "-m", "t2t_vqem.bin.t2t_demo"]
-    argv += [f"--output_dir={tmp_path}", "--train_steps=2", "--num_examples=2"]
+    argv += [f"--output_dir={tmp_path}", "--train_size=64", "--train_steps=150", "--num_examples=2"]
     argv += ["--latent_train_steps=2", "--image_train_steps=2"]
 
     def run() -> str:
