@@ -180,9 +180,9 @@ def test_from_text_to_a_student_with_the_real_commands(tmp_path):
     """A teacher of a few steps, which fails on some sentences; its student takes a few more."""
     data, teacher, student = (str(tmp_path / name) for name in ("data", "teacher", "student"))
     sizes = (
-        "num_encoder_layers=1,num_decoder_layers=1,hidden_size=64,filter_size=64,num_heads=2,"
-        "batch_size=1024,max_length=64,num_buckets=1,learning_rate=0.005,warmup_steps=40,"
-        "ema_decay=0.0,dropout=0.0"
+        "num_encoder_layers=1,num_decoder_layers=1,hidden_size=64,filter_size=128,num_heads=2,"
+        "batch_size=1024,max_length=64,num_buckets=1,learning_rate=0.005,warmup_steps=60,"
+        "ema_decay=0.0,dropout=0.0,attention_dropout=0.0,relu_dropout=0.0"
     )
 
     def command(name: str, *arguments: str) -> str:
@@ -201,14 +201,14 @@ def test_from_text_to_a_student_with_the_real_commands(tmp_path):
         command("t2t_trainer", *arguments)
 
     problem = "translate_ende_cldr"
-    params = "train_size=500,dev_size=30,test_size=20,vocab_size=500"
+    params = "train_size=800,dev_size=30,test_size=20,vocab_size=800"
     command("t2t_datagen", f"--problem={problem}", f"--problem_params={params}")
-    train(problem, teacher, 150)
+    train(problem, teacher, 350)
     arguments = [f"--problem={problem}_distilled", "--problem_params=beam_size=2,xla=false"]
     out = command("t2t_datagen", *arguments, f"--teacher_dir={teacher}")
     failed, total = re.search(r"teacher failed on (\d+) of (\d+) training sources", out).groups()
-    assert total == "500"
-    assert f" pairs of {500 - int(failed):,} lines" in out
+    assert total == "800"
+    assert f" pairs of {800 - int(failed):,} lines" in out
     scored = command(
         "t2t_decoder",
         f"--output_dir={teacher}",
