@@ -151,7 +151,7 @@ def resolve_settings(request: Request, output_dir: OutputDir) -> RunSettings:
         train_steps=_first(request.train_steps, saved and saved.train_steps, DEFAULT_TRAIN_STEPS),
         hparams_set=request.hparams_set or (saved and saved.hparams_set),
         t2t_usr_dir=request.t2t_usr_dir or (saved and saved.t2t_usr_dir),
-        warm_start_from=warm_start_from and os.path.abspath(os.path.expanduser(warm_start_from)),
+        warm_start_from=warm_start_from and os.path.realpath(os.path.expanduser(warm_start_from)),
     )
     if saved:
         output_dir.check_same(settings)

@@ -94,13 +94,13 @@ def test_a_run_remembers_what_it_began_with(tiny_text_data, teacher_dir, tmp_pat
         train_steps=2,  # when masking ends, and the first codes are made
         xla=False,
     )
-    assert trainer.run(request) == 2
+    assert trainer.run(request).step == 2
     settings = OutputDir(request.output_dir).settings()
     assert settings.warm_start_from == teacher_dir.path
     again = trainer.Request(output_dir=request.output_dir, train_steps=4, xla=False)
-    assert trainer.run(again) == 4
+    assert trainer.run(again).step == 4
     unbroken = dataclasses.replace(request, output_dir=str(tmp_path / "unbroken"), train_steps=4)
-    assert trainer.run(unbroken) == 4
+    assert trainer.run(unbroken).step == 4
     ours, others = (
         tf.train.load_checkpoint(OutputDir(path).find_checkpoint("latest"))
         for path in (request.output_dir, unbroken.output_dir)
