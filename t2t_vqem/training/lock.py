@@ -22,10 +22,14 @@ def hold_lock(folder: str) -> Iterator[None]:
     to other hosts; one that knows no locks is used without, with a warning.
 
     Raises:
-        UsageError: another process holds it.
+        UsageError: another process holds it, or the folder cannot be written to.
     """
-    os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, LOCK), "a+", encoding="utf-8") as file:
+    try:
+        os.makedirs(folder, exist_ok=True)
+        file = open(os.path.join(folder, LOCK), "a+", encoding="utf-8")  # noqa: SIM115, see below
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written to: {error.strerror}") from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -54,6 +54,14 @@ def test_free_again_after_an_error(tmp_path):
         pass
 
 
+def test_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    folder = str(tmp_path / "file" / "run")
+    refused = pytest.raises(UsageError, match=f"{folder} cannot be written to: Not a dir")
+    with refused, hold_lock(folder):
+        pass
+
+
 def test_file_system_without_locks(tmp_path, monkeypatch, caplog):
     def refuse(*args):
         raise OSError(95, "Operation not supported")  # EOPNOTSUPP, as some network folders say

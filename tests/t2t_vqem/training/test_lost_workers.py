@@ -24,9 +24,7 @@ def latest(folder):
 
 
 @pytest.mark.slow
-def test_stopped_then_killed_then_done(
-    start_workers, tiny_options, unbroken, tmp_path, assert_same_numbers
-):
+def test_stopped_then_killed_then_done(start_workers, tiny_options, tmp_path, assert_same_numbers):
     """SIGTERM that reaches one worker only, kill -9 of the chief, and the end on one device."""
     options = tiny_options(
         MODEL, tmp_path / MODEL, schedule="train", train_steps=10**6, save_checkpoints_steps=50
@@ -45,7 +43,7 @@ def test_stopped_then_killed_then_done(
     saved = tmp_path / MODEL / "checkpoints" / f"ckpt-{(one['step'] // 50 + 1) * 50}.index"
     started.wait_for(saved)
     os.kill(started.processes[0].pid, signal.SIGKILL)
-    started.processes[1].wait(120)
+    started.processes[1].wait(600)
     assert "worker 1 of 2 stops, because another one is lost" in started.result(1)[0]["error"]
     assert "task:0" in started.result(1)[0]["error"]
     last = int(latest(tmp_path).rpartition("-")[2])
@@ -72,15 +70,15 @@ def test_stuck_worker(how, start_workers, tiny_options, tmp_path):
     if how == "silent":
         os.kill(started.processes[1].pid, signal.SIGSTOP)
     began = time.monotonic()
-    status = started.processes[0].wait(300)
+    status = started.processes[0].wait(600)
     if how == "asleep":
         assert status == 70
         assert "worker 0 of 2 stops: there was no batch for 8 seconds" in started.log(0)
-        assert started.processes[1].wait(300) == 70
+        assert started.processes[1].wait(600) == 70
     else:
         assert "stopped sending heartbeats" in started.log(0)
         assert "worker 0 of 2 stops, because another one is lost" in started.result(0)[0]["error"]
-    assert time.monotonic() - began < 120
+    assert time.monotonic() - began < 300
 
 
 class Alone:

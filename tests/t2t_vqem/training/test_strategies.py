@@ -37,6 +37,8 @@ def test_one_device_may_be_any():
     ("name", "devices", "message"),
     [
         ("miror", [], "unknown strategy 'miror'. There is: auto, one_device, mirrored"),
+        ("multi_worker", ["cpu:0"], "--devices says nothing to --strategy=multi_worker"),
+        ("multi_worker", [], "TF_CONFIG is not set, .*t2t-make-tf-configs prints it"),
         ("tpu", ["cpu:0"], "--devices says nothing to --strategy=tpu"),
         ("one_device", ["cpu:0", "cpu:1"], "takes one device, got cpu:0, cpu:1"),
         ("mirrored", ["cpu:0", "gpu:7"], "no device 'gpu:7'. There is: cpu:0, cpu:1"),
@@ -81,3 +83,11 @@ def test_each_process_reads_its_own_rows(first, expected):
     replicas = Replicas(make_strategy())
     replicas.total, replicas.first, replicas.local = 4, first, 1
     np.testing.assert_array_equal(replicas.own_rows(ThreePlusEmpty()).batch(0)[0], expected)
+
+
+def test_one_worker_is_the_chief_and_sums_alone():
+    for devices in (["cpu:0"], ["cpu:0", "cpu:1"]):
+        replicas = Replicas(make_strategy("auto", devices))
+        assert (replicas.num_workers, replicas.worker, replicas.is_chief) == (1, 0, True)
+        assert replicas.gather(7) == [7]
+        np.testing.assert_array_equal(replicas.sum_over_workers(np.array([1, 2])), [1, 2])
