@@ -3,13 +3,39 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from t2t_vqem.config import BottleneckHParams
 from t2t_vqem.layers.vector_quantizer import VectorQuantizer
+from t2t_vqem.models.base import Model
 
 _START_VECTORS = 16  # for each code, that k-means++ chooses from
+
+
+class QuantizedModel(Model):
+    """A model whose `quantizer` learns by EM, beside what is learned by gradients.
+
+    Attributes:
+      quantizer: made by the model's constructor, with `make_quantizer`.
+    """
+
+    quantizer: VectorQuantizer
+
+    def state_variables(self) -> list[keras.Variable]:
+        """The codebooks and what belongs to them."""
+        return self.quantizer.state
+
+    def update_state(
+        self, values: list[tf.Tensor], statistics: Any
+    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+        """The M step; see `VectorQuantizer.update`."""
+        return self.quantizer.update(values, statistics)
+
+    def describe_statistics(self, statistics: Any) -> dict[str, tf.Tensor]:
+        """How the codes were used over a split: "perplexity" and "codes_used"."""
+        return self.quantizer.describe(statistics)
 
 
 def make_quantizer(hparams: BottleneckHParams, *, dtype: Any) -> VectorQuantizer:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -19,8 +18,8 @@ from t2t_vqem.layers.common import Dense, TokenEmbedding, sinusoidal_positions
 from t2t_vqem.layers.latent_predictor import FIRST_CODE, LatentPredictor, Source
 from t2t_vqem.layers.lengths import Lengthen, Shorten
 from t2t_vqem.layers.transformer import TransformerStack
-from t2t_vqem.models.base import LossOutput, Model
-from t2t_vqem.models.bottleneck import make_quantizer, start_quantizer
+from t2t_vqem.models.base import LossOutput
+from t2t_vqem.models.bottleneck import QuantizedModel, make_quantizer, start_quantizer
 from t2t_vqem.ops.losses import token_cross_entropy
 from t2t_vqem.ops.masks import MASKED, padding_bias, padding_mask
 from t2t_vqem.ops.random import Rng, dropout, uniform_from_bits
@@ -41,7 +40,7 @@ class Latents(NamedTuple):
 
 
 @registry.models.register("transformer_nat")
-class TransformerNAT(Model):
+class TransformerNAT(QuantizedModel):
     """Latent Transformer with vector quantised latents (arXiv 1805.11063, section 5).
 
     In training the target is read as a whole, shortened to a latent for each 2^n_c tokens, and
@@ -126,20 +125,6 @@ class TransformerNAT(Model):
             return tf.boolean_mask(vectors, mask).numpy()
 
         start_quantizer(self.quantizer, self.hparams, batches, vectors_of, seed=seed)
-
-    def state_variables(self) -> list[keras.Variable]:
-        """The codebook and what belongs to it."""
-        return self.quantizer.state
-
-    def update_state(
-        self, values: list[tf.Tensor], statistics: Any
-    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
-        """The M step; see `VectorQuantizer.update`."""
-        return self.quantizer.update(values, statistics)
-
-    def describe_statistics(self, statistics: Any) -> dict[str, tf.Tensor]:
-        """How the codes were used over a split: "perplexity" and "codes_used"."""
-        return self.quantizer.describe(statistics)
 
     def _with_positions(self, x: tf.Tensor, rng: Rng | None) -> tf.Tensor:
         positions = sinusoidal_positions(x.shape[1], x.shape[2])

@@ -2,9 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -16,8 +14,8 @@ from t2t_vqem.decoding.sampling import sampler
 from t2t_vqem.layers.code_prior import CodePrior
 from t2t_vqem.layers.convolution import ConvDecoder, ConvEncoder
 from t2t_vqem.metrics.images import psnr, ssim
-from t2t_vqem.models.base import LossOutput, Model
-from t2t_vqem.models.bottleneck import make_quantizer, start_quantizer
+from t2t_vqem.models.base import LossOutput
+from t2t_vqem.models.bottleneck import QuantizedModel, make_quantizer, start_quantizer
 from t2t_vqem.ops.likelihoods import num_parameters, pixel_log_prob, pixel_mean
 from t2t_vqem.ops.losses import token_cross_entropy
 from t2t_vqem.ops.masks import MASKED
@@ -28,7 +26,7 @@ _FIRST_CODE = max(PAD_ID, EOS_ID) + 1
 
 
 @registry.models.register("vqvae")
-class VQVAE(Model):
+class VQVAE(QuantizedModel):
     """VQ-VAE (van den Oord et al. 2017) with a Transformer as the prior over its codes.
 
     The autoencoder and the prior are trained together, as if they were apart: codes are integers,
@@ -111,20 +109,6 @@ class VQVAE(Model):
             return self.encode(images).numpy().reshape(-1, self.hparams.code_size)
 
         start_quantizer(self.quantizer, self.hparams, batches, vectors_of, seed=seed)
-
-    def state_variables(self) -> list[keras.Variable]:
-        """The codebooks and what belongs to them."""
-        return self.quantizer.state
-
-    def update_state(
-        self, values: list[tf.Tensor], statistics: Any
-    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
-        """The M step; see `VectorQuantizer.update`."""
-        return self.quantizer.update(values, statistics)
-
-    def describe_statistics(self, statistics: Any) -> dict[str, tf.Tensor]:
-        """How the codes were used over a split: "perplexity" and "codes_used"."""
-        return self.quantizer.describe(statistics)
 
     def encode(self, images: tf.Tensor) -> tf.Tensor:
         """Encodes uint8 [B, H, W, ch] to latent vectors float32 [B, h, w, D], not quantised."""
