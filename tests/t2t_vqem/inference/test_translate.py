@@ -121,7 +121,7 @@ def test_lines_are_read_one_window_ahead_only(copier, monkeypatch):
 def test_blank_lines_never_reach_the_model(vocabulary):
     model = CopyModel()
     results = list(make(model, vocabulary).translate(["", " ", "\u2028 \x85", "\t\r"]))
-    assert results == [("", 0.0, False)] * 4
+    assert results == [translate.Hypothesis("", 0.0)] * 4
     assert model.shapes == []
     assert list(make(model, vocabulary).translate([])) == []
 
