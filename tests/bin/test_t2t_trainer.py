@@ -17,11 +17,11 @@ from t2t_vqem.bin import _main, t2t_avg_all, t2t_trainer
 
 def run(module, *arguments):
     """Runs a command in this process; returns its exit status."""
+    for name in module.FLAGS:  # whatever another test has set
+        module.FLAGS[name].unparse()
     with pytest.raises(SystemExit) as caught:
         _main.run(module.main, module.FLAGS, argv=["command", *arguments])
     module.FLAGS.unparse_flags()
-    for name in module.FLAGS:
-        module.FLAGS[name].unparse()
     return caught.value.code or 0
 
 
