@@ -130,7 +130,7 @@ def transformer_nat_multi30k() -> TransformerNATHParams:
           --data_dir=data --output_dir=runs/nat --train_steps=2500
 
     Expected, from a teacher of 36.0 sacreBLEU (greedy, 2016 test set, 6,000 steps) that distilled
-    greedily: 31.7, and 33.5 with the teacher choosing among nine candidates, after 42 minutes on
+    greedily: 31.7, and 33.4 with the teacher choosing among nine candidates, after 42 minutes on
     two CPU cores beside other work (see benchmarks/results/latent_translation.md). It is the
     predictor that limits it: with the latents of the references it reaches 45 on dev.
     """
