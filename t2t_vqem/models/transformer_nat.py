@@ -353,7 +353,10 @@ class TransformerNAT(QuantizedModel):
         tokens = tf.argmax(logits, -1, output_type=tf.int32)
         ended = candidates.end_at_eos(tokens, latents.counts * self.ratio)
         log_probs = tf.reduce_max(logits, -1) - tf.reduce_logsumexp(logits, -1)
-        scores = tf.reduce_sum(tf.where(padding_mask(ended)[:, :-1], log_probs, 0.0), 1)
+        # An EOS after the last latent is not the decoder's: what it says there does not count.
+        decoded = tf.range(logits.shape[1])[None] < latents.counts[:, None] * self.ratio
+        decoded &= padding_mask(ended)[:, :-1]
+        scores = tf.reduce_sum(tf.where(decoded, log_probs, 0.0), 1)
         return ended, scores
 
     def reconstruct(self, inputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:

@@ -253,6 +253,24 @@ def test_a_row_decodes_alike_alone_and_in_company(changes):
         np.testing.assert_allclose(alone.scores[0], together.scores[row], rtol=1e-4)
 
 
+def test_a_score_is_that_of_the_tokens_however_long_the_decoder_is():
+    model, batch = make(), example()
+    source = transformer_nat.Source(*(tf.repeat(x, 4, 0) for x in model.encode(batch["inputs"])))
+    ids = np.random.default_rng(2).integers(0, K, [12, 3]).astype(np.int32)
+    found = []
+    for length in (3, 5):
+        latents = transformer_nat.Latents(
+            tf.constant(np.pad(ids, [[0, 0], [0, length - 3]], constant_values=-1)),
+            tf.fill([12], 3),
+            tf.zeros([12]),
+        )
+        found.append(model._decode_latents(latents, length, source))
+    (tokens, scores), (longer_tokens, longer_scores) = found
+    assert (tokens[:, -1] == EOS_ID).numpy().any()  # where no token of a latent ends the row
+    np.testing.assert_array_equal(longer_tokens[:, : tokens.shape[1]], tokens)
+    np.testing.assert_allclose(longer_scores, scores, rtol=1e-4)
+
+
 def test_of_the_candidates_the_rescorer_takes_the_likeliest():
     model, batch = make(), example()
     teacher = registry.models.get("transformer")(
