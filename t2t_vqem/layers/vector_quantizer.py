@@ -188,8 +188,7 @@ class VectorQuantizer(Codebooks):
         if training and self.kind == "soft_em" and not self.num_samples:
             vectors, moments = quantization.expectation(fixed_x, fixed, weights, temperature)
         else:
-            picked = [tf.gather(codes, ids) for ids in tf.unstack(chosen, axis=1)]
-            vectors, moments = tf.add_n(picked) / len(picked), None
+            vectors, moments = quantization.mean_code(codes, chosen), None
         if training and moments is None:
             moments = quantization.moments(fixed_x, chosen, weights, self.num_codes)
         loss = self.beta * quantization.squared_error(x, tf.stop_gradient(vectors), weights)

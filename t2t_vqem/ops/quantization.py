@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-_BLOCK = 2**21  # distances of a block of vectors: 8 MiB, which stays in the cache
+_BLOCK = 2**21  # numbers, such as distances, of a block of vectors: 8 MiB stay in the cache
 _GROUP = 64  # codes of a group
 _LLOYD_ITERATIONS = 5  # from k-means++; training goes on from there
 _FAR = 1e30  # stands for the distance to a code that is not there
@@ -130,7 +130,7 @@ def _in_blocks(
     function: Callable[..., tuple[tf.Tensor, ...]],
     inputs: list[tf.Tensor],
     outputs: list[tuple[tf.DType, list[int]]],
-    num_codes: int,
+    numbers: int,
 ) -> list[tf.Tensor]:
     """Applies a function of rows to all rows, a block at a time.
 
@@ -138,13 +138,13 @@ def _in_blocks(
       function: takes a block [R, ...] of each input, returns a block of each output.
       inputs: of N rows each.
       outputs: type and shape, without the axis of rows, of what `function` returns.
-      num_codes: K, which the size of a block depends on.
+      numbers: how many each row needs on the way, which the size of a block depends on.
 
     Returns:
       The outputs, [N, ...] each.
     """
     num_rows = _num_rows(inputs[0])
-    num_blocks = _num_blocks(num_rows, num_codes)
+    num_blocks = _num_blocks(num_rows, numbers)
     if isinstance(num_rows, int) and num_blocks <= 1:
         return list(function(*inputs))
     rows = -(-num_rows // num_blocks) if isinstance(num_rows, int) else None
@@ -161,8 +161,8 @@ def _num_rows(x: tf.Tensor) -> int | tf.Tensor:
     return tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
 
 
-def _num_blocks(num_rows: int | tf.Tensor, num_codes: int) -> int | tf.Tensor:
-    return -(-num_rows // max(_GROUP, _BLOCK // num_codes))
+def _num_blocks(num_rows: int | tf.Tensor, numbers: int) -> int | tf.Tensor:
+    return -(-num_rows // max(_GROUP, _BLOCK // numbers))
 
 
 def _divide(x: tf.Tensor, num_blocks: int | tf.Tensor) -> tf.Tensor:
@@ -195,6 +195,31 @@ def moments(x: tf.Tensor, ids: tf.Tensor, weights: tf.Tensor, num_codes: int) ->
         counts = tf.tensor_scatter_nd_add(counts, index, weights)
         sums = tf.tensor_scatter_nd_add(sums, index, weighted)
     return Moments(counts, sums)
+
+
+def mean_code(codes: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
+    """Returns the mean of the codes that each vector was given.
+
+    With one each a gradient reaches the codes; with several it goes a block at a time, so that
+    never all N times m of them are held.
+
+    Args:
+      codes: float32 [K, D].
+      ids: int32 [N, m].
+
+    Returns:
+      float32 [N, D].
+    """
+    num_samples, width = ids.shape[1], codes.shape[1]
+    if num_samples == 1:
+        return tf.gather(codes, ids[:, 0])
+
+    def block(ids):
+        picked = [tf.gather(codes, column) for column in tf.unstack(ids, axis=1)]
+        return (tf.add_n(picked) / num_samples,)
+
+    (mean,) = _in_blocks(block, [ids], [(tf.float32, [width])], num_samples * width)
+    return mean
 
 
 class Expectation(NamedTuple):
