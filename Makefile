@@ -23,7 +23,7 @@ demo: $(VENV)/demo-$(VERSION)
 test: $(VENV)/test-$(VERSION)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n logical --maxprocesses=8 --dist=worksteal
 
 clean:
 	rm -rf $(VENV)

@@ -55,6 +55,7 @@ EXTRAS["all"] = sorted({name for names in EXTRAS.values() for name in names})
 EXTRAS["dev"] = [
     "hypothesis>=6",
     "pytest>=8",
+    "pytest-xdist>=3.6",
     "ruff>=0.9",
     "setuptools>=70",  # tests/test_install.py builds a wheel without an isolated environment
     "wheel",

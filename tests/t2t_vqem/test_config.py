@@ -147,7 +147,10 @@ def test_a_model_alone_gives_its_defaults():
         ({"gin_params": ["transformer.num_haeds = 2"]}, "gin: .* Did you mean num_heads"),
         ({"gin_params": ["transformer.num_heads = '2'"]}, "gin: .* is of type str, expected int"),
         ({"gin_params": ["transformer.num_heads = 0"]}, "gin: .* num_heads=0 is out of range"),
-        ({"gin_params": ["transfomer.num_heads = 2"]}, r"Did you mean transformer\?"),
+        (
+            {"gin_params": ["transfomer.num_heads = 2"]},
+            "Did you mean transformer or ",
+        ),
         ({"gin_params": ["num_heads = 2"]}, "write transformer.num_heads = ..."),
         (
             {"gin_params": ["eval/transformer.num_heads = 2"]},
