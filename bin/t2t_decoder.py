@@ -220,12 +220,13 @@ def _problem_of_run() -> str:
     try:
         with open(path, encoding="utf-8") as file:
             settings = json.load(file)
-    except (OSError, ValueError):
+        problem, usr_dir = settings["problem"], settings.get("t2t_usr_dir")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         from t2t_vqem.output_dir import OutputDir
 
         return OutputDir(FLAGS.output_dir).settings().problem  # says what is wrong
-    registry.load_plugins(settings.get("t2t_usr_dir"))
-    return settings["problem"]
+    registry.load_plugins(usr_dir)
+    return problem
 
 
 def entry_point() -> None:

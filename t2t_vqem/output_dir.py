@@ -30,6 +30,7 @@ from t2t_vqem import registry
 from t2t_vqem.config import HParams, from_json, hparams_class, to_json
 from t2t_vqem.constants import UsageError
 from t2t_vqem.data.vocabulary import Vocabulary
+from t2t_vqem.fields import check
 from t2t_vqem.models.base import Model
 from t2t_vqem.problem import Problem
 
@@ -41,6 +42,7 @@ CHECKPOINTS = "checkpoints"
 BEST = "best"
 AVERAGED = "averaged"
 
+_DAMAGED = "Restore the file, or train again in another --output_dir"
 # What may differ between the runs that share a folder: where things are and how long it trains.
 _MAY_DIFFER = ("data_dir", "hparams_set", "t2t_usr_dir", "train_steps", "versions")
 
@@ -62,15 +64,16 @@ class RunSettings:
     t2t_usr_dir: str | None = None
     warm_start_from: str | None = None  # output directory whose weights the run began with
 
+    @classmethod
+    def stored_fields(cls) -> dict[str, Any]:
+        """Returns the fields that `flags` holds as they are, and their defaults."""
+        elsewhere = ("hparams", "gin_text", "problem_config")
+        return {f.name: f.default for f in dataclasses.fields(cls) if f.name not in elsewhere}
+
     def flags(self) -> dict[str, Any]:
         """Returns everything but hyperparameters and gin, as JSON."""
-        values = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name not in ("hparams", "gin_text", "problem_config")
-        }
         return {
-            **values,
+            **{name: getattr(self, name) for name in self.stored_fields()},
             "problem_config": to_json(self.problem_config),
             "model": self.hparams.model,
             "versions": {
@@ -113,18 +116,24 @@ class OutputDir:
             UsageError: there is no run here, or its files cannot be used.
         """
         flags = self._read_json(FLAGS)
-        registry.load_plugins(flags.get("t2t_usr_dir"))
-        with open(self.join(GIN), encoding="utf-8") as file:
-            gin_text = file.read()
-        names = {field.name for field in dataclasses.fields(RunSettings)}
-        values = {name: value for name, value in flags.items() if name in names}
-        config_class = registry.problems.get(flags["problem"]).Config
-        values |= {
-            "problem_config": from_json(config_class, flags["problem_config"]),
-            "hparams": from_json(hparams_class(flags["model"]), self._read_json(HPARAMS)),
-            "gin_text": gin_text,
-        }
-        return RunSettings(**values)
+        where = f"{self.join(FLAGS)}: "
+        stored = RunSettings.stored_fields()
+        missing = {name for name, default in stored.items() if default is dataclasses.MISSING}
+        missing = sorted((missing | {"model", "problem_config"}) - flags.keys())
+        if missing:
+            raise UsageError(f"{where}{', '.join(missing)} is not there. {_DAMAGED}")
+        values = check(RunSettings, {n: v for n, v in flags.items() if n in stored}, where)
+        registry.load_plugins(values.get("t2t_usr_dir"))
+        hparams = hparams_class(flags["model"])
+        config_class = registry.problems.get(values["problem"]).Config
+        if not isinstance(flags["problem_config"], dict):
+            raise UsageError(f"{where}problem_config is no JSON object. {_DAMAGED}")
+        return RunSettings(
+            **values,
+            problem_config=from_json(config_class, flags["problem_config"]),
+            hparams=from_json(hparams, self._read_json(HPARAMS)),
+            gin_text=self._read_text(GIN),
+        )
 
     def check_same(self, settings: RunSettings) -> None:
         """Raises a UsageError that lists the differences if `settings` are of another run."""
@@ -237,16 +246,25 @@ class OutputDir:
             )
         return path
 
-    def _read_json(self, name: str) -> Any:
+    def _read_text(self, name: str) -> str:
         try:
             with open(self.join(name), encoding="utf-8") as file:
-                return json.load(file)
+                return file.read()
         except FileNotFoundError as error:
             raise UsageError(
                 f"{self.path} is no output directory of t2t-trainer: it has no {name}"
             ) from error
-        except ValueError as error:
-            raise UsageError(f"{self.join(name)} cannot be read: {error}") from error
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{self.join(name)} cannot be read: {error}. {_DAMAGED}") from error
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        try:
+            value = json.loads(self._read_text(name))
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{self.join(name)} cannot be read: {error}. {_DAMAGED}") from error
+        if not isinstance(value, dict):
+            raise UsageError(f"{self.join(name)} is no JSON object. {_DAMAGED}")
+        return value
 
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # how TensorFlow ends the name of a variable's value

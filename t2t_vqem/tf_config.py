@@ -86,6 +86,10 @@ def read_workers() -> Workers:
         cluster, kind, index = value["cluster"], value["task"]["type"], int(value["task"]["index"])
         addresses = [*cluster.get("chief", []), *cluster["worker"]]
         place = index if kind == "chief" else index + len(cluster.get("chief", []))
+        if any(isinstance(value, str) for value in cluster.values()):
+            raise TypeError("addresses are not in a list")
+        if not all(isinstance(address, str) for address in addresses):
+            raise TypeError("an address is no text")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UsageError(
             f"{TF_CONFIG} cannot be read: {error!r} in {text}. Expected JSON like "

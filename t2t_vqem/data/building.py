@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import logging
 import os
@@ -27,6 +28,7 @@ except ImportError:  # not on Windows
 MANIFEST = "manifest.json"
 SCRATCH = "scratch"  # inside NAME.partial: what the finished data set does not need
 _IDENTITY = "identity.json"
+_CHECKSUM = "checksum"  # name of the manifest's own hash in it
 _logger = logging.getLogger(__name__)
 
 
@@ -66,6 +68,7 @@ def build(
             if read_manifest(partial, identity) is None:
                 _start(partial, scratch, identity, keep=keep)
                 manifest = {**identity, **make(partial, scratch)}
+                manifest[_CHECKSUM] = _checksum(manifest)
                 write_json(os.path.join(partial, MANIFEST), manifest)
             shutil.rmtree(scratch, ignore_errors=True)
             os.rename(partial, directory)
@@ -144,7 +147,7 @@ def read_manifest(directory: str, identity: dict[str, Any] | None = None) -> dic
     """Returns the manifest in a folder; None if there is none, or none with that identity.
 
     Raises:
-        UsageError: the manifest cannot be read.
+        UsageError: the manifest cannot be read, or is not as it was written.
     """
     path = os.path.join(directory, MANIFEST)
     if not os.path.exists(path):
@@ -152,13 +155,24 @@ def read_manifest(directory: str, identity: dict[str, Any] | None = None) -> dic
     try:
         with open(path, encoding="utf-8") as file:
             manifest = json.load(file)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(
             f"{path}: cannot be read ({error}). Delete {directory} and run t2t-datagen again."
         ) from error
+    if not isinstance(manifest, dict) or manifest.get(_CHECKSUM) != _checksum(manifest):
+        raise UsageError(
+            f"{path}: not as t2t-datagen wrote it (its checksum is another one). Delete "
+            f"{directory} and run t2t-datagen again."
+        )
     if identity is not None and any(manifest.get(key) != identity[key] for key in identity):
         return None
     return manifest
+
+
+def _checksum(manifest: dict[str, Any]) -> str:
+    """Returns a hash of all that a manifest says, but for the hash that it has."""
+    values = {key: value for key, value in manifest.items() if key != _CHECKSUM}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def write_json(path: str, value: Any, *, shared: bool = False) -> None:

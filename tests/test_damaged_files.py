@@ -1,0 +1,212 @@
+"""A damaged file of an earlier command is read as it was, or the error says what is wrong."""
+
+import json
+import os
+import pathlib
+import shutil
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from t2t_vqem.config import TransformerHParams
+from t2t_vqem.constants import UsageError
+from t2t_vqem.output_dir import OutputDir, named_weights
+from t2t_vqem.registry import problems
+from t2t_vqem.tf_config import TF_CONFIG, read_workers, tf_configs
+
+HPARAMS = TransformerHParams(
+    num_encoder_layers=1, num_decoder_layers=1, hidden_size=4, filter_size=6, num_heads=2
+)
+MANY = hypothesis.settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 10**9) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+
+
+@pytest.fixture(scope="module")
+def data_dir(tiny_text_data, tmp_path_factory) -> pathlib.Path:
+    """A copy of the toy data, to be damaged."""
+    folder = tmp_path_factory.mktemp("damaged") / "data"
+    shutil.copytree(tiny_text_data.data_dir, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run_dir(untrained_run, tmp_path_factory) -> OutputDir:
+    """A run of random weights, to be damaged."""
+    return untrained_run(tmp_path_factory.mktemp("damaged") / "run", HPARAMS)
+
+
+def damaged_bytes(data: st.DataObject, content: bytes) -> bytes:
+    """Cuts the file, changes a byte, doubles a part, or fills it with anything."""
+    place = data.draw(st.integers(0, len(content) - 1), "place")
+    how = data.draw(st.sampled_from(["cut", "change", "double", "any"]), "how")
+    if how == "cut":
+        return content[:place]
+    if how == "change":
+        changed = content[place] ^ data.draw(st.integers(1, 255))
+        return content[:place] + bytes([changed]) + content[place + 1 :]
+    if how == "double":
+        return content[:place] + content[place // 2 :]
+    return data.draw(st.binary(max_size=50))
+
+
+def damaged_json(data: st.DataObject, content: bytes) -> bytes:
+    """Replaces a value, somewhere in the tree, by any other, or leaves it out."""
+    value = json.loads(content)
+    if data.draw(st.integers(0, 9)) == 0:
+        return json.dumps(data.draw(JSON)).encode()
+    node = value
+    while True:
+        keys = list(node) if isinstance(node, dict) else list(range(len(node)))
+        key = data.draw(st.sampled_from(keys), "key")
+        if not isinstance(node[key], (dict, list)) or not node[key] or data.draw(st.booleans()):
+            break
+        node = node[key]
+    if data.draw(st.booleans()):
+        node[key] = data.draw(JSON)
+    else:
+        del node[key]
+    return json.dumps(value).encode()
+
+
+def survives(data: st.DataObject, path: pathlib.Path, how, read, expected) -> None:
+    """Damages the file; `read` gives what it gave before, or a UsageError of one short message."""
+    content = path.read_bytes()
+    broken = how(data, content)
+    try:
+        path.write_bytes(broken)
+        try:
+            got = read()
+        except UsageError as error:
+            assert str(error)
+            return
+        assert broken == content or got is None or got == expected
+    finally:
+        path.write_bytes(content)
+
+
+@pytest.mark.slow
+@MANY
+@hypothesis.given(st.data(), st.sampled_from([damaged_json, damaged_bytes]))
+def test_manifest(tiny_text_data, data_dir, data, how):
+    problem = tiny_text_data.problem
+
+    def read():
+        problem.report(str(data_dir))
+        return [len(problem.records(str(data_dir), "train")), problem.manifest(str(data_dir))]
+
+    path = data_dir / problem.name / "manifest.json"
+    survives(data, path, how, read, read())
+
+
+@pytest.mark.slow
+@MANY
+@hypothesis.given(st.data())
+def test_vocabulary_and_lengths(tiny_text_data, data_dir, data):
+    problem = tiny_text_data.problem
+    names = sorted(os.listdir(data_dir / problem.name))
+    name = data.draw(st.sampled_from([n for n in names if n.endswith((".model", ".npy"))]), "file")
+
+    def read():
+        vocabulary = problem.vocabulary(str(data_dir))
+        return [vocabulary.hash, problem.lengths(str(data_dir), "train").tolist()]
+
+    # What a change to a length does is at worst a batch of another size.
+    how = damaged_bytes if name.endswith(".model") else cut
+    survives(data, data_dir / problem.name / name, how, read, read())
+
+
+def cut(data: st.DataObject, content: bytes) -> bytes:
+    """Cuts the file."""
+    return content[: data.draw(st.integers(0, len(content) - 1), "place")]
+
+
+@pytest.mark.slow
+@MANY
+@hypothesis.given(st.data())
+def test_records(tiny_text_data, data_dir, data):
+    problem = tiny_text_data.problem
+    shards = problem.manifest(str(data_dir))["splits"]["train"]["shards"]
+
+    def read():
+        records = problem.records(str(data_dir), "train")
+        found = records.read(range(len(records)))
+        return [{name: array.tolist() for name, array in record.items()} for record in found]
+
+    path = data_dir / problem.name / data.draw(st.sampled_from(shards))
+    survives(data, path, damaged_bytes, read, read())
+
+
+@pytest.mark.slow
+@MANY
+@hypothesis.given(
+    st.data(),
+    st.sampled_from(["flags.json", "hparams.json", "config.gin", "vocab.model"]),
+    st.booleans(),
+)
+def test_files_of_a_run(run_dir, data, name, in_tree):
+    def read():
+        settings = run_dir.settings()
+        assert problems.get(settings.problem)
+        run_dir.problem()
+        run_dir.vocabulary()
+
+    how = damaged_json if name.endswith(".json") and in_tree else damaged_bytes
+    path = pathlib.Path(run_dir.join(name))
+    if not path.read_bytes():
+        path.write_bytes(b"transformer.hidden_size = 4\n")
+    survives(data, path, how, read, None)
+
+
+@pytest.mark.slow
+@MANY
+@hypothesis.given(st.data())
+def test_checkpoints(run_dir, data):
+    model = run_dir.build_model()
+    path = run_dir.find_checkpoint()
+    files = [path + ".index", path + ".data-00000-of-00001", run_dir.join("best", "checkpoint")]
+
+    def read():
+        run_dir.restore_for_inference(model)
+        weights = {name: v.numpy() for name, v in named_weights(model).items()}
+        assert all(np.isfinite(value).all() for value in weights.values())
+        return {name: value.tobytes() for name, value in weights.items()}
+
+    survives(data, pathlib.Path(data.draw(st.sampled_from(files))), damaged_bytes, read, read())
+
+
+@MANY
+@hypothesis.given(st.data(), st.sampled_from([damaged_json, damaged_bytes]))
+def test_tf_config(data, how):
+    content = tf_configs(["one:1", "two:2"])[1].encode()
+    with pytest.MonkeyPatch.context() as patch:
+        broken = how(data, content).decode(errors="replace").replace("\0", "")
+        patch.setenv(TF_CONFIG, broken)
+        try:
+            workers = read_workers()
+        except UsageError:
+            return
+    assert all(isinstance(address, str) and ":" in address for address in workers.addresses)
+    assert 0 <= workers.index < len(workers.addresses)
+
+
+def test_tensorflow_checks_what_it_reads(tmp_path):
+    """The checkpoint test relies on it."""
+    path = tf.train.Checkpoint(v=tf.Variable([1.0, 2.0])).write(str(tmp_path / "ckpt"))
+    file = pathlib.Path(path + ".data-00000-of-00001")
+    content = bytearray(file.read_bytes())
+    content[0] ^= 1
+    file.write_bytes(bytes(content))
+    with pytest.raises(tf.errors.OpError):
+        tf.train.load_checkpoint(path).get_tensor("v/.ATTRIBUTES/VARIABLE_VALUE")
