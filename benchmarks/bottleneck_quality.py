@@ -122,7 +122,7 @@ def table(num_codes: int, results: dict[Run, dict[str, float]]) -> list[str]:
         f"| | {' | '.join(headings)} |",
         "|---" * (1 + len(headings)) + "|",
     ]
-    for kind in KINDS:
+    for kind in dict.fromkeys(this.kind for this in results):
         found = [
             r for this, r in results.items() if (this.kind, this.num_codes) == (kind, num_codes)
         ]
@@ -142,6 +142,7 @@ def main() -> None:
     parser.add_argument("--work_dir", required=True, help="Folder for the runs.")
     parser.add_argument("--hparams_set", default="vqvae_cifar10_small", help="Of the VQ-VAE.")
     parser.add_argument("--train_steps", type=int, default=1500, help="Updates of each run.")
+    parser.add_argument("--kinds", default=";".join(KINDS), help="What to train, by semicolon.")
     parser.add_argument("--num_codes", default="512,4096", help="Sizes of the codebook, by comma.")
     parser.add_argument("--seeds", default="1,2", help="Seeds, by comma.")
     parser.add_argument("--results", help="Markdown file to write; its plot goes beside it.")
@@ -151,7 +152,7 @@ def main() -> None:
         Run(kind, size, int(seed))
         for seed in args.seeds.split(",")
         for size in sizes
-        for kind in KINDS
+        for kind in args.kinds.split(";")
     ]
     results = {this: train_and_measure(this, args) for this in runs}
     lines = header("EM against its rivals on CIFAR-10", ["t2t-vqem", "tensorflow", "numpy"])
