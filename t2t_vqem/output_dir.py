@@ -18,8 +18,10 @@ import dataclasses
 import hashlib
 import inspect
 import json
+import logging
 import os
 import platform
+import re
 from typing import Any
 
 import keras
@@ -34,6 +36,7 @@ from t2t_vqem.fields import check
 from t2t_vqem.models.base import Model
 from t2t_vqem.problem import Problem
 
+_logger = logging.getLogger(__name__)
 FLAGS = "flags.json"
 HPARAMS = "hparams.json"
 GIN = "config.gin"
@@ -41,6 +44,9 @@ VOCABULARY = "vocab.model"
 CHECKPOINTS = "checkpoints"
 BEST = "best"
 AVERAGED = "averaged"
+
+# What TensorFlow raises where a checkpoint is of another model, or damaged.
+CHECKPOINT_ERRORS = (tf.errors.OpError, AssertionError, LookupError, RuntimeError, ValueError)
 
 _DAMAGED = "Restore the file, or train again in another --output_dir"
 # What may differ between the runs that share a folder: where things are and how long it trains.
@@ -124,10 +130,10 @@ class OutputDir:
             raise UsageError(f"{where}{', '.join(missing)} is not there. {_DAMAGED}")
         values = check(RunSettings, {n: v for n, v in flags.items() if n in stored}, where)
         registry.load_plugins(values.get("t2t_usr_dir"))
+        if not isinstance(flags["model"], str) or not isinstance(flags["problem_config"], dict):
+            raise UsageError(f"{where}model is no name, or problem_config no object. {_DAMAGED}")
         hparams = hparams_class(flags["model"])
         config_class = registry.problems.get(values["problem"]).Config
-        if not isinstance(flags["problem_config"], dict):
-            raise UsageError(f"{where}problem_config is no JSON object. {_DAMAGED}")
         return RunSettings(
             **values,
             problem_config=from_json(config_class, flags["problem_config"]),
@@ -202,7 +208,7 @@ class OutputDir:
         folders = {"best": BEST, "latest": CHECKPOINTS, "averaged": AVERAGED}
         for name in [checkpoint] if checkpoint else ["best", "latest"]:
             path = (
-                tf.train.latest_checkpoint(self.join(folders[name]))
+                latest_checkpoint(self.join(folders[name]))
                 if name in folders
                 else name.removesuffix(".index")
             )
@@ -233,7 +239,7 @@ class OutputDir:
             part = "averaged" if any(name.startswith("averaged/") for name in names) else "model"
             status = tf.train.Checkpoint(**{part: named_weights(model)}).read(path)
             status.expect_partial().assert_existing_objects_matched()
-        except (tf.errors.OpError, AssertionError, ValueError) as error:
+        except CHECKPOINT_ERRORS as error:
             reason = str(error).partition("\n")[0]
             raise UsageError(
                 f"checkpoint {path} cannot be restored into the model {model.name!r}: {reason}"
@@ -268,6 +274,37 @@ class OutputDir:
 
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # how TensorFlow ends the name of a variable's value
+
+
+def checkpoint_state(folder: str) -> Any:
+    """Returns what TensorFlow has written down of a folder's checkpoints; None if unreadable."""
+    try:
+        return tf.train.get_checkpoint_state(folder)
+    except ValueError:  # not even text
+        return None
+
+
+def latest_checkpoint(folder: str) -> str | None:
+    """Returns the path of the last checkpoint in a folder, None where there is none.
+
+    Where the file that names it is damaged, or names one that is not there, that is the one with
+    the most steps.
+    """
+    state = checkpoint_state(folder)
+    if state and os.path.exists(f"{state.model_checkpoint_path}.index"):
+        return state.model_checkpoint_path
+    found = checkpoints_by_step(folder)
+    if not found:
+        return None
+    _logger.warning("%s/checkpoint does not tell the last one: taking %s", folder, found[-1])
+    return found[-1]
+
+
+def checkpoints_by_step(folder: str) -> list[str]:
+    """Returns the paths of all checkpoints that are in a folder, that of the most steps last."""
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    steps = [int(m[1]) for name in names if (m := re.fullmatch(r"ckpt-(\d+)\.index", name))]
+    return [os.path.join(folder, f"ckpt-{step}") for step in sorted(steps)]
 
 
 def checkpoint_hash(path: str) -> str:

@@ -67,9 +67,7 @@ def build(
             # A kill between the manifest and the renaming leaves both done but the renaming.
             if read_manifest(partial, identity) is None:
                 _start(partial, scratch, identity, keep=keep)
-                manifest = {**identity, **make(partial, scratch)}
-                manifest[_CHECKSUM] = _checksum(manifest)
-                write_json(os.path.join(partial, MANIFEST), manifest)
+                write_manifest(partial, {**identity, **make(partial, scratch)})
             shutil.rmtree(scratch, ignore_errors=True)
             os.rename(partial, directory)
             return read_manifest(directory)
@@ -159,7 +157,7 @@ def read_manifest(directory: str, identity: dict[str, Any] | None = None) -> dic
         raise UsageError(
             f"{path}: cannot be read ({error}). Delete {directory} and run t2t-datagen again."
         ) from error
-    if not isinstance(manifest, dict) or manifest.get(_CHECKSUM) != _checksum(manifest):
+    if not isinstance(manifest, dict) or manifest.pop(_CHECKSUM, None) != _checksum(manifest):
         raise UsageError(
             f"{path}: not as t2t-datagen wrote it (its checksum is another one). Delete "
             f"{directory} and run t2t-datagen again."
@@ -169,10 +167,14 @@ def read_manifest(directory: str, identity: dict[str, Any] | None = None) -> dic
     return manifest
 
 
+def write_manifest(directory: str, manifest: dict[str, Any]) -> None:
+    """Writes a manifest, with a checksum by which `read_manifest` knows it to be whole."""
+    written = {**manifest, _CHECKSUM: _checksum(manifest)}
+    write_json(os.path.join(directory, MANIFEST), written)
+
+
 def _checksum(manifest: dict[str, Any]) -> str:
-    """Returns a hash of all that a manifest says, but for the hash that it has."""
-    values = {key: value for key, value in manifest.items() if key != _CHECKSUM}
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def write_json(path: str, value: Any, *, shared: bool = False) -> None:

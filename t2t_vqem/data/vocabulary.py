@@ -52,7 +52,7 @@ class Vocabulary:
         self._processor = sentencepiece.SentencePieceProcessor()
         try:
             self._processor.LoadFromSerializedProto(self.model)
-        except RuntimeError as error:
+        except (RuntimeError, UnicodeError) as error:
             raise UsageError(f"{model_path}: not a SentencePiece model ({error}).") from error
         sp = self._processor
         ids = {"PAD": sp.pad_id(), "EOS": sp.eos_id(), "UNK": sp.unk_id()}

@@ -1,13 +1,18 @@
 """The mean of several checkpoints, which often translates better than any of them."""
 
 import logging
-import os
 
 import numpy as np
 import tensorflow as tf
 
 from t2t_vqem.constants import UsageError
-from t2t_vqem.output_dir import AVERAGED, CHECKPOINTS, OutputDir, named_weights
+from t2t_vqem.output_dir import (
+    AVERAGED,
+    CHECKPOINTS,
+    OutputDir,
+    checkpoints_by_step,
+    named_weights,
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -23,8 +28,7 @@ def average_checkpoints(output_dir: OutputDir, num_checkpoints: int) -> str:
         UsageError: there are fewer, or one cannot be read.
     """
     folder = output_dir.join(CHECKPOINTS)
-    state = tf.train.get_checkpoint_state(folder)
-    paths = list(state.all_model_checkpoint_paths) if state else []
+    paths = checkpoints_by_step(folder)
     if len(paths) < num_checkpoints:
         raise UsageError(
             f"{folder} has {len(paths)} checkpoint(s), expected {num_checkpoints} to average: "
@@ -33,7 +37,7 @@ def average_checkpoints(output_dir: OutputDir, num_checkpoints: int) -> str:
     model = output_dir.build_model()
     sums = [np.zeros(variable.shape, np.float64) for variable in model.variables]
     for path in paths[-num_checkpoints:]:
-        path = output_dir.restore_for_inference(model, os.path.join(folder, path))
+        output_dir.restore_for_inference(model, path)
         _logger.info("adding %s", path)
         for total, variable in zip(sums, model.variables, strict=True):
             total += variable.numpy()

@@ -1,11 +1,21 @@
 """Saves and restores the state of a run: the last few checkpoints and the best weights."""
 
 import logging
+import os
 
 import tensorflow as tf
 
 from t2t_vqem.constants import UsageError
-from t2t_vqem.output_dir import BEST, CHECKPOINTS, OutputDir, named_weights
+from t2t_vqem.output_dir import (
+    BEST,
+    CHECKPOINT_ERRORS,
+    CHECKPOINTS,
+    OutputDir,
+    checkpoint_state,
+    checkpoints_by_step,
+    latest_checkpoint,
+    named_weights,
+)
 from t2t_vqem.training.state import TrainState
 
 _logger = logging.getLogger(__name__)
@@ -31,6 +41,10 @@ class Checkpoints:
         self._state = state
         self._is_chief = is_chief
         folder = output_dir.join(CHECKPOINTS)
+        self._best_folder = output_dir.join(BEST)
+        if is_chief:
+            _mend(folder)
+            _mend(self._best_folder)
         self._manager = tf.train.CheckpointManager(
             state.checkpoint(), folder, max_to_keep=keep, checkpoint_name="ckpt"
         )
@@ -39,7 +53,6 @@ class Checkpoints:
         best = tf.train.Checkpoint(
             model=named_weights(state.inference_model), step=state.step, score=self._score
         )
-        self._best_folder = output_dir.join(BEST)
         self._best = tf.train.CheckpointManager(
             best, self._best_folder, max_to_keep=1, checkpoint_name="ckpt"
         )
@@ -47,7 +60,7 @@ class Checkpoints:
     @property
     def latest(self) -> str | None:
         """Path of the last checkpoint, None where there is none."""
-        return tf.train.latest_checkpoint(self._folder)
+        return latest_checkpoint(self._folder)
 
     def restore(self) -> int:
         """Restores the last checkpoint and returns its step; 0 where there is none.
@@ -60,11 +73,11 @@ class Checkpoints:
             return 0
         try:
             self._manager.checkpoint.restore(path).assert_consumed()
-        except (tf.errors.OpError, AssertionError, ValueError) as error:
+        except CHECKPOINT_ERRORS as error:
             reason = str(error).partition("\n")[0]
             raise UsageError(
                 f"checkpoint {path} cannot be restored: {reason}. To go on from the one before, "
-                f"delete it and correct {self._folder}/checkpoint"
+                f"delete it"
             ) from error
         return int(self._state.step)
 
@@ -87,10 +100,17 @@ class Checkpoints:
 
     def best_score(self) -> float:
         """Returns the score of the best weights so far, minus infinity where there are none."""
-        path = tf.train.latest_checkpoint(self._best_folder)
+        path = latest_checkpoint(self._best_folder)
         if path is None:
             return float("-inf")
-        return float(tf.train.load_checkpoint(path).get_tensor(_SCORE))
+        try:
+            return float(tf.train.load_checkpoint(path).get_tensor(_SCORE))
+        except CHECKPOINT_ERRORS as error:
+            reason = str(error).partition("\n")[0]
+            raise UsageError(
+                f"checkpoint {path}, the best so far, cannot be read: {reason}. Delete "
+                f"{self._best_folder}; the next evaluation chooses anew"
+            ) from error
 
     def save_if_best(self, step: int, score: float) -> bool:
         """Keeps the inference weights if `score` is higher than any before; says whether it is."""
@@ -100,3 +120,18 @@ class Checkpoints:
         self._score.assign(score)
         self._best.save(checkpoint_number=step)
         return True
+
+
+def _mend(folder: str) -> None:
+    """Writes the file that names the checkpoints anew where it is damaged or lost."""
+    found = checkpoints_by_step(folder)
+    if found and checkpoint_state(folder) is None:
+        # Only what is later than the last one kept for ever, of which there is none, is removed.
+        times = [os.path.getmtime(f"{path}.index") for path in found]
+        tf.compat.v1.train.update_checkpoint_state(
+            folder,
+            found[-1],
+            found,
+            all_model_checkpoint_timestamps=times,
+            last_preserved_timestamp=0.0,
+        )

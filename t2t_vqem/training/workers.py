@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from t2t_vqem.config import to_json
 from t2t_vqem.constants import UsageError
-from t2t_vqem.output_dir import CHECKPOINTS, OutputDir, RunSettings
+from t2t_vqem.output_dir import CHECKPOINTS, OutputDir, RunSettings, latest_checkpoint
 from t2t_vqem.training.signals import StopRequest
 from t2t_vqem.training.state import TrainState, raw
 from t2t_vqem.training.strategies import Replicas
@@ -48,7 +48,7 @@ def lost_worker_explained(replicas: Replicas, output_dir: OutputDir) -> Iterator
         if replicas.num_workers == 1:
             raise
         lines = [x.strip() for x in error.message.splitlines() if "aborted by" in x or "task:" in x]
-        latest = tf.train.latest_checkpoint(output_dir.join(CHECKPOINTS))
+        latest = latest_checkpoint(output_dir.join(CHECKPOINTS))
         raise UsageError(
             f"worker {replicas.worker} of {replicas.num_workers} stops, because another one is "
             f"lost: {'; '.join(lines) or error.message}\nThe log of the worker that ended first "

@@ -1,5 +1,4 @@
 import dataclasses
-import json
 import logging
 import os
 import pathlib
@@ -10,6 +9,7 @@ import pytest
 
 from t2t_vqem.config import TransformerHParams
 from t2t_vqem.constants import EOS_ID, INPUTS, PAD_ID, SPLITS, TARGETS, UsageError
+from t2t_vqem.data import building
 from t2t_vqem.data.reader import BatchReader
 from t2t_vqem.data.records import Field, RecordWriter, Schema
 from t2t_vqem.data.text_source import GeneratedPairs
@@ -182,11 +182,8 @@ def test_damaged_lengths_are_an_error(echo_data):
 
 
 def test_data_of_another_format_is_an_error(echo_data):
-    path = f"{echo_data}/echo/manifest.json"
-    with open(path) as file:
-        manifest = json.load(file)
-    with open(path, "w") as file:
-        json.dump({**manifest, "format": 0}, file)
+    manifest = building.read_manifest(f"{echo_data}/echo")
+    building.write_manifest(f"{echo_data}/echo", {**manifest, "format": 0})
     with pytest.raises(UsageError, match="has format 0, expected 1. Delete it and run t2t-datagen"):
         Echo().vocabulary(echo_data)
 

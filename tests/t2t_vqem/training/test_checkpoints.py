@@ -160,3 +160,30 @@ def test_other_processes_leave_no_files(output_dir, toy_run):
     checkpoints.save(3)
     assert not checkpoints.save_if_best(3, 10.0)
     assert not list(pathlib.Path(output_dir.path).rglob("*.index"))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xac\x91", b'model_checkpoint_path: "ckpt-'])
+def test_the_last_one_is_found_without_the_file_that_names_it(output_dir, toy_run, content):
+    run = toy_run()
+    checkpoints = open_checkpoints(output_dir, run, keep=2)
+    for step in (2, 10):
+        checkpoints.save(step)
+    checkpoints.save_if_best(9, 0.5)
+    for folder in ("checkpoints", "best"):
+        path = pathlib.Path(output_dir.join(folder, "checkpoint"))
+        path.unlink() if content is None else path.write_bytes(content)
+    again = open_checkpoints(output_dir, toy_run(seed=2), keep=2)
+    assert again.restore() == 10
+    assert again.best_score() == 0.5
+    again.save(11)
+    names = {path.stem for path in pathlib.Path(output_dir.join("checkpoints")).glob("*.index")}
+    assert names == {"ckpt-10", "ckpt-11"}
+
+
+def test_where_the_last_one_is_gone_the_one_before_is_taken(output_dir, toy_run):
+    checkpoints = open_checkpoints(output_dir, toy_run())
+    for step in (2, 10):
+        checkpoints.save(step)
+    for path in pathlib.Path(output_dir.join("checkpoints")).glob("ckpt-10.*"):
+        path.unlink()
+    assert open_checkpoints(output_dir, toy_run()).restore() == 2
