@@ -171,7 +171,7 @@ def test_files_of_a_run(run_dir, data, name, in_tree):
 
 
 @pytest.mark.slow
-@MANY
+@hypothesis.settings(MANY, max_examples=25)
 @hypothesis.given(st.data())
 def test_checkpoints(run_dir, data):
     model = run_dir.build_model()

@@ -40,8 +40,9 @@ def test_stopped_then_killed_then_done(start_workers, tiny_options, tmp_path, as
     assert latest(tmp_path).endswith(f"ckpt-{one['step']}")
 
     started = start_workers(2, runs=[options])
-    saved = tmp_path / MODEL / "checkpoints" / f"ckpt-{(one['step'] // 50 + 1) * 50}.index"
-    started.wait_for(saved)
+    # When the second is written, the first has also been named as the last one.
+    second = tmp_path / MODEL / "checkpoints" / f"ckpt-{(one['step'] // 50 + 2) * 50}.index"
+    started.wait_for(second)
     os.kill(started.processes[0].pid, signal.SIGKILL)
     started.processes[1].wait(600)
     assert "worker 1 of 2 stops, because another one is lost" in started.result(1)[0]["error"]
