@@ -14,6 +14,7 @@
 A later command finds here what it need not be told again.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import inspect
@@ -22,6 +23,7 @@ import logging
 import os
 import platform
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -46,7 +48,7 @@ BEST = "best"
 AVERAGED = "averaged"
 
 # What TensorFlow raises where a checkpoint is of another model, or damaged.
-CHECKPOINT_ERRORS = (tf.errors.OpError, AssertionError, LookupError, RuntimeError, ValueError)
+_CHECKPOINT_ERRORS = (tf.errors.OpError, AssertionError, LookupError, RuntimeError, ValueError)
 
 _DAMAGED = "Restore the file, or train again in another --output_dir"
 # What may differ between the runs that share a folder: where things are and how long it trains.
@@ -234,16 +236,12 @@ class OutputDir:
             UsageError: there is none, it cannot be read, or it is not of this model.
         """
         path = self.find_checkpoint(checkpoint)
-        try:
+        failure = f"checkpoint {path} cannot be restored into the model {model.name!r}"
+        with checkpoint_errors_explained(failure):
             names = list(tf.train.load_checkpoint(path).get_variable_to_shape_map())
             part = "averaged" if any(name.startswith("averaged/") for name in names) else "model"
             status = tf.train.Checkpoint(**{part: named_weights(model)}).read(path)
             status.expect_partial().assert_existing_objects_matched()
-        except CHECKPOINT_ERRORS as error:
-            reason = str(error).partition("\n")[0]
-            raise UsageError(
-                f"checkpoint {path} cannot be restored into the model {model.name!r}: {reason}"
-            ) from error
         stored = sum(name.startswith(f"{part}/") and name.endswith(_VALUE) for name in names)
         if stored != len(model.variables):
             raise UsageError(
@@ -274,6 +272,16 @@ class OutputDir:
 
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # how TensorFlow ends the name of a variable's value
+
+
+@contextlib.contextmanager
+def checkpoint_errors_explained(failure: str, remedy: str = "") -> Iterator[None]:
+    """Turns what TensorFlow raises about a checkpoint into a UsageError: failure, cause, remedy."""
+    try:
+        yield
+    except _CHECKPOINT_ERRORS as error:
+        reason = str(error).partition("\n")[0]
+        raise UsageError(f"{failure}: {reason}{remedy}") from error
 
 
 def checkpoint_state(folder: str) -> Any:

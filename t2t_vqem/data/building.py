@@ -159,8 +159,8 @@ def read_manifest(directory: str, identity: dict[str, Any] | None = None) -> dic
         ) from error
     if not isinstance(manifest, dict) or manifest.pop(_CHECKSUM, None) != _checksum(manifest):
         raise UsageError(
-            f"{path}: not as t2t-datagen wrote it (its checksum is another one). Delete "
-            f"{directory} and run t2t-datagen again."
+            f"{path}: not as t2t-datagen wrote it (its checksum is missing or another one). "
+            f"Delete {directory} and run t2t-datagen again."
         )
     if identity is not None and any(manifest.get(key) != identity[key] for key in identity):
         return None

@@ -8,9 +8,9 @@ import tensorflow as tf
 from t2t_vqem.constants import UsageError
 from t2t_vqem.output_dir import (
     BEST,
-    CHECKPOINT_ERRORS,
     CHECKPOINTS,
     OutputDir,
+    checkpoint_errors_explained,
     checkpoint_state,
     checkpoints_by_step,
     latest_checkpoint,
@@ -71,14 +71,9 @@ class Checkpoints:
         path = self.latest
         if path is None:
             return 0
-        try:
+        remedy = f". To go on from the one before, delete it ({path}.*)"
+        with checkpoint_errors_explained(f"checkpoint {path} cannot be restored", remedy):
             self._manager.checkpoint.restore(path).assert_consumed()
-        except CHECKPOINT_ERRORS as error:
-            reason = str(error).partition("\n")[0]
-            raise UsageError(
-                f"checkpoint {path} cannot be restored: {reason}. To go on from the one before, "
-                f"delete it"
-            ) from error
         return int(self._state.step)
 
     def save(self, step: int) -> None:
@@ -103,14 +98,9 @@ class Checkpoints:
         path = latest_checkpoint(self._best_folder)
         if path is None:
             return float("-inf")
-        try:
+        remedy = f". Delete {self._best_folder}; the next evaluation chooses anew"
+        with checkpoint_errors_explained(f"checkpoint {path}, the best so far, is damaged", remedy):
             return float(tf.train.load_checkpoint(path).get_tensor(_SCORE))
-        except CHECKPOINT_ERRORS as error:
-            reason = str(error).partition("\n")[0]
-            raise UsageError(
-                f"checkpoint {path}, the best so far, cannot be read: {reason}. Delete "
-                f"{self._best_folder}; the next evaluation chooses anew"
-            ) from error
 
     def save_if_best(self, step: int, score: float) -> bool:
         """Keeps the inference weights if `score` is higher than any before; says whether it is."""

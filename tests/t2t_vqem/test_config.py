@@ -149,7 +149,7 @@ def test_a_model_alone_gives_its_defaults():
         ({"gin_params": ["transformer.num_heads = 0"]}, "gin: .* num_heads=0 is out of range"),
         (
             {"gin_params": ["transfomer.num_heads = 2"]},
-            "Did you mean transformer or ",
+            r"Did you mean transformer or transformer_nat\?",
         ),
         ({"gin_params": ["num_heads = 2"]}, "write transformer.num_heads = ..."),
         (
