@@ -127,12 +127,15 @@ class BottleneckHParams(Config):
     )
     beta: float = option(0.25, "weight of the commitment loss", minimum=0)
     codebook_decay: float = option(
-        0.99, "hard_em, soft_em: decay of the moving counts and sums", minimum=0, maximum=1
+        0.99,
+        "hard_em, soft_em: decay of the moving counts and sums; lower follows a quick encoder",
+        minimum=0,
+        maximum=1,
     )
     revive_below: float = option(
         0.02,
         "a code whose moving count is below this share of the mean count is moved to a vector of "
-        "the batch; 0 for never",
+        "the batch; unused codes get there in log(this) / log(codebook_decay) updates; 0 for never",
         minimum=0,
         below=1,
     )

@@ -48,23 +48,27 @@ class Layer(keras.layers.Layer):
 class Dense(Layer):
     """An affine map of the last axis, with Glorot-uniform kernel [in, out] and zero bias [out]."""
 
-    def __init__(self, units: int, *, use_bias: bool = True, fused: int = 1, **kwargs):
+    def __init__(
+        self, units: int, *, use_bias: bool = True, fused: int = 1, scale: float = 1.0, **kwargs
+    ):
         """Makes the layer.
 
         Args:
           units: output size, of all `fused` maps together.
           use_bias: whether there is a bias.
           fused: how many equal maps share the kernel; each is initialised as if it stood alone.
+          scale: of the kernel at the start, 1 for Glorot's.
           **kwargs: Keras layer arguments.
         """
         super().__init__(**kwargs)
         self.units = units
         self.use_bias = use_bias
         self.fused = fused
+        self.scale = scale
 
     def build(self, input_shape):
         fan_in = input_shape[-1]
-        limit = math.sqrt(6.0 / (fan_in + self.units / self.fused))
+        limit = self.scale * math.sqrt(6.0 / (fan_in + self.units / self.fused))
         uniform = keras.initializers.RandomUniform(-limit, limit)
         self.kernel = self.add_weight(
             shape=(fan_in, self.units), initializer=uniform, name="kernel"

@@ -13,6 +13,11 @@ import tensorflow as tf
 
 from t2t_vqem.layers.common import Dense, Layer
 
+# Of a residual branch's last map and of the latents at the start. At full scale the sum grows from
+# block to block and codes lie far from 0 around a mean that says nothing: the autoencoder then
+# needs several times as many steps for the same quality. Not 0, so that all has a gradient at once.
+_SMALL = 0.1
+
 
 def space_to_depth(x: tf.Tensor) -> tf.Tensor:
     """Moves blocks of 2x2 pixels into the channels: [B, 2H, 2W, ch] -> [B, H, W, 4 ch]."""
@@ -117,7 +122,7 @@ class ResidualBlock(Layer):
         """
         super().__init__(**kwargs)
         self.contract = Conv(inner_channels, name="contract", dtype=self.dtype_policy)
-        self.expand = Dense(channels, name="expand", dtype=self.dtype_policy)
+        self.expand = Dense(channels, scale=_SMALL, name="expand", dtype=self.dtype_policy)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps [B, H, W, ch] to the same shape."""
@@ -175,7 +180,7 @@ class ConvEncoder(Layer):
             Downsample(size, name=f"halving_{i}", dtype=policy) for i, size in enumerate(widths)
         ]
         self.stack = _Stack(channels, num_blocks, residual_channels, name="stack", dtype=policy)
-        self.output_transform = Dense(width, name="output", dtype=policy)
+        self.output_transform = Dense(width, scale=_SMALL, name="output", dtype=policy)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps images [B, H, W, ch] to latents [B, H / 2^n, W / 2^n, D]."""

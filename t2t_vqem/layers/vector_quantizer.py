@@ -56,7 +56,7 @@ class VectorQuantizer(Codebooks):
         temperature_end: float = 0.02,
         temperature_steps: int = 10_000,
         beta: float = 0.25,
-        decay: float = 0.99,
+        decay: float = 0.9,
         revive_below: float = 0.02,
         normalize: bool = False,
         seed: int = 0,
@@ -75,7 +75,8 @@ class VectorQuantizer(Codebooks):
           temperature_end: soft_em: what the temperature falls to.
           temperature_steps: soft_em: updates in which it falls, by equal factors; 0: it stays.
           beta: weight of the commitment loss.
-          decay: hard_em, soft_em: decay of the moving counts and sums.
+          decay: hard_em, soft_em: decay of the moving counts and sums. Codes have to follow an
+            encoder that learns: 0.99 is for slow ones, and for batches of few vectors a code.
           revive_below: a code whose moving count is below this share of the mean count is moved to
             a vector of the batch, drawn at random; 0 never does.
           normalize: scales vectors and codes to length 1, so that directions alone count.

@@ -18,6 +18,10 @@ _HALF_BIN = 1 / 255
 # exp(-7), the paper's bound, is a quarter of half a bin: the bin around the mean has all but 3% of
 # the probability there. exp(7) is as good as flat.
 _LOG_SCALES = (-7.0, 7.0)
+# What a parameter of 0 stands for: a logistic as wide as the values of natural images lie (standard
+# deviation 0.4 in [-1, 1]). From a scale of 1 a model first learns for hundreds of steps how narrow
+# its distributions should be, and nothing of the images.
+_COMMON_LOG_SCALE = -1.5
 
 
 class _Mixture(NamedTuple):
@@ -42,7 +46,10 @@ def _split(parameters: tf.Tensor, num_channels: int) -> _Mixture:
     return _Mixture(
         logits=next(parts),
         means=[next(parts) for _ in range(num_channels)],
-        log_scales=[tf.clip_by_value(next(parts), *_LOG_SCALES) for _ in range(num_channels)],
+        log_scales=[
+            tf.clip_by_value(next(parts) + _COMMON_LOG_SCALE, *_LOG_SCALES)
+            for _ in range(num_channels)
+        ],
         couplings=[[tf.tanh(next(parts)) for _ in range(i)] for i in range(num_channels)],
     )
 

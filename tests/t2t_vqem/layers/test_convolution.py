@@ -1,5 +1,6 @@
 """Convolutions against float64 loops, and what each output pixel sees."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -150,11 +151,21 @@ def test_compiled_gradients_equal_eager_ones():
         np.testing.assert_allclose(fast, tf.convert_to_tensor(eager), atol=1e-4 * scale)
 
 
-def test_scale_is_kept_from_layer_to_layer():
+def test_scale_is_kept_from_layer_to_layer_and_latents_start_near_zero():
     encoder, decoder = coders()
     latents = encoder(tf.constant(normal(4, 16, 16, 3)))
-    assert 0.1 < np.std(latents) < 10
+    assert 0.01 < np.std(latents) < 1
     assert 0.1 < np.std(decoder(tf.constant(normal(*latents.shape)))) < 10
+
+
+def test_depth_does_not_change_the_scale_at_the_start():
+    x = tf.constant(normal(4, 16, 16, 8))
+    sizes = {"channels": 8, "num_downsamplings": 1, "residual_channels": 6, "name": "encoder"}
+    deviations = []
+    for num_blocks in (0, 8):
+        keras.utils.set_random_seed(1)
+        deviations.append(np.std(ConvEncoder(5, num_blocks=num_blocks, **sizes)(x)))
+    assert deviations[1] < 2 * deviations[0]
 
 
 def test_mixed_precision_computes_in_bfloat16_and_keeps_float32():

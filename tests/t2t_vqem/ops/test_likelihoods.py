@@ -9,6 +9,7 @@ import tensorflow as tf
 from t2t_vqem.ops.likelihoods import num_parameters, pixel_log_prob, pixel_mean
 
 M = 3
+ZERO_LOG_SCALE = -1.5  # what a parameter of 0 stands for: about as wide as natural images lie
 COMPILED = pytest.mark.parametrize("compiled", [False, True], ids=["eager", "xla"])
 
 
@@ -35,7 +36,7 @@ def parts(pixel: np.ndarray, channels: int):
     return (
         weights / weights.sum(),
         rows[1 : 1 + channels],
-        rows[1 + channels : 1 + 2 * channels],
+        rows[1 + channels : 1 + 2 * channels] + ZERO_LOG_SCALE,
         np.tanh(rows[1 + 2 * channels :]),
     )
 
@@ -64,7 +65,7 @@ def oracle_log_prob(pixel: np.ndarray, values: np.ndarray) -> float:
 def parameters_of(shape, channels, *, seed=0, log_scale=-2.0, spread=0.5):
     rng = np.random.default_rng(seed)
     rows = rng.normal(0, spread, [*shape, num_parameters(channels, M) // M, M])
-    rows[..., 1 + channels : 1 + 2 * channels, :] += log_scale
+    rows[..., 1 + channels : 1 + 2 * channels, :] += log_scale - ZERO_LOG_SCALE
     return rows.reshape([*shape, -1]).astype(np.float32)
 
 
@@ -148,7 +149,7 @@ def rows_before(pixel, values, channel) -> float:
 def test_extreme_parameters_give_finite_values_and_gradients(mean, log_scale, compiled):
     parameters = np.zeros([3, 1, 1, 3 * M], np.float32)
     parameters[..., M : 2 * M] = mean
-    parameters[..., 2 * M :] = log_scale
+    parameters[..., 2 * M :] = log_scale - ZERO_LOG_SCALE
     images = tf.constant(np.array([0, 128, 255], np.uint8).reshape(3, 1, 1, 1))
 
     def evaluate(parameters):
@@ -170,7 +171,7 @@ def test_extreme_parameters_give_finite_values_and_gradients(mean, log_scale, co
 def test_far_value_costs_its_distance_in_scales():
     parameters = np.zeros([1, 1, 1, 3 * M], np.float32)
     parameters[..., M : 2 * M] = -0.5
-    parameters[..., 2 * M :] = -6.0
+    parameters[..., 2 * M :] = -6.0 - ZERO_LOG_SCALE
     images = tf.constant(np.full([1, 1, 1, 1], 200, np.uint8))
     # log(F(b) - F(a)) = log(exp(-a) - exp(-b)) far in the upper tail, here about -430 nats.
     inverse, centred = math.exp(6), 200 / 127.5 - 1 + 0.5
@@ -208,7 +209,7 @@ def test_mean_is_that_of_the_256_values_up_to_half_a_value(mean, log_scale, comp
     pixel = np.zeros([1, 1, 1, 3 * M], np.float32)
     pixel[..., :M] = [0.3, -1.0, 0.5]
     pixel[..., M : 2 * M] = [mean, mean + 0.1, mean - 0.3]
-    pixel[..., 2 * M :] = log_scale
+    pixel[..., 2 * M :] = log_scale - ZERO_LOG_SCALE
     function = tf.function(pixel_mean, jit_compile=True) if compiled else pixel_mean
     result = float(function(tf.constant(pixel), 1)[0, 0, 0, 0])
     weights, means, log_scales, _ = parts(pixel[0, 0, 0], 1)
