@@ -40,6 +40,9 @@ SMALL = {
     "vqvae": "hidden_size=8,num_residual_blocks=1,residual_size=4,num_mixtures=2,num_codes=12,"
     "num_codebooks=2,code_size=6,prior_layers=1,prior_size=8,prior_filter_size=8,prior_heads=2,"
     "batch_size=32,ema_decay=0.9,schedule=rsqrt",
+    "transformer_nat": "num_encoder_layers=1,num_target_encoder_layers=1,num_decoder_layers=1,"
+    "num_predictor_layers=1,hidden_size=16,filter_size=32,num_heads=2,num_codes=12,code_size=6,"
+    "num_buckets=3,batch_size=480,max_length=48,ema_decay=0.9,warmup_steps=50",
 }
 PHASES = ("training", "saving", "evaluating", "reading")
 SAVE, EVALUATE = 5, 10  # updates between
