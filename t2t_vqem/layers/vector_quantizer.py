@@ -211,9 +211,10 @@ class VectorQuantizer(Codebooks):
         Returns:
           Vectors [C, K, D/C] and their weights [K], both 0 where another replica has the vector.
         """
-        num_vectors = tf.shape(x)[0]
-        first = tf.cast(rng.row_offset, tf.int32) * tf.reduce_prod(leading[1:])
-        drawn = rng.shared_bits(self.num_codes) % tf.cast(num_vectors * rng.num_replicas, tf.uint32)
+        num_vectors, row_size = tf.shape(x)[0], tf.reduce_prod(leading[1:])
+        first = tf.cast(rng.row_offset, tf.int32) * row_size
+        rows = leading[0] if rng.num_rows is None else tf.cast(rng.num_rows, tf.int32)
+        drawn = rng.shared_bits(self.num_codes) % tf.cast(rows * row_size, tf.uint32)
         local = tf.cast(drawn, tf.int32) - first
         mine = (local >= 0) & (local < num_vectors)
         local = tf.clip_by_value(local, 0, num_vectors - 1)
@@ -246,7 +247,7 @@ class VectorQuantizer(Codebooks):
             self.seed,
             step,
             rows * tf.cast(context.replica_id_in_sync_group, tf.int32),
-            context.num_replicas_in_sync,
+            rows * context.num_replicas_in_sync,
         )
         output = self.quantize_vectors(x, mask, rng=rng)
         loss = output.loss / tf.maximum(output.statistics.weight, 1.0)

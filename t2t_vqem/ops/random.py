@@ -69,7 +69,7 @@ class Rng:
     pass. Passing `rng=None` to a model means inference: no randomness at all.
     """
 
-    def __init__(self, seed, step, row_offset=0, num_replicas=1):
+    def __init__(self, seed, step, row_offset=0, num_rows=None):
         """Makes the generator of one step.
 
         Args:
@@ -77,11 +77,12 @@ class Rng:
           step: scalar int or integer tensor, the index of the batch.
           row_offset: scalar int or integer tensor, the index in the global batch of this replica's
             first row.
-          num_replicas: how many replicas share the global batch, with as many rows each.
+          num_rows: scalar int or integer tensor, rows of the global batch; rows added at its end to
+            divide it among replicas do not count. None where this replica has them all.
         """
         self.step = step
         self.row_offset = row_offset
-        self.num_replicas = num_replicas
+        self.num_rows = num_rows
         self._key = hash_bits(_uint32(step), _uint32(seed), tf.constant(_GOLDEN, tf.uint32))
         self._row_offset = _uint32(row_offset)
         self._place = 0

@@ -17,7 +17,7 @@ from t2t_vqem.training.metrics_log import MetricsLog
 from t2t_vqem.training.progress import TrainingProgress
 from t2t_vqem.training.signals import StoppedError, StopRequest
 from t2t_vqem.training.step import StepResult, TrainStep
-from t2t_vqem.training.strategies import Plan, Replicas
+from t2t_vqem.training.strategies import Plan, ReplicaBatch, Replicas
 
 _NAMED_EXAMPLES = 8  # of a batch that cannot be learned from
 
@@ -116,10 +116,7 @@ class Loop:
                 self._evaluate(step)
             self._window = Window(time.monotonic(), reader.wait_seconds)
             while step < intervals.train and not self._stop:
-                batches = [
-                    self._replicas.distribute(next(reader)[1])
-                    for _ in range(self._accumulate_steps)
-                ]
+                batches = [self._next_batch(reader) for _ in range(self._accumulate_steps)]
                 if step in self._before:
                     self._before[step]()
                 result = self._step_fn(batches, step=step, stop_wish=self._stop.poll())
@@ -136,6 +133,10 @@ class Loop:
         if saved != step:
             self._save(step)
         return step
+
+    def _next_batch(self, reader: BatchReader) -> ReplicaBatch:
+        number, batch = next(reader)
+        return self._replicas.distribute(batch, len(self._plan.batch(number)[0]))
 
     def _save(self, step: int) -> int:
         self._read_pending()

@@ -104,7 +104,7 @@ class TrainStep:
         self, sums: Sums | None, batch: ReplicaBatch, micro_step, step, stop_wish, update: bool
     ) -> Sums | StepResult:
         """Adds the gradients of a batch to `sums`; after the last batch, updates the weights."""
-        gradients, output = self._gradients(batch.features, batch.row_offset, micro_step)
+        gradients, output = self._gradients(batch, micro_step)
         new = Sums(gradients, output, tf.identity(stop_wish))
         if sums is not None:
             new = tf.nest.map_structure(tf.add, sums, new)
@@ -121,13 +121,13 @@ class TrainStep:
         return StepResult(output.loss, output.weight, metrics, norm, rate, total.stop_wishes)
 
     def _compute_gradients(
-        self, features, row_offset, micro_step
+        self, batch: ReplicaBatch, micro_step
     ) -> tuple[list[tf.Tensor], LossOutput]:
         variables = raw(self._state.model.trainable_variables)
-        rng = Rng(self._seed, micro_step, row_offset, self._strategy.num_replicas_in_sync)
+        rng = Rng(self._seed, micro_step, batch.row_offset, batch.num_rows)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
-            output = self._state.model.loss(features, rng=rng)
+            output = self._state.model.loss(batch.features, rng=rng)
         gradients = tape.gradient(
             output.loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )

@@ -183,15 +183,25 @@ class Replicas:
         """Returns `plan` restricted to the rows of this process."""
         return OwnRows(plan, self)
 
-    def distribute(self, batch: Mapping[str, np.ndarray]) -> "ReplicaBatch":
-        """Places the rows that this process read, [local · rows, ...], on its replicas."""
+    def distribute(
+        self, batch: Mapping[str, np.ndarray], num_rows: int | None = None
+    ) -> "ReplicaBatch":
+        """Places the rows that this process read, [local · rows, ...], on its replicas.
+
+        Args:
+            batch: what the model gets, by name.
+            num_rows: rows of the global batch; None where no rows were added to divide it.
+        """
         rows = len(next(iter(batch.values()))) // self.local
+        num_rows = rows * self.total if num_rows is None else num_rows
 
         def slice_for(context: tf.distribute.experimental.ValueContext) -> "ReplicaBatch":
             replica = int(context.replica_id_in_sync_group)
             start = (replica - self.first) * rows
             features = {name: tf.constant(x[start : start + rows]) for name, x in batch.items()}
-            return ReplicaBatch(features, tf.constant(replica * rows, tf.int32))
+            return ReplicaBatch(
+                features, tf.constant(replica * rows, tf.int32), tf.constant(num_rows, tf.int32)
+            )
 
         return self._strategy.experimental_distribute_values_from_function(slice_for)
 
@@ -201,6 +211,7 @@ class ReplicaBatch(NamedTuple):
 
     features: dict[str, tf.Tensor]  # [rows, ...]
     row_offset: tf.Tensor  # int32, index in the global batch of the first row
+    num_rows: tf.Tensor  # int32, rows of the global batch, without those added to divide it
 
 
 class OwnRows:

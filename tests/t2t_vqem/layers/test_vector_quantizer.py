@@ -228,7 +228,7 @@ def test_two_replicas_see_what_one_sees():
     whole = layer.quantize_vectors(tf.constant(x), mask, rng=Rng(3, 7))
     halves = [
         layer.quantize_vectors(
-            tf.constant(x[first : first + 4]), mask[first : first + 4], rng=Rng(3, 7, first, 2)
+            tf.constant(x[first : first + 4]), mask[first : first + 4], rng=Rng(3, 7, first, 8)
         )
         for first in (0, 4)
     ]

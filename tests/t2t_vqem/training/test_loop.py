@@ -91,7 +91,9 @@ class World:
         namespace = types.SimpleNamespace
         loop = Loop(
             self.step,
-            replicas=namespace(distribute=lambda batch: batch, gather=lambda value: [value]),
+            replicas=namespace(
+                distribute=lambda batch, num_rows: batch, gather=lambda value: [value]
+            ),
             plan=Plan(),
             open_reader=self.open_reader,
             accumulate_steps=self.accumulate_steps,
