@@ -261,9 +261,9 @@ def test_compiled_loss_and_gradients_equal_eager_ones(kind):
 
 def test_one_batch_and_two_halves_give_the_same_sums():
     model, batch = started(bottleneck_kind="soft_em", prior_dropout=0.2), example()
-    whole = model.loss(batch, rng=Rng(0, 5, 0, 1))
+    whole = model.loss(batch, rng=Rng(0, 5, 0, 4))
     halves = [
-        model.loss({k: v[i : i + 2] for k, v in batch.items()}, rng=Rng(0, 5, i, 2)) for i in (0, 2)
+        model.loss({k: v[i : i + 2] for k, v in batch.items()}, rng=Rng(0, 5, i, 4)) for i in (0, 2)
     ]
     both = tf.nest.map_structure(tf.add, *halves)
     for a, b in zip(tf.nest.flatten(whole), tf.nest.flatten(both), strict=True):
