@@ -27,7 +27,7 @@ from report import header, write
 
 from t2t_vqem.tf_config import TF_CONFIG, tf_configs
 
-STEPS = 20
+STEPS, EARLY = 20, 5
 TIMEOUT = 3600  # seconds
 
 
@@ -184,15 +184,15 @@ def main() -> None:
     data_dir = str(work_dir / "data")
     lines = header("The same numbers on any machine", ["t2t-vqem", "tensorflow", "keras", "numpy"])
     lines += [
-        f"Largest and median difference of a number from the run on one device, {STEPS} steps, "
-        "float32, dropout on. Sums over replicas are rounded otherwise than those over one batch; "
-        "where a gradient is nearly 0, such as that of a unit which hardly ever opens, Adam's step "
-        "is as large as anywhere and its sign may be that of the rounding: hence the "
-        "largest. The codes are those of soft EM, begun by k-means++. The first row of a model is "
-        f"what training changed: the difference between steps 1 and {STEPS} of that run.",
+        f"Largest and median difference of a number from the run on one device after {EARLY} and "
+        f"{STEPS} steps, float32, dropout on. Sums over replicas are rounded otherwise than those "
+        "over one batch. That grows: where a gradient is nearly 0, Adam's step is as large as "
+        "anywhere and its sign may be that of the rounding, and a vector that lies halfway between "
+        "two codes may be given the other one. The codes are those of soft EM, begun by k-means++. "
+        "The first row of a model is what training changed since the first step.",
         "",
-        "| model | strategy | weights, largest | median | codebook, largest | median |",
-        "|--|--|--:|--:|--:|--:|",
+        "| model | strategy | step | weights, largest | median | codebook, largest | median |",
+        "|--|--|--:|--:|--:|--:|--:|",
     ]
     for model in args.models.split(","):
         case = CASES[model]
@@ -203,13 +203,13 @@ def main() -> None:
         }
         for name, parts in STRATEGIES.items():
             run(case, parts, data_dir, folders[name])
-        wanted = numbers(folders["one_device"], STEPS)
-        compared = {"(change by training)": numbers(folders["one_device"], 1)}
-        compared |= {name: numbers(folder, STEPS) for name, folder in folders.items()}
-        del compared["one_device"]
-        for name, found in compared.items():
-            cells = [c for pair in zip(found, wanted, strict=True) for c in difference(*pair)]
-            lines.append(f"| {model} | {name} | {' | '.join(cells)} |")
+        one = folders.pop("one_device")
+        compared = [("(change by training)", (one, 1), STEPS)]
+        compared += [(n, (f, step), step) for n, f in folders.items() for step in (EARLY, STEPS)]
+        for name, other, step in compared:
+            pairs = zip(numbers(*other), numbers(one, step), strict=True)
+            cells = [cell for pair in pairs for cell in difference(*pair)]
+            lines.append(f"| {model} | {name} | {step} | {' | '.join(cells)} |")
     write(lines, args.results)
 
 
