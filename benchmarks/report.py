@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -30,7 +31,7 @@ def header(title: str, packages: Sequence[str]) -> list[str]:
       packages: distributions whose versions matter to it.
     """
     versions = [f"{name} {importlib.metadata.version(name)}" for name in packages]
-    command = " ".join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]])
+    command = shlex.join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]])
     return [
         f"# {title}",
         "",

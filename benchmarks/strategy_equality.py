@@ -40,26 +40,22 @@ class Case(NamedTuple):
     hparams: str
 
 
+TRANSLATION = Case(
+    "translate_ende_cldr",
+    "train_size=2000,dev_size=50,test_size=50,vocab_size=500",
+    "transformer_tiny",
+    "batch_size=2064,num_buckets=1,max_length=48,warmup_steps=10,ema_decay=0.9",
+)
 # A line for each model; all with dropout, and soft EM where there are codes.
 CASES = {
-    "transformer": Case(
-        "translate_ende_cldr",
-        "train_size=2000,dev_size=50,test_size=50,vocab_size=500",
-        "transformer_tiny",
-        "batch_size=2064,num_buckets=1,max_length=48,warmup_steps=10,ema_decay=0.9",
-    ),
+    "transformer": TRANSLATION,
     "vqvae": Case(
         "image_digits",
         "",
         "vqvae_digits",
         "batch_size=63,num_codebooks=2,schedule=rsqrt,warmup_steps=10,ema_decay=0.9",
     ),
-    "transformer_nat": Case(
-        "translate_ende_cldr",
-        "train_size=2000,dev_size=50,test_size=50,vocab_size=500",
-        "transformer_nat_tiny",
-        "batch_size=2064,num_buckets=1,max_length=48,warmup_steps=10,ema_decay=0.9",
-    ),
+    "transformer_nat": TRANSLATION._replace(hparams_set="transformer_nat_tiny"),
 }
 
 
