@@ -131,5 +131,7 @@ class CrossAttention(Layer):
 
 def write_position(cache: tf.Tensor, new: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
     """Writes new [B, H, 1, D/H] at `position` of the cache [B, H, S, D/H]."""
-    at_position = tf.range(cache.shape[2]) == position
-    return tf.where(at_position[None, None, :, None], new, cache)
+    # By arithmetic: XLA on a CPU computes a selection twice, for the product and for the loop's
+    # next step, and copies the whole cache before. That is a tenth of the time of a greedy step.
+    here = tf.cast(tf.range(cache.shape[2]) == position, cache.dtype)[None, None, :, None]
+    return cache * (1 - here) + new * here
