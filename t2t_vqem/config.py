@@ -8,6 +8,7 @@ import dataclasses
 import logging
 import os
 import re
+import tokenize
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -192,7 +193,7 @@ def _parse_gin(files: Sequence[str], params: Sequence[str], names: Sequence[str]
             raise UsageError(f"--gin_file={path}: there is no such file")
     try:
         gin.parse_config_files_and_bindings(list(files), list(params), finalize_config=False)
-    except (OSError, SyntaxError, TypeError, ValueError) as error:
+    except (OSError, SyntaxError, TypeError, ValueError, tokenize.TokenError) as error:
         message = str(error)
         unknown = re.search(r"No configurable matching '([^']*)'", message)
         if unknown:

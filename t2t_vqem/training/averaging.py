@@ -10,6 +10,7 @@ from t2t_vqem.output_dir import (
     AVERAGED,
     CHECKPOINTS,
     OutputDir,
+    checkpoint_step,
     checkpoints_by_step,
     named_weights,
 )
@@ -43,9 +44,13 @@ def average_checkpoints(output_dir: OutputDir, num_checkpoints: int) -> str:
             total += variable.numpy()
     for total, variable in zip(sums, model.variables, strict=True):
         variable.assign((total / num_checkpoints).astype(variable.dtype))
-    step = tf.train.load_checkpoint(path).get_tensor("step/.ATTRIBUTES/VARIABLE_VALUE")
-    checkpoint = tf.train.Checkpoint(model=named_weights(model), step=tf.Variable(step))
+    step = checkpoint_step(path)
+    if step is None:
+        raise UsageError(f"checkpoint {path} does not say its step: expected one by t2t-trainer")
+    checkpoint = tf.train.Checkpoint(
+        model=named_weights(model), step=tf.Variable(step, dtype=tf.int64)
+    )
     manager = tf.train.CheckpointManager(
         checkpoint, output_dir.join(AVERAGED), max_to_keep=1, checkpoint_name="ckpt"
     )
-    return manager.save(checkpoint_number=int(step))
+    return manager.save(checkpoint_number=step)

@@ -20,7 +20,7 @@ from t2t_vqem.data.batching import BatchPlan
 from t2t_vqem.data.reader import BatchReader
 from t2t_vqem.data.records import RecordReader
 from t2t_vqem.data.vocabulary import Vocabulary
-from t2t_vqem.output_dir import OutputDir, RunSettings, make_model
+from t2t_vqem.output_dir import OutputDir, RunSettings, checkpoint_step, make_model
 from t2t_vqem.problem import Problem
 from t2t_vqem.text_problem import TextProblem
 from t2t_vqem.training.checkpoints import Checkpoints
@@ -331,5 +331,4 @@ def _evaluate(
             ) from None
     if replicas.is_chief:
         print(f"{path}, {DEV}: {evaluation}")
-    step = tf.train.load_checkpoint(path).get_tensor("step/.ATTRIBUTES/VARIABLE_VALUE")
-    return Outcome(int(step), stopped=False)
+    return Outcome(checkpoint_step(path) or 0, stopped=False)

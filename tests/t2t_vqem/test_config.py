@@ -7,6 +7,8 @@ import subprocess
 import sys
 from typing import ClassVar
 
+import hypothesis
+import hypothesis.strategies as st
 import pytest
 
 from t2t_vqem import registry
@@ -178,6 +180,84 @@ def test_the_place_in_a_gin_file_is_named(tmp_path):
     path.write_text("# a comment\ntransfomer.num_heads = 2\n")
     with pytest.raises(UsageError, match=r'In file ".*mine.gin", line 2'):
         toy(gin_files=[str(path)])
+
+
+GIN_WORDS = st.sampled_from(
+    [
+        *(
+            "transformer",
+            "toy",
+            "vqvae",
+            "nobody",
+            "macro",
+            "singleton",
+            "gin",
+            "scope",
+            "a/",
+            "@",
+            "%",
+        ),
+        *(
+            ".hidden_size",
+            ".dropout",
+            ".source_language",
+            ".nothing",
+            ".",
+            "=",
+            " = ",
+            "()",
+            "(",
+            ")",
+        ),
+        *(
+            "1",
+            "64",
+            "0.1",
+            "-1",
+            "1e999",
+            "None",
+            "True",
+            "'x'",
+            '"',
+            "'",
+            "[",
+            "]",
+            "{",
+            "}",
+            ":",
+        ),
+        *("import", "include", " ", "\n", "\n\n", "\\\n", "#", "\t", "\0", "ä", "os.system", "x"),
+    ]
+)
+
+
+@hypothesis.settings(
+    deadline=None, max_examples=300, suppress_health_check=list(hypothesis.HealthCheck)
+)
+@hypothesis.given(st.lists(GIN_WORDS, max_size=12).map("".join), st.booleans())
+def test_any_gin_is_read_or_refused_with_a_message(tmp_path, text, in_file):
+    path = tmp_path / "any.gin"
+    path.write_text(text)
+    given = {"gin_files": [str(path)]} if in_file else {"gin_params": [text]}
+    try:
+        resolved = resolve(hparams_set="toy_set", problem="toy", **given)
+    except UsageError as error:
+        assert str(error)
+        return
+    again = tmp_path / "again.gin"
+    again.write_text(resolved.gin_text)
+    assert resolve(hparams_set="toy_set", problem="toy", gin_files=[str(again)])[:2] == resolved[:2]
+
+
+@hypothesis.settings(deadline=None)
+@hypothesis.given(st.binary(max_size=40))
+def test_any_gin_file_is_read_or_refused_with_a_message(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("gin") / "any.gin"
+    path.write_bytes(content)
+    try:
+        resolve(hparams_set="toy_set", gin_files=[str(path)])
+    except UsageError as error:
+        assert str(error)
 
 
 def test_bindings_of_another_problem_are_ignored_with_a_warning(caplog):
