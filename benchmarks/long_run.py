@@ -1,0 +1,177 @@
+"""Whether memory, open files and threads stay flat over 10,000 steps, evaluations in between.
+
+    pip install -e '.[demo]' matplotlib
+    python benchmarks/long_run.py --work_dir=runs/long \\
+        --results=benchmarks/results/long_run.md
+
+Trains each model with the real command, which evaluates (text: with decoded sentences and BLEU;
+images: with pictures and samples) and saves every 500 steps, and looks every 100 steps at what the
+process holds (Linux only). The first 2,000 steps are left out of the comparison: by then every
+shape has been compiled and every cache is full.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import time
+from typing import NamedTuple
+
+import numpy as np
+from report import header, write
+from strategy_equality import CASES, Case, command
+
+STEPS, REPORT, EVALUATE, SETTLED = 10_000, 100, 500, 2_000
+POLL = 0.02  # seconds
+MIB = 2**20
+# Several shapes, and a dev split that takes more than one batch of each.
+TRANSLATION = CASES["transformer"]._replace(
+    problem_params="train_size=4000,dev_size=300,test_size=50,vocab_size=500",
+    hparams="batch_size=1024,num_buckets=4,max_length=48,warmup_steps=500,ema_decay=0.999",
+)
+LONG = {
+    "transformer": TRANSLATION,
+    "vqvae": CASES["vqvae"]._replace(hparams=""),
+    "transformer_nat": TRANSLATION._replace(hparams_set="transformer_nat_tiny"),
+}
+
+
+class Held(NamedTuple):
+    """What the process holds at a step."""
+
+    step: int
+    memory: int  # resident bytes
+    files: int
+    threads: int
+
+
+def held(step: int, pid: int) -> Held:
+    """Looks at a process."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    values = dict(line.split(":", 1) for line in status.splitlines())
+    return Held(
+        step,
+        1024 * int(values["VmRSS"].split()[0]),
+        len(os.listdir(f"/proc/{pid}/fd")),
+        int(values["Threads"]),
+    )
+
+
+def reported_steps(path: pathlib.Path) -> list[int]:
+    """Returns the steps whose figures have been logged so far."""
+    if not path.exists():
+        return []
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [line["step"] for line in lines if line["kind"] == "train"]
+
+
+def watch(case: Case, data_dir: str, output_dir: pathlib.Path) -> list[Held]:
+    """Trains and returns what the process held whenever it logged; keeps that beside the run."""
+    kept = output_dir / "held.json"
+    if kept.exists():
+        return [Held(*values) for values in json.loads(kept.read_text(encoding="utf-8"))]
+    words = command(
+        "t2t_trainer",
+        f"--problem={case.problem}",
+        f"--problem_params={case.problem_params}",
+        f"--hparams_set={case.hparams_set}",
+        f"--hparams={case.hparams}",
+        f"--data_dir={data_dir}",
+        f"--output_dir={output_dir}",
+        f"--train_steps={STEPS}",
+        f"--local_eval_frequency={EVALUATE}",
+        f"--save_checkpoints_steps={EVALUATE}",
+        f"--log_step_count_steps={REPORT}",
+    )
+    log, size, found = output_dir / "metrics.jsonl", 0, []
+    process = subprocess.Popen(words)
+    while process.poll() is None:
+        time.sleep(POLL)
+        if log.exists() and log.stat().st_size != size:
+            size = log.stat().st_size
+            steps = reported_steps(log)
+            if steps and (not found or steps[-1] != found[-1].step) and process.poll() is None:
+                found.append(held(steps[-1], process.pid))
+    if process.returncode:
+        raise SystemExit(f"{' '.join(words)} ended with {process.returncode}")
+    kept.write_text(json.dumps(found), encoding="utf-8")
+    return found
+
+
+def row(model: str, found: list[Held]) -> str:
+    """Returns the line of the table: the settled part, by halves, and the slope over all of it."""
+    settled = [one for one in found if one.step > SETTLED]
+    steps = np.array([one.step for one in settled])
+    memory = np.array([one.memory for one in settled]) / MIB
+    early = memory[steps <= (SETTLED + STEPS) / 2]
+    late = memory[steps > (SETTLED + STEPS) / 2]
+    slope = np.polyfit(steps / 1000, memory, 1)[0]
+    cells = [model, f"{np.median(early):.0f}", f"{np.median(late):.0f}", f"{memory.max():.0f}"]
+    cells.append(f"{slope:+.2f}")
+    for values in ([one.files for one in settled], [one.threads for one in settled]):
+        cells.append(f"{min(values)} to {max(values)}")
+    return f"| {' | '.join(cells)} |"
+
+
+def plot(results: dict[str, list[Held]], path: pathlib.Path) -> None:
+    """Draws memory, files and threads over the steps."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    plt.rcParams["svg.hashsalt"] = "t2t-vqem"  # the same picture from the same figures
+    figure, axes = plt.subplots(1, 3, figsize=(13, 3.5))
+    for model, found in results.items():
+        steps = [one.step for one in found]
+        axes[0].plot(steps, [one.memory / MIB for one in found], label=model)
+        axes[1].plot(steps, [one.files for one in found], label=model)
+        axes[2].plot(steps, [one.threads for one in found], label=model)
+    for axis, title in zip(axes, ("resident memory, MiB", "open files", "threads"), strict=True):
+        axis.set(title=title, xlabel="step", ylim=(0, None))
+        axis.grid(alpha=0.3)
+    axes[0].legend()
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main() -> None:
+    """Generates, trains, watches and writes the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work_dir", required=True, help="Folder for data and runs.")
+    parser.add_argument("--models", default=",".join(LONG), help="Models, by comma.")
+    parser.add_argument("--results", help="Markdown file to write; its plot goes beside it.")
+    args = parser.parse_args()
+    work_dir = pathlib.Path(args.work_dir)
+    data_dir = str(work_dir / "data")
+    results = {}
+    for model in args.models.split(","):
+        case = LONG[model]
+        made = [f"--problem={case.problem}", f"--problem_params={case.problem_params}"]
+        subprocess.run(command("t2t_datagen", *made, f"--data_dir={data_dir}"), check=True)
+        results[model] = watch(case, data_dir, work_dir / model)
+    lines = header(f"Memory over {STEPS:,} steps", ["t2t-vqem", "tensorflow", "keras", "numpy"])
+    lines += [
+        f"One process; evaluation, checkpoint and summaries every {EVALUATE} steps, looked at "
+        f"every {REPORT}. Resident memory in MiB: the median from step {SETTLED:,} to "
+        f"{(SETTLED + STEPS) // 2:,}, from there to the end, the most, and the slope of a line "
+        "through all of these.",
+        "",
+        "| model | earlier half | later half | most | slope, MiB in 1,000 steps | open files | "
+        "threads |",
+        "|--|--:|--:|--:|--:|--:|--:|",
+        *(row(model, found) for model, found in results.items()),
+        "",
+    ]
+    if args.results:
+        picture = pathlib.Path(args.results).with_suffix(".svg")
+        plot(results, picture)
+        lines.append(f"![Memory, open files and threads over the steps]({picture.name})")
+    write(lines, args.results)
+
+
+if __name__ == "__main__":
+    main()

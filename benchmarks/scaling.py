@@ -1,0 +1,296 @@
+"""One process against two workers on this machine's cores, and what many GPUs would spend talking.
+
+    pip install -e '.[demo]'
+    python benchmarks/scaling.py --work_dir=runs/scaling --results=benchmarks/results/scaling.md
+
+Trains each model three ways, in turns: one process on all cores; two workers on 127.0.0.1, each
+pinned to half of the cores; and two processes that know nothing of each other, pinned alike, each
+with half of the batch. The last two differ by communication alone, which is its share of the time.
+What the workers say to each other is counted by the loopback interface (Linux only, nothing else
+may use it meanwhile), and with that the time is calculated that sets of real size would spend on 8
+and on 64 GPUs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import shutil
+import statistics
+import subprocess
+import time
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+from report import header, write
+from strategy_equality import TIMEOUT, command, free_ports
+
+from t2t_vqem import registry
+from t2t_vqem.ops.random import Rng
+from t2t_vqem.tf_config import TF_CONFIG, tf_configs
+
+STEPS, REPORT, WARM = 120, 10, 40  # updates: in all, between reports, before counting begins
+POLL = 0.01  # seconds
+MIB = 2**20
+
+
+class Case(NamedTuple):
+    """What is trained here, and the set of real size that is calculated."""
+
+    problem: str
+    problem_params: str
+    hparams_set: str
+    hparams: str
+    batch_size: int
+    unit: str
+    sizes: dict[str, Any]  # what the model's constructor takes beside hparams
+    real_set: str
+    real_sizes: dict[str, Any]
+
+
+TRANSLATION = Case(
+    problem="translate_ende_cldr",
+    problem_params="train_size=4000,dev_size=50,test_size=50,vocab_size=1000",
+    hparams_set="transformer_small",
+    hparams="num_buckets=1,max_length=48",
+    batch_size=3072,
+    unit="tokens",
+    sizes={"vocab_size": 1000},
+    real_set="transformer_base",
+    real_sizes={"vocab_size": 32768},
+)
+CASES = {
+    "transformer": TRANSLATION,
+    "vqvae": Case(
+        problem="image_digits",
+        problem_params="",
+        hparams_set="vqvae_digits",
+        hparams="",
+        batch_size=128,
+        unit="images",
+        sizes={"image_shape": (8, 8, 1)},
+        real_set="vqvae_cifar10",
+        real_sizes={"image_shape": (32, 32, 3)},
+    ),
+    "transformer_nat": TRANSLATION._replace(
+        hparams_set="transformer_nat_small", real_set="transformer_nat_base"
+    ),
+}
+# GB/s that a GPU sends, and at the same time receives, with all others of its ring doing so.
+NVLINK = 450.0  # H100 SXM, NVLink 4: 900 GB/s in both directions together
+PCIE = 64.0  # 16 lanes of PCIe 5.0
+INFINIBAND = 50.0  # NDR, 400 Gb/s for each GPU
+ETHERNET = 100 / 8 / 8  # 100 Gb/s for a host of 8 GPUs
+CLUSTERS = {
+    "8 GPUs, NVLink 4": (8, NVLINK, 5e-6),
+    "8 GPUs, PCIe 5.0 x16": (8, PCIE, 10e-6),
+    "64 GPUs, 400 Gb/s InfiniBand each": (64, INFINIBAND, 15e-6),
+    "64 GPUs, 100 Gb/s Ethernet for each 8": (64, ETHERNET, 50e-6),
+}
+FLOPS = 100e12  # that a GPU is taken to compute in a second, a tenth of an H100's bfloat16 peak
+
+
+class Measured(NamedTuple):
+    """One training."""
+
+    units_per_second: float
+    bytes_per_step: float  # over the loopback interface
+
+
+def arguments(case: Case, data_dir: str, output_dir: pathlib.Path, batch_size: int) -> list[str]:
+    """Returns the words of the training."""
+    return command(
+        "t2t_trainer",
+        f"--problem={case.problem}",
+        f"--problem_params={case.problem_params}",
+        f"--hparams_set={case.hparams_set}",
+        f"--hparams={','.join(filter(None, [case.hparams, f'batch_size={batch_size}']))}",
+        f"--data_dir={data_dir}",
+        f"--output_dir={output_dir}",
+        f"--train_steps={STEPS}",
+        f"--log_step_count_steps={REPORT}",
+        "--schedule=train",
+    )
+
+
+def loopback_bytes() -> int:
+    """Returns how many bytes the loopback interface has carried so far."""
+    for line in pathlib.Path("/proc/net/dev").read_text(encoding="utf-8").splitlines():
+        name, _, counts = line.partition(":")
+        if name.strip() == "lo":
+            return int(counts.split()[0])
+    raise SystemExit("there is no loopback interface in /proc/net/dev")
+
+
+def reports(output_dir: pathlib.Path) -> list[dict[str, float]]:
+    """Returns the figures that a training has logged so far."""
+    path = output_dir / "metrics.jsonl"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def train(
+    runs: list[tuple[list[str], pathlib.Path, dict[str, str], set[int]]], unit: str
+) -> Measured:
+    """Runs trainings at the same time.
+
+    Args:
+      runs: words, output directory, additional environment and cores of each process.
+      unit: what is counted.
+
+    Returns:
+      Units per second, the sum over the runs that log any, each the median over its reports.
+    """
+    folders = list(dict.fromkeys(folder for _, folder, _, _ in runs))
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    processes = []
+    everything = os.sched_getaffinity(0)
+    for words, _, environment, cores in runs:
+        os.sched_setaffinity(0, cores)  # which the process inherits
+        processes.append(subprocess.Popen(words, env=os.environ | environment))
+    os.sched_setaffinity(0, everything)
+    seen: dict[int, int] = {}  # bytes at the steps reported by the first run
+    deadline = time.monotonic() + TIMEOUT
+    while any(process.poll() is None for process in processes):
+        if time.monotonic() > deadline or any(process.returncode for process in processes):
+            for process in processes:
+                process.kill()
+            raise SystemExit(f"training in {folders} failed or hangs")
+        if found := reports(folders[0]):
+            seen.setdefault(int(found[-1]["step"]), loopback_bytes())
+        time.sleep(POLL)
+    first, last = min(step for step in seen if step >= WARM), max(step for step in seen)
+    figure = f"{unit}_per_second"
+    speeds = [
+        statistics.median(report[figure] for report in reports(folder) if report["step"] > WARM)
+        for folder in folders
+    ]
+    return Measured(sum(speeds), (seen[last] - seen[first]) / (last - first))
+
+
+def measure(model: str, work_dir: pathlib.Path, rounds: int) -> dict[str, Measured]:
+    """Trains the three ways in turns; returns the medians."""
+    case, data_dir = CASES[model], str(work_dir / "data")
+    cores = sorted(os.sched_getaffinity(0))
+    halves = [set(cores[: len(cores) // 2]), set(cores[len(cores) // 2 :])]
+    found: dict[str, list[Measured]] = {}
+    for _ in range(rounds):
+        folder = work_dir / model
+        whole = arguments(case, data_dir, folder, case.batch_size)
+        configs = tf_configs([f"127.0.0.1:{port}" for port in free_ports(2)])
+        ways = {
+            "one process": [(whole, folder, {}, set(cores))],
+            "two workers": [
+                (whole, folder, {TF_CONFIG: config}, half)
+                for config, half in zip(configs, halves, strict=True)
+            ],
+            "two alone": [
+                (arguments(case, data_dir, own, case.batch_size // 2), own, {}, half)
+                for own, half in zip((folder, work_dir / f"{model}_2"), halves, strict=True)
+            ],
+        }
+        for way, runs in ways.items():
+            found.setdefault(way, []).append(train(runs, case.unit))
+            print(f"{model}, {way}: {found[way][-1]}", flush=True)
+    return {
+        way: Measured(*map(statistics.median, zip(*all_, strict=True)))
+        for way, all_ in found.items()
+    }
+
+
+def message(model: str, hparams_set: str, sizes: dict[str, Any]) -> tuple[int, int, int]:
+    """Returns the bytes of gradients, and of the other sums, of a step; and the parameters."""
+    hparams = registry.hparams_sets.get(hparams_set)()
+    built = registry.models.get(model)(hparams, **sizes)
+    built.build_variables()
+    rng = Rng(1, tf.constant(0), tf.constant(0), tf.constant(1))
+    traced = tf.function(lambda: built.loss(built.example_batch(), rng), autograph=False)
+    output = traced.get_concrete_function().structured_outputs
+    others = sum(x.dtype.size * x.shape.num_elements() for x in tf.nest.flatten(output))
+    parameters = sum(variable.shape.num_elements() for variable in built.trainable_variables)
+    return 4 * parameters, others, parameters
+
+
+def ring_seconds(num_bytes: float, gpus: int, gigabytes: float, latency: float) -> float:
+    """Returns how long a ring takes to sum so many bytes (Patarasuk and Yuan 2009)."""
+    return 2 * (gpus - 1) * (num_bytes / gpus / (gigabytes * 1e9) + latency)
+
+
+def calculated(model: str) -> list[str]:
+    """Returns the rows of the table of GPUs."""
+    case = CASES[model]
+    hparams = registry.hparams_sets.get(case.real_set)()
+    gradients, others, parameters = message(model, case.real_set, case.real_sizes)
+    # Six operations for a parameter and a position, forwards and backwards; a convolution uses its
+    # parameters at each of its pixels, at the latents' size or larger: taken as 8x8 of them.
+    positions = hparams.batch_size * (64 if model == "vqvae" else 1)
+    compute = 6 * parameters * positions / FLOPS
+    rows = []
+    for name, cluster in CLUSTERS.items():
+        talk = ring_seconds(gradients + others, *cluster)
+        rows.append(
+            f"| {case.real_set} | {(gradients + others) / MIB:.0f} | {name} | {1000 * talk:.2f} | "
+            f"{1000 * compute:.0f} | {talk / (talk + compute):.0%} |"
+        )
+    return rows
+
+
+def main() -> None:
+    """Generates, trains, calculates and writes the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work_dir", required=True, help="Folder for data and runs.")
+    parser.add_argument("--models", default=",".join(CASES), help="Models, by comma.")
+    parser.add_argument("--rounds", type=int, default=3, help="Trainings of each kind.")
+    parser.add_argument("--results", help="Markdown file to write.")
+    args = parser.parse_args()
+    work_dir = pathlib.Path(args.work_dir)
+    models = args.models.split(",")
+    rows = []
+    for model in models:
+        case = CASES[model]
+        made = [f"--problem={case.problem}", f"--problem_params={case.problem_params}"]
+        words = command("t2t_datagen", *made, f"--data_dir={work_dir / 'data'}")
+        subprocess.run(words, check=True)
+        found = measure(model, work_dir, args.rounds)
+        one, two, alone = (found[way].units_per_second for way in found)
+        said = (found["two workers"].bytes_per_step - found["two alone"].bytes_per_step) / 2
+        gradients, others, _ = message(model, case.hparams_set, case.sizes)
+        rows.append(
+            f"| {case.hparams_set} | {one:,.0f} | {two:,.0f} | {two / one:.2f} | "
+            f"{max(0.0, 1 - two / alone):.1%} | {said / MIB:.2f} | "
+            f"{(gradients + others) / MIB:.2f}, {others / MIB:.2f} |"
+        )
+    lines = header("Several workers: speed and communication", ["t2t-vqem", "tensorflow", "numpy"])
+    lines += [
+        f"Medians of {args.rounds} trainings in turns, each the median of its reports from step "
+        f"{WARM} to {STEPS}; the same global batch. Units: tokens or images. Communication is "
+        "what two workers lose against two processes that know nothing of each other, each with "
+        "half of the batch. Sent: MiB that a worker sends in a step, as the loopback interface "
+        "counts them; beside it the size of what is summed, gradients and the rest, and of it the "
+        "rest (loss, metrics, statistics of EM).",
+        "",
+        "| set | one process, units/s | two workers | ratio | communication | sent | size, of it "
+        "statistics |",
+        "|--|--:|--:|--:|--:|--:|--:|",
+        *rows,
+        "",
+        "## Calculated: 8 and 64 GPUs",
+        "",
+        "A ring sends 2 (n-1) / n times the size in 2 (n-1) messages; the bandwidth is that of the "
+        "interconnect's data sheet, a message's latency 5 (NVLink), 10 (PCIe), 15 (InfiniBand) or "
+        "50 (Ethernet) microseconds. Computing: six operations a parameter and position, each GPU "
+        f"with the set's own batch, at {FLOPS / 1e12:.0f} TFLOP/s. Communication begins when the "
+        "gradients are there, as in our step. None of this was measured.",
+        "",
+        "| set | size, MiB | on | communication, ms | computing, ms | share |",
+        "|--|--:|--|--:|--:|--:|",
+        *(row for model in models for row in calculated(model)),
+    ]
+    write(lines, args.results)
+
+
+if __name__ == "__main__":
+    main()
