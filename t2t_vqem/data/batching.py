@@ -120,7 +120,8 @@ class BatchPlan:
         self.num_examples = len(lengths)
         self.steps_per_epoch = sum(self._steps)
         self._lock = threading.Lock()
-        self._cached: tuple[int, np.ndarray, np.ndarray] | None = None
+        # Of two epochs: near the end of one, the reader is in the next and training is not.
+        self._orders: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     @property
     def num_steps(self) -> int | None:
@@ -160,7 +161,7 @@ class BatchPlan:
     def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns the examples [n] by bucket and the order of the batches [steps_per_epoch]."""
         with self._lock:
-            if self._cached is None or self._cached[0] != epoch:
+            if epoch not in self._orders:
                 examples, batches = self._by_bucket, np.arange(self.steps_per_epoch)
                 if self._shuffle:
                     rng = np.random.Generator(np.random.PCG64([self._seed, epoch]))
@@ -171,5 +172,6 @@ class BatchPlan:
                         ]
                     )
                     batches = rng.permutation(batches)
-                self._cached = (epoch, examples, batches)
-            return self._cached[1:]
+                before = {e: order for e, order in self._orders.items() if e == epoch - 1}
+                self._orders = {**before, epoch: (examples, batches)}
+            return self._orders[epoch]
