@@ -26,9 +26,12 @@ class Decoded(NamedTuple):
 
 
 def most_probable(logits: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
-    """Chooses as greedy search does."""
+    """Chooses as greedy search does: the first of the largest."""
     del position
-    return tf.argmax(logits, -1, output_type=tf.int32)
+    # Not tf.argmax: XLA on a CPU has no vector instructions for it.
+    size = logits.shape[-1]
+    is_best = logits == tf.reduce_max(logits, -1, keepdims=True)
+    return tf.reduce_min(tf.where(is_best, tf.range(size), size - 1), -1)
 
 
 def decode(
@@ -63,8 +66,9 @@ def decode(
     def body(position, token, ended, tokens, scores, cache):
         logits, cache = step_fn(token, position, cache)
         token = choose_fn(logits, position)
+        logits -= tf.reduce_max(logits, -1, keepdims=True)  # known from choosing
         chosen = tf.gather(logits, token, axis=1, batch_dims=1)
-        log_prob = chosen - tf.reduce_logsumexp(logits, -1)
+        log_prob = chosen - tf.math.log(tf.reduce_sum(tf.exp(logits), -1))
         scores += tf.where(ended, 0.0, log_prob)
         token = tf.where(ended, PAD_ID, token)
         tokens = tf.where(positions == position, token[:, None], tokens)
