@@ -21,21 +21,21 @@ import time
 from typing import NamedTuple
 
 import numpy as np
+from fault_harness import SMALL
 from report import header, write
 from strategy_equality import CASES, Case, command
 
 STEPS, REPORT, EVALUATE, SETTLED = 10_000, 100, 500, 2_000
 POLL = 0.02  # seconds
 MIB = 2**20
-# Several shapes, and a dev split that takes more than one batch of each.
-TRANSLATION = CASES["transformer"]._replace(
-    problem_params="train_size=4000,dev_size=300,test_size=50,vocab_size=500",
-    hparams="batch_size=1024,num_buckets=4,max_length=48,warmup_steps=500,ema_decay=0.999",
-)
+# Small models, that 10,000 steps take minutes; several shapes, and a dev split of several batches.
+TRANSLATION = "train_size=4000,dev_size=300,test_size=50,vocab_size=500"
 LONG = {
-    "transformer": TRANSLATION,
-    "vqvae": CASES["vqvae"]._replace(hparams=""),
-    "transformer_nat": TRANSLATION._replace(hparams_set="transformer_nat_tiny"),
+    model: case._replace(
+        hparams=SMALL[model],
+        problem_params=TRANSLATION if case.problem_params else "",
+    )
+    for model, case in CASES.items()
 }
 
 

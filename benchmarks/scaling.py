@@ -31,7 +31,7 @@ from t2t_vqem import registry
 from t2t_vqem.ops.random import Rng
 from t2t_vqem.tf_config import TF_CONFIG, tf_configs
 
-STEPS, REPORT, WARM = 120, 10, 40  # updates: in all, between reports, before counting begins
+STEPS, REPORT, WARM = 60, 10, 20  # updates: in all, between reports, before counting begins
 POLL = 0.01  # seconds
 MIB = 2**20
 
@@ -55,7 +55,7 @@ TRANSLATION = Case(
     problem_params="train_size=4000,dev_size=50,test_size=50,vocab_size=1000",
     hparams_set="transformer_small",
     hparams="num_buckets=1,max_length=48",
-    batch_size=3072,
+    batch_size=1536,
     unit="tokens",
     sizes={"vocab_size": 1000},
     real_set="transformer_base",
