@@ -3,6 +3,7 @@
 import logging
 import os
 
+import numpy as np
 import tensorflow as tf
 
 from t2t_vqem.constants import UsageError
@@ -84,7 +85,7 @@ class Checkpoints:
         """
         if not self._is_chief:
             return
-        self._state.step.assign(step)
+        self._state.step.assign(np.int64(step))
         try:
             self._manager.save(checkpoint_number=step)
         except (tf.errors.OpError, OSError) as error:
@@ -106,8 +107,8 @@ class Checkpoints:
         """Keeps the inference weights if `score` is higher than any before; says whether it is."""
         if not self._is_chief or score <= self.best_score():
             return False
-        self._state.step.assign(step)
-        self._score.assign(score)
+        self._state.step.assign(np.int64(step))
+        self._score.assign(np.float64(score))
         self._best.save(checkpoint_number=step)
         return True
 

@@ -105,9 +105,10 @@ class MetricsLog:
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         writer = self._writer(kind)
-        with writer.as_default(step=step):
+        # NumPy's numbers: TensorFlow keeps a tensor of every Python number for ever.
+        with writer.as_default(step=np.int64(step)):
             for name, value in figures.items():
-                tf.summary.write(name, tf.constant(value, tf.float32), metadata=_SCALAR)
+                tf.summary.write(name, tf.constant(np.float32(value)), metadata=_SCALAR)
         writer.flush()
 
     def write_pictures(
@@ -128,7 +129,7 @@ class MetricsLog:
         if not self._is_chief:
             return
         writer = self._writer(kind)
-        with writer.as_default(step=step):
+        with writer.as_default(step=np.int64(step)):
             for name, image in images.items():
                 height, width = map(str, image.shape[:2])
                 parts = tf.constant([width.encode(), height.encode(), encode_png(image)])

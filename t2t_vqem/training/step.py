@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from t2t_vqem import registry
@@ -88,10 +89,11 @@ class TrainStep:
           The figures, on the device: reading them waits for the update.
         """
         sums = None
-        time = tf.constant(step, tf.int32)
-        wish = tf.constant(stop_wish, tf.float32)
+        # Of NumPy's numbers: TensorFlow keeps a tensor of every Python number for ever.
+        time = tf.constant(np.int32(step))
+        wish = tf.constant(np.float32(stop_wish))
         for index, batch in enumerate(batches):
-            micro_step = tf.constant(step * len(batches) + index, tf.int32)
+            micro_step = tf.constant(np.int32(step * len(batches) + index))
             last = index + 1 == len(batches)
             sums = self._advance(sums, batch, micro_step, time, wish, update=last)
         return self._strategy.experimental_local_results(sums)[0]
