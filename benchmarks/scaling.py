@@ -78,16 +78,17 @@ CASES = {
         hparams_set="transformer_nat_small", real_set="transformer_nat_base"
     ),
 }
-# GB/s that a GPU sends, and at the same time receives, with all others of its ring doing so.
+# GB/s that go around a ring in one direction, by data sheet. A ring (or several, each with a part)
+# passes from host to host and crosses each host's links once.
 NVLINK = 450.0  # H100 SXM, NVLink 4: 900 GB/s in both directions together
 PCIE = 64.0  # 16 lanes of PCIe 5.0
-INFINIBAND = 50.0  # NDR, 400 Gb/s for each GPU
-ETHERNET = 100 / 8 / 8  # 100 Gb/s for a host of 8 GPUs
-CLUSTERS = {
+INFINIBAND = 8 * 50.0  # eight links of 400 Gb/s (NDR) a host
+ETHERNET = 12.5  # one link of 100 Gb/s a host
+CLUSTERS = {  # GPUs, GB/s, seconds of a message
     "8 GPUs, NVLink 4": (8, NVLINK, 5e-6),
     "8 GPUs, PCIe 5.0 x16": (8, PCIE, 10e-6),
-    "64 GPUs, 400 Gb/s InfiniBand each": (64, INFINIBAND, 15e-6),
-    "64 GPUs, 100 Gb/s Ethernet for each 8": (64, ETHERNET, 50e-6),
+    "8 hosts of 8 GPUs, eight 400 Gb/s InfiniBand links each": (64, INFINIBAND, 15e-6),
+    "8 hosts of 8 GPUs, one 100 Gb/s Ethernet link each": (64, ETHERNET, 50e-6),
 }
 FLOPS = 100e12  # that a GPU is taken to compute in a second, a tenth of an H100's bfloat16 peak
 
@@ -280,7 +281,7 @@ def main() -> None:
         "## Calculated: 8 and 64 GPUs",
         "",
         "A ring sends 2 (n-1) / n times the size in 2 (n-1) messages; the bandwidth is that of the "
-        "interconnect's data sheet, a message's latency 5 (NVLink), 10 (PCIe), 15 (InfiniBand) or "
+        "slowest link's data sheet, a message's latency 5 (NVLink), 10 (PCIe), 15 (InfiniBand) or "
         "50 (Ethernet) microseconds. Computing: six operations a parameter and position, each GPU "
         f"with the set's own batch, at {FLOPS / 1e12:.0f} TFLOP/s. Communication begins when the "
         "gradients are there, as in our step. None of this was measured.",
