@@ -1,9 +1,12 @@
 """A damaged file of an earlier command is read as it was, or the error says what is wrong."""
 
+import io
 import json
 import os
 import pathlib
+import pickle
 import shutil
+import tarfile
 
 import hypothesis
 import hypothesis.strategies as st
@@ -13,9 +16,13 @@ import tensorflow as tf
 
 from t2t_vqem.config import TransformerHParams
 from t2t_vqem.constants import UsageError
+from t2t_vqem.data import cifar10
+from t2t_vqem.data.image_folder import CROP, read_image
+from t2t_vqem.inference.image_files import CodeSet, read_codes, write_codes
 from t2t_vqem.output_dir import OutputDir, named_weights
 from t2t_vqem.registry import problems
 from t2t_vqem.tf_config import TF_CONFIG, read_workers, tf_configs
+from t2t_vqem.training.metrics_log import METRICS, MetricsLog
 
 HPARAMS = TransformerHParams(
     num_encoder_layers=1, num_decoder_layers=1, hidden_size=4, filter_size=6, num_heads=2
@@ -185,6 +192,90 @@ def test_checkpoints(run_dir, data):
         return {name: value.tobytes() for name, value in weights.items()}
 
     survives(data, pathlib.Path(data.draw(st.sampled_from(files))), damaged_bytes, read, read())
+
+
+@MANY
+@hypothesis.given(st.data(), st.sampled_from(["python", "binary"]), st.booleans())
+def test_official_archives(tmp_path_factory, data, version, packed):
+    folder = tmp_path_factory.mktemp("cifar10")
+    pixels = np.random.default_rng(0).integers(
+        0, 256, [3, cifar10.IMAGE_SHAPE[0] ** 2 * 3], "uint8"
+    )
+    content = {
+        "python": pickle.dumps({b"data": pixels, b"labels": [1, 2, 3]}, protocol=2),
+        "binary": b"".join(b"\1" + row.tobytes() for row in pixels),
+    }[version]
+    names = [*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]
+    names = [name + {"python": "", "binary": ".bin"}[version] for name in names]
+    archive = folder / f"cifar-10-{version}.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        for name in names:
+            info = tarfile.TarInfo(f"any/{name}")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+            if not packed:
+                (folder / name).write_bytes(content)
+    path = archive if packed else folder / data.draw(st.sampled_from(names), "file")
+    path.write_bytes(damaged_bytes(data, path.read_bytes()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cifar10, "_FILE_IMAGES", len(pixels))
+        try:
+            images = cifar10.read(cifar10.find(str(folder)))
+        except UsageError as error:
+            assert str(error)
+            return
+    expected = pixels.reshape(3, 3, 32, 32).transpose(0, 2, 3, 1)
+    for split, number in (("train", 5), ("test", 1)):
+        assert images[split].dtype == np.uint8
+        same = images[split] == np.concatenate([expected] * number)
+        # Only an archive has a checksum: elsewhere a changed byte is another pixel.
+        assert same.all() if packed else (~same).sum() <= 1
+
+
+@MANY
+@hypothesis.given(st.data())
+def test_codes_of_images(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("codes") / "codes.npz"
+    codes = CodeSet(np.arange(24, dtype=np.int32).reshape(2, 4, 3), "digest", "ckpt-1")
+    write_codes(str(path), codes)
+
+    def read():
+        found = read_codes(str(path))
+        return [found.codes.tolist(), found.weights, found.checkpoint]
+
+    survives(data, path, damaged_bytes, read, read())
+
+
+@MANY
+@hypothesis.given(st.data(), st.sampled_from([".png", ".bmp", ".gif", ".jpg", ".tif", ".ppm"]))
+def test_image_files(tmp_path_factory, data, suffix):
+    image = pytest.importorskip("PIL.Image")
+    path = tmp_path_factory.mktemp("images") / f"image{suffix}"
+    pixels = np.random.default_rng(0).integers(0, 256, [9, 7, 3], "uint8")
+    image.fromarray(pixels).save(path)
+    path.write_bytes(damaged_bytes(data, path.read_bytes()))
+    try:
+        found = read_image(str(path), (8, 8, 3), fit=CROP)
+    except UsageError as error:
+        assert str(error)
+    else:
+        assert (found.dtype, found.shape) == (np.uint8, (8, 8, 3))
+
+
+@MANY
+@hypothesis.given(st.data(), st.booleans())
+def test_figures_of_a_run(tmp_path_factory, data, in_tree):
+    run = OutputDir(str(tmp_path_factory.mktemp("figures")))
+    lines = [{"kind": "train", "step": step, "seconds": 1.5, "loss": 0.25} for step in (1, 2, 3)]
+    content = [json.dumps(line).encode() for line in lines]
+    if in_tree:
+        content[1] = damaged_json(data, content[1])
+    content = b"\n".join(content) + b"\n"
+    content = content if in_tree else damaged_bytes(data, content)
+    pathlib.Path(run.join(METRICS)).write_bytes(content)
+    MetricsLog(run, start_step=3, is_chief=True).close()
+    kept = MetricsLog.read(run)
+    assert all(line["kind"] and line["step"] <= 3 and line["seconds"] >= 0 for line in kept)
 
 
 @MANY

@@ -33,6 +33,16 @@ _IMAGE = _metadata("images", "DATA_CLASS_BLOB_SEQUENCE")
 _HISTOGRAM = _metadata("histograms", "DATA_CLASS_TENSOR")
 
 
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """Returns what a line of the log says, None where it is not one."""
+    try:
+        values = json.loads(line)
+        whole = values["kind"] in (TRAIN, EVAL) and values["seconds"] >= 0
+        return values if whole and isinstance(values["step"], int) else None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
 class MetricsLog:
     """Appends figures to `metrics.jsonl` and to the summaries in train/ and eval/.
 
@@ -64,18 +74,12 @@ class MetricsLog:
 
     @staticmethod
     def read(output_dir: OutputDir) -> list[dict[str, Any]]:
-        """Returns what was logged in a folder; a line that a kill cut off is left out."""
+        """Returns what was logged in a folder, without a line that a kill cut off or is damaged."""
         path = output_dir.join(METRICS)
         if not os.path.exists(path):
             return []
-        result = []
-        with open(path, encoding="utf-8") as file:
-            for line in file:
-                try:
-                    result.append(json.loads(line))
-                except ValueError:
-                    break
-        return result
+        with open(path, "rb") as file:
+            return [line for line in map(_parse, file) if line]
 
     @property
     def seconds(self) -> float:

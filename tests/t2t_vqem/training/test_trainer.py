@@ -1,9 +1,11 @@
 """Whole runs of the toy model on the tiny translation task."""
 
+import itertools
 import json
 import os
 import pathlib
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -81,6 +83,25 @@ def test_resumed_run_gives_the_same_numbers(request_for, hparams):
     assert_equal(saved(broken), wanted)
     name = next(name for name in wanted if name.startswith("model/"))
     assert np.abs(halfway[name] - wanted[name]).max() > 0
+
+
+def test_a_system_clock_that_jumps_changes_nothing(request_for, monkeypatch):
+    still, jumping = (
+        request_for(name, save_checkpoints_steps=2, keep_checkpoint_max=2, train_steps=4)
+        for name in ("still", "jumping")
+    )
+    trainer.run(still)
+    times = itertools.cycle([1e9, 4e9, 0.0, 2e9])
+    monkeypatch.setattr(time, "time", lambda: next(times))
+    trainer.run(jumping)
+    for run in (still, jumping):
+        trainer.run(only(run, train_steps=6, keep_checkpoint_max=2))
+    assert_equal(saved(jumping), saved(still))
+    folders = [pathlib.Path(run.output_dir, "checkpoints") for run in (still, jumping)]
+    kept = [sorted(path.name for path in folder.glob("*.index")) for folder in folders]
+    assert kept == [["ckpt-4.index", "ckpt-6.index"]] * 2
+    seconds = [line["seconds"] for line in MetricsLog.read(OutputDir(jumping.output_dir))]
+    assert min(seconds) >= 0 and seconds == sorted(seconds)
 
 
 def test_two_replicas_give_the_run_of_one_device(request_for, caplog):
