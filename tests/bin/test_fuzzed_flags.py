@@ -132,12 +132,12 @@ def check(command: str, num_examples: int, data, folder, capfd, monkeypatch) -> 
 @pytest.mark.parametrize(
     ("command", "num_examples"),
     [
-        ("t2t_datagen", 60),
-        ("t2t_trainer", 60),
-        ("t2t_decoder", 80),
-        ("t2t_bleu", 100),
-        ("t2t_avg_all", 60),
-        ("t2t_make_tf_configs", 100),
+        ("t2t_datagen", 40),
+        ("t2t_trainer", 30),
+        ("t2t_decoder", 40),
+        ("t2t_bleu", 50),
+        ("t2t_avg_all", 30),
+        ("t2t_make_tf_configs", 50),
     ],
 )
 def test_any_flag(
