@@ -34,10 +34,15 @@ def test_several_workers_stop_when_all_know():
 
 
 def test_second_signal_acts_as_usual():
-    with StopRequest() as stop, pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)
-        assert stop
-        signal.raise_signal(signal.SIGINT)
+    # A shell's background process, as these tests may be, ignores it from the start.
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with StopRequest() as stop, pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+            assert stop
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 def test_handlers_are_put_back():
