@@ -22,7 +22,6 @@ import os
 import pathlib
 import random
 import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -31,7 +30,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from report import header, write
-from strategy_equality import CASES, Case, command
+from strategy_equality import CASES, Case, generate
 
 # A line for each model: what makes it so small that a step takes milliseconds.
 SMALL = {
@@ -199,9 +198,8 @@ def differences(folder: str, other: str, step: int) -> tuple[int, int]:
 
 def measure(case: Case, work_dir: pathlib.Path, args: argparse.Namespace) -> list[str]:
     """Trains a model twice, once disturbed, and returns the cells of its row."""
-    made = [f"--problem={case.problem}", f"--problem_params={case.problem_params}"]
     data_dir = str(work_dir.parent / "data")
-    subprocess.run(command("t2t_datagen", *made, f"--data_dir={data_dir}"), check=True)
+    generate(case, data_dir)
     folders = [str(work_dir / name) for name in ("unbroken", "broken")]
     harnesses = []
     for folder in folders:

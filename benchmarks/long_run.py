@@ -23,7 +23,10 @@ from typing import NamedTuple
 import numpy as np
 from fault_harness import SMALL
 from report import header, write
-from strategy_equality import CASES, Case, command
+from strategy_equality import CASES, Case, command, generate, training
+
+from t2t_vqem.output_dir import OutputDir
+from t2t_vqem.training.metrics_log import METRICS, TRAIN, MetricsLog
 
 STEPS, REPORT, EVALUATE, SETTLED = 10_000, 100, 500, 2_000
 POLL = 0.02  # seconds
@@ -60,39 +63,25 @@ def held(step: int, pid: int) -> Held:
     )
 
 
-def reported_steps(path: pathlib.Path) -> list[int]:
-    """Returns the steps whose figures have been logged so far."""
-    if not path.exists():
-        return []
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [line["step"] for line in lines if line["kind"] == "train"]
-
-
 def watch(case: Case, data_dir: str, output_dir: pathlib.Path) -> list[Held]:
     """Trains and returns what the process held whenever it logged; keeps that beside the run."""
     kept = output_dir / "held.json"
     if kept.exists():
         return [Held(*values) for values in json.loads(kept.read_text(encoding="utf-8"))]
-    words = command(
-        "t2t_trainer",
-        f"--problem={case.problem}",
-        f"--problem_params={case.problem_params}",
-        f"--hparams_set={case.hparams_set}",
-        f"--hparams={case.hparams}",
-        f"--data_dir={data_dir}",
-        f"--output_dir={output_dir}",
-        f"--train_steps={STEPS}",
+    others = [
         f"--local_eval_frequency={EVALUATE}",
         f"--save_checkpoints_steps={EVALUATE}",
         f"--log_step_count_steps={REPORT}",
-    )
-    log, size, found = output_dir / "metrics.jsonl", 0, []
+    ]
+    words = command("t2t_trainer", *training(case, data_dir, output_dir, STEPS, *others))
+    log, size, found = output_dir / METRICS, 0, []
     process = subprocess.Popen(words)
     while process.poll() is None:
         time.sleep(POLL)
         if log.exists() and log.stat().st_size != size:
             size = log.stat().st_size
-            steps = reported_steps(log)
+            lines = MetricsLog.read(OutputDir(str(output_dir)))
+            steps = [line["step"] for line in lines if line["kind"] == TRAIN]
             if steps and (not found or steps[-1] != found[-1].step) and process.poll() is None:
                 found.append(held(steps[-1], process.pid))
     if process.returncode:
@@ -150,8 +139,7 @@ def main() -> None:
     results = {}
     for model in args.models.split(","):
         case = LONG[model]
-        made = [f"--problem={case.problem}", f"--problem_params={case.problem_params}"]
-        subprocess.run(command("t2t_datagen", *made, f"--data_dir={data_dir}"), check=True)
+        generate(case, data_dir)
         results[model] = watch(case, data_dir, work_dir / model)
     lines = header(f"Memory over {STEPS:,} steps", ["t2t-vqem", "tensorflow", "keras", "numpy"])
     lines += [

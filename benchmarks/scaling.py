@@ -14,7 +14,6 @@ and on 64 GPUs.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import pathlib
 import shutil
@@ -25,11 +24,13 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 from report import header, write
-from strategy_equality import TIMEOUT, command, free_ports
+from strategy_equality import TIMEOUT, command, free_ports, generate, training
 
 from t2t_vqem import registry
 from t2t_vqem.ops.random import Rng
+from t2t_vqem.output_dir import OutputDir
 from t2t_vqem.tf_config import TF_CONFIG, tf_configs
+from t2t_vqem.training.metrics_log import MetricsLog
 
 STEPS, REPORT, WARM = 60, 10, 20  # updates: in all, between reports, before counting begins
 POLL = 0.01  # seconds
@@ -102,18 +103,10 @@ class Measured(NamedTuple):
 
 def arguments(case: Case, data_dir: str, output_dir: pathlib.Path, batch_size: int) -> list[str]:
     """Returns the words of the training."""
-    return command(
-        "t2t_trainer",
-        f"--problem={case.problem}",
-        f"--problem_params={case.problem_params}",
-        f"--hparams_set={case.hparams_set}",
-        f"--hparams={','.join(filter(None, [case.hparams, f'batch_size={batch_size}']))}",
-        f"--data_dir={data_dir}",
-        f"--output_dir={output_dir}",
-        f"--train_steps={STEPS}",
-        f"--log_step_count_steps={REPORT}",
-        "--schedule=train",
-    )
+    hparams = ",".join(filter(None, [case.hparams, f"batch_size={batch_size}"]))
+    others = [f"--log_step_count_steps={REPORT}", "--schedule=train"]
+    words = training(case._replace(hparams=hparams), data_dir, output_dir, STEPS, *others)
+    return command("t2t_trainer", *words)
 
 
 def loopback_bytes() -> int:
@@ -125,11 +118,9 @@ def loopback_bytes() -> int:
     raise SystemExit("there is no loopback interface in /proc/net/dev")
 
 
-def reports(output_dir: pathlib.Path) -> list[dict[str, float]]:
+def reports(output_dir: pathlib.Path) -> list[dict[str, Any]]:
     """Returns the figures that a training has logged so far."""
-    path = output_dir / "metrics.jsonl"
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return [json.loads(line) for line in text.splitlines()]
+    return MetricsLog.read(OutputDir(str(output_dir)))
 
 
 def train(
@@ -252,9 +243,7 @@ def main() -> None:
     rows = []
     for model in models:
         case = CASES[model]
-        made = [f"--problem={case.problem}", f"--problem_params={case.problem_params}"]
-        words = command("t2t_datagen", *made, f"--data_dir={work_dir / 'data'}")
-        subprocess.run(words, check=True)
+        generate(case, str(work_dir / "data"))
         found = measure(model, work_dir, args.rounds)
         one, two, alone = (found[way].units_per_second for way in found)
         said = (found["two workers"].bytes_per_step - found["two alone"].bytes_per_step) / 2

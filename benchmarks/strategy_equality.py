@@ -19,7 +19,7 @@ import pathlib
 import socket
 import subprocess
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -88,6 +88,28 @@ def command(name: str, *args: str) -> list[str]:
     return [sys.executable, "-m", f"t2t_vqem.bin.{name}", *args]
 
 
+def generate(case: Any, data_dir: str) -> None:
+    """Makes the data of a case, unless it is there."""
+    words = [f"--problem={case.problem}", f"--problem_params={case.problem_params}"]
+    subprocess.run(command("t2t_datagen", *words, f"--data_dir={data_dir}"), check=True)
+
+
+def training(
+    case: Any, data_dir: str, output_dir: str | pathlib.Path, train_steps: int, *others: str
+) -> list[str]:
+    """Returns the words after t2t-trainer that train on a case up to a step."""
+    return [
+        f"--problem={case.problem}",
+        f"--problem_params={case.problem_params}",
+        f"--hparams_set={case.hparams_set}",
+        f"--hparams={case.hparams}",
+        f"--data_dir={data_dir}",
+        f"--output_dir={output_dir}",
+        f"--train_steps={train_steps}",
+        *others,
+    ]
+
+
 def free_ports(number: int) -> list[int]:
     """Returns ports that nobody listens at."""
     with contextlib.ExitStack() as stack:
@@ -123,22 +145,9 @@ def run(case: Case, parts: list[tuple[int, Machine]], data_dir: str, output_dir:
     for train_steps, machine in parts:
         if os.path.exists(f"{output_dir}/checkpoints/ckpt-{train_steps}.index"):
             continue
-        train(
-            machine,
-            [
-                f"--problem={case.problem}",
-                f"--problem_params={case.problem_params}",
-                f"--hparams_set={case.hparams_set}",
-                f"--hparams={case.hparams}",
-                f"--data_dir={data_dir}",
-                f"--output_dir={output_dir}",
-                f"--train_steps={train_steps}",
-                "--schedule=train",
-                "--save_checkpoints_steps=1",
-                f"--keep_checkpoint_max={STEPS}",
-                "--noxla",
-            ],
-        )
+        others = ["--save_checkpoints_steps=1", f"--keep_checkpoint_max={STEPS}", "--noxla"]
+        others += ["--schedule=train"]
+        train(machine, training(case, data_dir, output_dir, train_steps, *others))
 
 
 def numbers(output_dir: str, step: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -192,8 +201,7 @@ def main() -> None:
     ]
     for model in args.models.split(","):
         case = CASES[model]
-        made = [f"--problem={case.problem}", f"--problem_params={case.problem_params}"]
-        subprocess.run(command("t2t_datagen", *made, f"--data_dir={data_dir}"), check=True)
+        generate(case, data_dir)
         folders = {
             name: str(work_dir / model / str(index)) for index, name in enumerate(STRATEGIES)
         }

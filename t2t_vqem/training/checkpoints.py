@@ -85,6 +85,7 @@ class Checkpoints:
         """
         if not self._is_chief:
             return
+        # As in step.py, NumPy's numbers: of Python's, TensorFlow keeps a tensor for ever.
         self._state.step.assign(np.int64(step))
         try:
             self._manager.save(checkpoint_number=step)

@@ -182,52 +182,12 @@ def test_the_place_in_a_gin_file_is_named(tmp_path):
         toy(gin_files=[str(path)])
 
 
+GIN_NAMES = "transformer toy vqvae nobody macro singleton gin scope import include os.system x"
+GIN_SIGNS = "a/ @ % .hidden_size .dropout .source_language .nothing . = () ( ) \" ' [ ] { } : # ä"
+GIN_VALUES = "1 64 0.1 -1 1e999 None True 'x'"
+GIN_SPACE = (" ", " = ", "\n", "\n\n", "\\\n", "\t", "\0")
 GIN_WORDS = st.sampled_from(
-    [
-        *(
-            "transformer",
-            "toy",
-            "vqvae",
-            "nobody",
-            "macro",
-            "singleton",
-            "gin",
-            "scope",
-            "a/",
-            "@",
-            "%",
-        ),
-        *(
-            ".hidden_size",
-            ".dropout",
-            ".source_language",
-            ".nothing",
-            ".",
-            "=",
-            " = ",
-            "()",
-            "(",
-            ")",
-        ),
-        *(
-            "1",
-            "64",
-            "0.1",
-            "-1",
-            "1e999",
-            "None",
-            "True",
-            "'x'",
-            '"',
-            "'",
-            "[",
-            "]",
-            "{",
-            "}",
-            ":",
-        ),
-        *("import", "include", " ", "\n", "\n\n", "\\\n", "#", "\t", "\0", "ä", "os.system", "x"),
-    ]
+    [*GIN_NAMES.split(), *GIN_SIGNS.split(), *GIN_VALUES.split(), *GIN_SPACE]
 )
 
 
