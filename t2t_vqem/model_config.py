@@ -139,6 +139,13 @@ class BottleneckHParams(Config):
         minimum=0,
         below=1,
     )
+    balance: float = option(
+        0.0,
+        "how strongly codes are kept equally used: one used e times as often as the mean looks "
+        "this times the running mean of the squared distance farther. Up to 1: with more, codes "
+        "may swing between much and no use. 0: distances alone count",
+        minimum=0,
+    )
     codebook_start: str = option(
         "kmeans++",
         "first codes: k-means++ over the vectors of the first batches, or vectors drawn from them",
@@ -172,6 +179,12 @@ class VQVAEHParams(BottleneckHParams, HParams):
     )
     residual_size: int = option(64, "channels inside a residual block", minimum=1)
     num_mixtures: int = option(5, "logistic distributions mixed for each pixel", minimum=1)
+    squared_error_weight: float = option(
+        0.0,
+        "weight of the mean image's squared error in the loss, in nats, beside that of the "
+        "likelihood, 1: more makes nearer images (PSNR) that cost more bits; scale beta alike",
+        minimum=0,
+    )
     prior_layers: int = option(4, "layers of the prior", minimum=1)
     prior_size: int = option(256, "width of the prior; prior_heads divides it", minimum=2)
     prior_filter_size: int = option(1024, "width inside its feed-forward layers", minimum=1)

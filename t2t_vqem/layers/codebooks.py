@@ -13,6 +13,7 @@ from t2t_vqem.layers.common import Layer
 from t2t_vqem.ops import quantization
 
 KINDS = ("vq", "hard_em", "soft_em")
+_RAREST = 0.01  # share of the mean count; what is used less is not made to look nearer than that
 _FADED = 1e-12  # a count that decays no further, so that sums over counts stay what they are
 
 
@@ -43,6 +44,7 @@ class Codebooks(Layer):
         num_codebooks: int,
         decay: float,
         revive_below: float,
+        balance: float,
         normalize: bool,
         **kwargs: Any,
     ):
@@ -57,7 +59,8 @@ class Codebooks(Layer):
             )
         self.num_codes, self.width, self.kind = num_codes, width, kind
         self.num_codebooks = num_codebooks
-        self.decay, self.revive_below, self.normalize = decay, revive_below, normalize
+        self.decay, self.revive_below = decay, revive_below
+        self.balance, self.normalize = balance, normalize
         self._slice_width = width // num_codebooks
         self._make_variables()
 
@@ -104,6 +107,21 @@ class Codebooks(Layer):
             return self._direction(tf.convert_to_tensor(self._codes))
         counts = tf.convert_to_tensor(self._counts)
         return self._direction(tf.convert_to_tensor(self._sums) / counts[..., None])
+
+    @property
+    def penalties(self) -> tf.Tensor | None:
+        """float32 [C, K], what is added to squared distances; None for nothing.
+
+        A code in much use looks farther than it is, one in little use nearer, so that all are used
+        more alike: a conscience (DeSieno 1988), in units of the running mean of the squared
+        distance. The cells stay convex, those of a power diagram.
+        """
+        if not self.balance:
+            return None
+        counts = tf.convert_to_tensor(self._counts)
+        shares = counts / tf.reduce_mean(counts, -1, keepdims=True)
+        unit = tf.convert_to_tensor(self._distance)[:, None]
+        return self.balance * unit * tf.math.log(tf.maximum(shares, _RAREST))
 
     def _direction(self, x: tf.Tensor) -> tf.Tensor:
         return tf.math.l2_normalize(x, -1, epsilon=1e-12) if self.normalize else x

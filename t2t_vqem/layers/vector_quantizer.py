@@ -58,6 +58,7 @@ class VectorQuantizer(Codebooks):
         beta: float = 0.25,
         decay: float = 0.9,
         revive_below: float = 0.02,
+        balance: float = 0.0,
         normalize: bool = False,
         seed: int = 0,
         **kwargs: Any,
@@ -79,6 +80,10 @@ class VectorQuantizer(Codebooks):
             encoder that learns: 0.99 is for slow ones, and for batches of few vectors a code.
           revive_below: a code whose moving count is below this share of the mean count is moved to
             a vector of the batch, drawn at random; 0 never does.
+          balance: how strongly codes are kept equally used, in training and in inference: a code
+            used e times as often as the mean looks this times the running mean of the squared
+            distance to the nearest code farther than it is. Up to 1: with more, codes may swing
+            between much and no use. 0 looks at distances alone.
           normalize: scales vectors and codes to length 1, so that directions alone count.
           seed: of draws and of the choice of vectors, where the layer is called.
           **kwargs: Keras layer arguments.
@@ -93,6 +98,7 @@ class VectorQuantizer(Codebooks):
             num_codebooks=num_codebooks,
             decay=decay,
             revive_below=revive_below,
+            balance=balance,
             normalize=normalize,
             **kwargs,
         )
@@ -124,6 +130,8 @@ class VectorQuantizer(Codebooks):
         weights = tf.ones(leading) if mask is None else tf.cast(mask, tf.float32)
         weights = tf.reshape(weights, [-1])
         draws = self._uniforms(x, rng)
+        penalties = self.penalties
+        penalties = [None] * self.num_codebooks if penalties is None else tf.unstack(penalties)
         parts = [
             self._quantize_slice(*slices, weights, training=rng is not None)
             for slices in zip(
@@ -131,6 +139,7 @@ class VectorQuantizer(Codebooks):
                 tf.unstack(self.codebooks),
                 draws,
                 tf.unstack(tf.convert_to_tensor(self._distance)),
+                penalties,
                 strict=True,
             )
         ]
@@ -177,6 +186,7 @@ class VectorQuantizer(Codebooks):
         codes: tf.Tensor,
         uniforms: tf.Tensor | None,
         distance: tf.Tensor,
+        penalties: tf.Tensor | None,
         weights: tf.Tensor,
         *,
         training: bool,
@@ -184,10 +194,14 @@ class VectorQuantizer(Codebooks):
         """Quantises x [N, D/C] by one codebook; `distance` is the unit of the temperature."""
         fixed_x, fixed = tf.stop_gradient(x), tf.stop_gradient(codes)
         temperature = self.temperature * tf.maximum(distance, 1e-12)
-        found = quantization.assign(fixed_x, fixed, temperature=temperature, uniforms=uniforms)
+        found = quantization.assign(
+            fixed_x, fixed, temperature=temperature, uniforms=uniforms, penalties=penalties
+        )
         chosen = found.nearest[:, None] if found.samples is None else found.samples
         if training and self.kind == "soft_em" and not self.num_samples:
-            vectors, moments = quantization.expectation(fixed_x, fixed, weights, temperature)
+            vectors, moments = quantization.expectation(
+                fixed_x, fixed, weights, temperature, penalties
+            )
         else:
             vectors, moments = quantization.mean_code(codes, chosen), None
         if training and moments is None:
@@ -282,6 +296,7 @@ class VectorQuantizer(Codebooks):
             "beta": self.beta,
             "decay": self.decay,
             "revive_below": self.revive_below,
+            "balance": self.balance,
             "normalize": self.normalize,
             "seed": self.seed,
         }

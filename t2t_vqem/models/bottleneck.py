@@ -52,6 +52,7 @@ def make_quantizer(hparams: BottleneckHParams, *, dtype: Any) -> VectorQuantizer
         beta=hparams.beta,
         decay=hparams.codebook_decay,
         revive_below=hparams.revive_below,
+        balance=hparams.balance,
         normalize=hparams.normalize_codes,
         name="quantizer",
         dtype=dtype,

@@ -16,7 +16,12 @@ from t2t_vqem.layers.convolution import ConvDecoder, ConvEncoder
 from t2t_vqem.metrics.images import psnr, ssim
 from t2t_vqem.models.base import LossOutput
 from t2t_vqem.models.bottleneck import QuantizedModel, make_quantizer, start_quantizer
-from t2t_vqem.ops.likelihoods import num_parameters, pixel_log_prob, pixel_mean
+from t2t_vqem.ops.likelihoods import (
+    gaussian_nats,
+    num_parameters,
+    pixel_log_prob,
+    pixel_mean,
+)
 from t2t_vqem.ops.losses import token_cross_entropy
 from t2t_vqem.ops.masks import MASKED
 from t2t_vqem.ops.random import Rng
@@ -31,7 +36,14 @@ class VQVAE(QuantizedModel):
 
     The autoencoder and the prior are trained together, as if they were apart: codes are integers,
     so that no gradient of the prior's loss reaches the autoencoder. The pixels' distribution is a
-    discretised mixture of logistics. Shapes: B batch, H height, W width, ch channels, h and w the
+    discretised mixture of logistics.
+
+    A likelihood asks for a good guess of what is left open, pixel by pixel, not for a near image:
+    it counts an error where all is uncertain as little, and what the channels have in common once.
+    So the squared error of the mean image may be part of the loss, in nats too: as the likelihood
+    of a Gaussian that is equally wide everywhere in an image.
+
+    Shapes: B batch, H height, W width, ch channels, h and w the
     height and width of the latent field, L = h w, D width of a latent vector, C codebooks, K codes
     of each.
     """
@@ -116,7 +128,10 @@ class VQVAE(QuantizedModel):
         return tf.cast(self.encoder(tf.cast(scaled, self.compute_dtype)), tf.float32)
 
     def loss(self, batch: dict[str, tf.Tensor], rng: Rng | None = None) -> LossOutput:
-        """Nats to tell the pixels given the codes, and the codes, and the commitment loss.
+        """Nats to tell the pixels given the codes, and the codes, and what makes codes good.
+
+        The latter is the commitment loss and `squared_error_weight` times the nats of the mean
+        images under a Gaussian (`gaussian_nats`).
 
         Args:
           batch: "images" uint8 [B, H, W, ch]; "mask" bool [B], False for a row without an image.
@@ -141,7 +156,8 @@ class VQVAE(QuantizedModel):
         num_images = tf.reduce_sum(tf.cast(mask, tf.float32))
         dims = num_images * math.prod(self.image_shape)
         uniform = num_images * (ids.shape[1] * ids.shape[2] * math.log(self.hparams.num_codes))
-        decoded = self._mean_images(parameters)
+        means = pixel_mean(parameters, self.image_shape[-1])
+        decoded = _as_bytes(tf.stop_gradient(means))
         nats = {
             "bits_per_dim": (reconstruction + prior, dims),
             "reconstruction_bits": (reconstruction, dims),
@@ -157,7 +173,11 @@ class VQVAE(QuantizedModel):
         if rng is None:
             metrics["ssim"] = (_masked_sum(ssim(images, decoded), mask), num_images)
             statistics = self.quantizer.usage(quantized.ids, field_mask)
-        return LossOutput(reconstruction + quantized.loss + prior, dims, metrics, statistics)
+        loss = reconstruction + quantized.loss + prior
+        if self.hparams.squared_error_weight:
+            squared_error = _masked_sum(gaussian_nats(means, images), mask)
+            loss += self.hparams.squared_error_weight * squared_error
+        return LossOutput(loss, dims, metrics, statistics)
 
     def _prior_nats(self, ids: tf.Tensor, mask: tf.Tensor, rng: Rng | None) -> tf.Tensor:
         """Minus log-probability of codes int32 [B, L, C] under the prior, summed over images."""
@@ -167,10 +187,6 @@ class VQVAE(QuantizedModel):
         real = tf.broadcast_to(mask[:, None], [batch, length])
         return token_cross_entropy(logits, tf.reshape(ids, [batch, length]), real, 0.0).nll
 
-    def _mean_images(self, parameters: tf.Tensor) -> tf.Tensor:
-        mean = pixel_mean(tf.stop_gradient(parameters), self.image_shape[-1])
-        return tf.cast(tf.round(mean), tf.uint8)
-
     def encode_to_codes(self, images: tf.Tensor) -> tf.Tensor:
         """Encodes uint8 [B, H, W, ch] to codes int32 [B, L, C], in the order of reading."""
         ids = self.quantizer.quantize_vectors(self.encode(images)).ids
@@ -179,7 +195,8 @@ class VQVAE(QuantizedModel):
     def decode_codes(self, ids: tf.Tensor) -> tf.Tensor:
         """Decodes int32 [B, L, C] to the mean image uint8 [B, H, W, ch]."""
         field = tf.reshape(ids, [ids.shape[0], *self.field, ids.shape[-1]])
-        return self._mean_images(self.decoder(self.quantizer.look_up(field)))
+        parameters = self.decoder(self.quantizer.look_up(field))
+        return _as_bytes(pixel_mean(parameters, self.image_shape[-1]))
 
     def reconstruct(self, images: tf.Tensor) -> tf.Tensor:
         """Encodes and decodes uint8 [B, H, W, ch]."""
@@ -223,6 +240,10 @@ class VQVAE(QuantizedModel):
         )
         ids = decoded.tokens - _FIRST_CODE
         return tf.reshape(ids, [num, self.num_latents, hparams.num_codebooks])
+
+
+def _as_bytes(images: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.round(images), tf.uint8)
 
 
 def _masked_sum(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

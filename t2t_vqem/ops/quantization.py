@@ -43,18 +43,21 @@ def assign(
     *,
     temperature: tf.Tensor | float | None = None,
     uniforms: tf.Tensor | None = None,
+    penalties: tf.Tensor | None = None,
 ) -> Assignment:
     """The E step: finds the nearest code of each vector, and draws codes where asked to.
 
-    Among codes at the same distance the first is the nearest.
+    Among codes at the same distance the first is the nearest. With penalties p "nearest" is the
+    least d^2 + p, and draws are from softmax(-(d^2 + p)/t).
 
     Args:
       x: float32 [N, D].
       codes: float32 [K, D].
       temperature: t in softmax(-d^2/t), float32 scalar; needed for drawing.
       uniforms: float32 [N, m] in (0, 1), one for each draw; None draws nothing.
+      penalties: float32 [K], added to the squared distances.
     """
-    half_norms, codes = _padded(codes)
+    half_norms, codes = _padded(codes, penalties)
     if uniforms is None:
         uniforms = tf.zeros([_num_rows(x), 0])
 
@@ -66,7 +69,10 @@ def assign(
         members = tf.gather(grouped, group, axis=1, batch_dims=1)
         nearest = group * _GROUP + tf.argmin(members, -1, output_type=tf.int32)
         lowest = tf.reduce_min(lowest, -1)
-        distance = tf.maximum(2 * lowest + tf.reduce_sum(tf.square(x), -1), 0.0)
+        distance = 2 * lowest + tf.reduce_sum(tf.square(x), -1)
+        if penalties is not None:
+            distance -= tf.gather(penalties, nearest)
+        distance = tf.maximum(distance, 0.0)
         samples = _draw(grouped, lowest, uniforms, temperature)
         return nearest, distance, samples
 
@@ -75,12 +81,21 @@ def assign(
     return Assignment(nearest, distance, samples if uniforms.shape[1] else None)
 
 
-def _padded(codes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns half the squared norms [1, K'] and the codes [K', D], K' a multiple of the group."""
-    half_norms = tf.reduce_sum(tf.square(codes), -1)[None] / 2
+def _padded(codes: tf.Tensor, penalties: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns what a group needs, K' being a multiple of it: numbers [1, K'] and codes [K', D].
+
+    The numbers, less the product with a vector, are half of d^2 + p but for the vector's own norm.
+    """
+    half_norms = _half_norms(codes, penalties)
     missing = -codes.shape[0] % _GROUP
     half_norms = tf.pad(half_norms, [[0, 0], [0, missing]], constant_values=_FAR)
     return half_norms, tf.pad(codes, [[0, missing], [0, 0]])
+
+
+def _half_norms(codes: tf.Tensor, penalties: tf.Tensor | None) -> tf.Tensor:
+    """Half of squared norm and penalty of each code, [1, K]."""
+    norms = tf.reduce_sum(tf.square(codes), -1)
+    return (norms if penalties is None else norms + penalties)[None] / 2
 
 
 def _draw(
@@ -89,7 +104,7 @@ def _draw(
     """Inverts the distribution function twice: first among groups, then inside the group drawn.
 
     Args:
-      scores: [R, K/G, G], half the squared distances, less the same number for each row.
+      scores: [R, K/G, G], half of d^2 + p, less the same number for each row.
       lowest: [R], the least of each row.
       uniforms: [R, m].
       temperature: as in `assign`.
@@ -230,7 +245,11 @@ class Expectation(NamedTuple):
 
 
 def expectation(
-    x: tf.Tensor, codes: tf.Tensor, weights: tf.Tensor, temperature: tf.Tensor | float
+    x: tf.Tensor,
+    codes: tf.Tensor,
+    weights: tf.Tensor,
+    temperature: tf.Tensor | float,
+    penalties: tf.Tensor | None = None,
 ) -> Expectation:
     """Weighs each vector's codes by softmax(-d^2/t) instead of drawing among them.
 
@@ -239,9 +258,10 @@ def expectation(
       codes: float32 [K, D].
       weights: float32 [N], 1 for a real vector, 0 for padding.
       temperature: t, float32 scalar.
+      penalties: float32 [K], added to the squared distances.
     """
     num_vectors, num_codes = _num_rows(x), codes.shape[0]
-    half_norms = tf.reduce_sum(tf.square(codes), -1)[None] / 2
+    half_norms = _half_norms(codes, penalties)
     num_blocks = _num_blocks(num_vectors, num_codes)
     blocks, weights = _divide(x, num_blocks), _divide(weights, num_blocks)
 

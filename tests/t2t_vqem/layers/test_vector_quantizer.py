@@ -208,6 +208,55 @@ def test_unused_codes_are_revived_from_the_batch(kind):
     assert metrics["codes_used"] > 4 / 6
 
 
+@pytest.mark.parametrize("kwargs", [{"kind": kind} for kind in KINDS] + [{"num_samples": 0}])
+def test_balance_by_loops(kwargs):
+    """A code used e times as often as the mean is 0.7 running means of the distance farther."""
+    layer = make(codes=draw(2, 6, 2), num_codebooks=2, balance=0.7, **{"kind": "soft_em", **kwargs})
+    counts = np.random.default_rng(1).uniform(0, 3, (2, 6)).astype(np.float32)
+    counts[0, 0] = 0.0  # as far nearer as a hundredth of the mean
+    codes, units = layer.codebooks.numpy(), [0.5, 2.0]
+    if layer.kind != "vq":
+        layer.state[0].assign(codes * np.maximum(counts, 1e-6)[..., None])
+    layer.state[1].assign(np.maximum(counts, 1e-6))
+    layer.state[2].assign(units)
+    x = draw(90, 4, seed=1)
+    found = layer.quantize_vectors(tf.constant(x)).ids.numpy()
+    trained = layer.quantize_vectors(tf.constant(x), rng=Rng(0, 0)).ids.numpy()
+    np.testing.assert_array_equal(found, trained)
+    plain = 0
+    for vector, ids in zip(x.astype(np.float64), found, strict=True):
+        for c in range(2):
+            part = vector[2 * c : 2 * c + 2]
+            errors = [((part - code) ** 2).sum() for code in codes[c].astype(np.float64)]
+            shares = [max(float(count) / counts[c].mean(), 0.01) for count in counts[c]]
+            penalised = [
+                error + 0.7 * units[c] * np.log(share)
+                for error, share in zip(errors, shares, strict=True)
+            ]
+            assert ids[c] == np.argmin(penalised)
+            plain += np.argmin(penalised) == np.argmin(errors)
+    assert plain < 180
+
+
+@pytest.mark.parametrize("kind", ["hard_em", "soft_em"])
+def test_balance_evens_out_the_use_of_codes(kind):
+    """Data of which one half lies in a fortieth of the space that the other fills."""
+    rng = np.random.default_rng(0)
+    spread = np.where(rng.random([4000, 1]) < 0.5, 1.0, 0.3)
+    x = tf.constant((rng.normal(size=[4000, 3]) * spread).astype(np.float32))
+    found = []
+    for balance in (0.0, 1.0):
+        layer = make(32, 3, kind=kind, decay=0.9, balance=balance, temperature_steps=20)
+        layer.start(x[:600])
+        for step in range(60):
+            learn(layer, layer.quantize_vectors(x, rng=Rng(0, step)).statistics)
+        output = layer.quantize_vectors(x)
+        counts = np.bincount(output.ids.numpy().ravel(), minlength=32)
+        found.append(float(layer.describe(tf.constant(counts[None], tf.float32))["perplexity"]))
+        assert (counts > 0).all()
+    assert found[0] < 25 and found[1] > 29
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_first_codes_are_vectors_of_the_first_batch(kind):
     layer = make(kind=kind)

@@ -11,7 +11,7 @@ from t2t_vqem import registry
 from t2t_vqem.config import VQVAEHParams
 from t2t_vqem.constants import UsageError
 from t2t_vqem.metrics.images import psnr, ssim
-from t2t_vqem.ops.likelihoods import pixel_log_prob
+from t2t_vqem.ops.likelihoods import pixel_log_prob, pixel_mean
 from t2t_vqem.ops.random import Rng
 from t2t_vqem.training.optimizer import adam_update, make_slots
 
@@ -96,6 +96,23 @@ def test_the_bound_is_that_of_its_parts():
     assert errors.sum() > 0
     total = reconstruction + prior + figures["commitment"] * 4 * L
     assert float(output.loss) == pytest.approx(total, rel=1e-5)
+
+
+def test_squared_error_is_a_part_of_the_loss_and_not_of_the_bound():
+    batch = example()
+    plain, weighted = (started(squared_error_weight=w).loss(batch) for w in (0.0, 3.0))
+    for name, (value, _) in plain.metrics.items():
+        np.testing.assert_array_equal(weighted.metrics[name][0], value, err_msg=name)
+    model = started()
+    parameters = model.decoder(model.quantizer.look_up(_field(model, batch)))
+    means = pixel_mean(parameters, 3).numpy().astype(np.float64)
+    errors = ((means - batch["images"].numpy()) ** 2).mean((1, 2, 3)) + 1 / 12
+    nats = sum(math.prod(SHAPE) / 2 * math.log(2 * math.pi * math.e * error) for error in errors)
+    assert float(weighted.loss - plain.loss) == pytest.approx(3 * nats, rel=1e-4)
+
+
+def _field(model, batch) -> tf.Tensor:
+    return tf.reshape(model.encode_to_codes(batch["images"]), [4, 2, 3, C])
 
 
 def test_evaluation_counts_the_codes_that_encoding_gives():

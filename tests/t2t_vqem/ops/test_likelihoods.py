@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from t2t_vqem.ops.likelihoods import num_parameters, pixel_log_prob, pixel_mean
+from t2t_vqem.ops.likelihoods import (
+    gaussian_nats,
+    num_parameters,
+    pixel_log_prob,
+    pixel_mean,
+)
 
 M = 3
 ZERO_LOG_SCALE = -1.5  # what a parameter of 0 stands for: about as wide as natural images lie
@@ -247,3 +252,28 @@ def test_bfloat16_parameters_are_computed_in_float32():
     assert pixel_log_prob(parameters, images).dtype == tf.float32
     np.testing.assert_array_equal(pixel_log_prob(parameters, images), exact)
     assert pixel_mean(parameters, 3).dtype == tf.float32
+
+
+@COMPILED
+def test_gaussian_nats_are_those_of_the_variance_that_fits_best(compiled):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, [3, 4, 5, 2]).astype(np.uint8)
+    means = images + rng.normal(size=images.shape) * np.array([0.1, 3, 40])[:, None, None, None]
+    found = tf.function(gaussian_nats, jit_compile=compiled)(means.astype(np.float32), images)
+    for nats, image, mean in zip(found, images, means, strict=True):
+        squares = [(float(a) - b) ** 2 + 1 / 12 for a, b in zip(image.flat, mean.flat, strict=True)]
+
+        def of(sigma, squares=squares):
+            return sum(
+                math.log(sigma * math.sqrt(2 * math.pi)) + s / (2 * sigma**2) for s in squares
+            )
+
+        least = min(of(sigma) for sigma in np.geomspace(0.1, 100, 20_001))
+        assert float(nats) == pytest.approx(least, rel=1e-5)
+
+
+def test_gaussian_nats_are_psnr_in_other_units():
+    """6.02 dB are a bit for each dimension."""
+    images = tf.fill([1, 8, 8, 3], tf.constant(100, tf.uint8))
+    nats = [float(gaussian_nats(tf.fill(images.shape, 100.0 + e), images)[0]) for e in (20, 40)]
+    assert (nats[1] - nats[0]) / 192 / math.log(2) == pytest.approx(1, rel=1e-3)

@@ -102,6 +102,30 @@ def test_frequencies_of_draws(compiled, block):
         assert (np.abs(counts - count * shares) <= 5 * sigma + 1).all()
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_penalties_are_added_to_the_squared_distances(compiled, block):
+    x, codes = draw(37, 13, 3)
+    penalties = np.random.default_rng(5).normal(size=13).astype(np.float32)
+    uniforms = np.random.default_rng(1).uniform(size=(37, 2000)).astype(np.float32)
+    arguments = {"temperature": 0.5, "uniforms": uniforms, "penalties": penalties}
+    found = tf.function(lambda: assign(x, codes, **arguments), jit_compile=compiled)()
+    squared = distances(x, codes)
+    penalised = squared + penalties
+    nearest = penalised.argmin(1)
+    assert (nearest != squared.argmin(1)).any()
+    np.testing.assert_array_equal(found.nearest, nearest)
+    np.testing.assert_allclose(found.distance, squared[np.arange(37), nearest], atol=1e-5)
+    shares = np.exp(-penalised / 0.5) / np.exp(-penalised / 0.5).sum(1, keepdims=True)
+    drawn = np.stack([np.bincount(row, minlength=13) for row in found.samples.numpy()])
+    sigma = np.sqrt(2000 * shares * (1 - shares))
+    assert (np.abs(drawn - 2000 * shares) <= 5 * sigma + 1).all()
+    expected = tf.function(expectation, jit_compile=compiled)(
+        x, codes, tf.ones([37]), 0.5, penalties
+    )
+    np.testing.assert_allclose(expected.mean, shares @ codes, atol=1e-5)
+    np.testing.assert_allclose(expected.moments.counts, shares.sum(0), rtol=1e-4)
+
+
 def test_draws_at_the_ends_of_the_temperature(block):
     x, codes = draw(40, 13, 5)
     uniforms = np.random.default_rng(0).uniform(size=(40, 6)).astype(np.float32)
