@@ -20,7 +20,7 @@ import statistics
 from typing import NamedTuple
 
 from report import header, write
-from translation_quality import run
+from translation_quality import evaluations, read_log, run
 
 KINDS = {
     "vq": "bottleneck_kind=vq",
@@ -82,9 +82,7 @@ def train_and_measure(this: Run, args: argparse.Namespace) -> dict[str, float]:
 
 def curves(this: Run, work_dir: pathlib.Path, name: str) -> tuple[list[int], list[float]]:
     """Returns steps and values of a figure on the dev set."""
-    with open(this.directory(work_dir) / "metrics.jsonl", encoding="utf-8") as file:
-        lines = [json.loads(line) for line in file]
-    lines = [line for line in lines if line["kind"] == "eval"]
+    lines = evaluations(read_log(this.directory(work_dir)))
     return [line["step"] for line in lines], [line[name] for line in lines]
 
 
