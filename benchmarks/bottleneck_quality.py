@@ -19,8 +19,8 @@ import re
 import statistics
 from typing import NamedTuple
 
+from commands import evaluations, read_log, run
 from report import header, write
-from translation_quality import evaluations, read_log, run
 
 KINDS = {
     "vq": "bottleneck_kind=vq",

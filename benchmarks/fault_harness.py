@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import collections
 import functools
-import json
 import multiprocessing
 import os
 import pathlib
@@ -29,6 +28,7 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 import numpy as np
+from commands import evaluations, read_log
 from report import header, write
 from strategy_equality import CASES, Case, generate
 
@@ -185,13 +185,10 @@ def differences(folder: str, other: str, step: int) -> tuple[int, int]:
     variables = sum(
         not np.array_equal(*(reader.get_tensor(name) for reader in readers)) for name in names
     )
-    evaluations = []
-    for path in (folder, other):
-        lines = pathlib.Path(path, "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        found = [json.loads(line) for line in lines]
-        found = [line for line in found if line["kind"] == "eval"]
-        evaluations.append([{k: v for k, v in line.items() if k != "seconds"} for line in found])
-    ours, others = evaluations
+    ours, others = (
+        [{k: v for k, v in line.items() if k != "seconds"} for line in evaluations(read_log(path))]
+        for path in (folder, other)
+    )
     unequal = sum(a != b for a, b in zip(ours, others, strict=False)) + abs(len(ours) - len(others))
     return variables, unequal
 

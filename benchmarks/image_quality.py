@@ -16,8 +16,8 @@ import argparse
 import pathlib
 import re
 
+from commands import evaluations, read_log, run
 from report import header, write
-from translation_quality import evaluations, read_log, run
 
 PROBLEM = "image_cifar10"
 FIGURES = {  # of t2t-decoder on the test set

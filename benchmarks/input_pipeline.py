@@ -11,14 +11,13 @@ nobody to wait for. What training consumes is read from the metrics of a run wit
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
 import time
 from typing import NamedTuple
 
 import numpy as np
 import report
+from commands import read_log
 
 from t2t_vqem.config import HParams, resolve
 from t2t_vqem.constants import TARGETS
@@ -99,9 +98,7 @@ def start_up(problem: Problem, data_dir: str, hparams: HParams) -> float:
 
 def read_metrics(output_dir: str) -> Training:
     """Reads what a run consumed from the figures that it reported."""
-    with open(os.path.join(output_dir, "metrics.jsonl"), encoding="utf-8") as file:
-        lines = [json.loads(line) for line in file]
-    reports = [line for line in lines if "wait_share" in line]
+    reports = [line for line in read_log(output_dir) if "wait_share" in line]
     waits = [line["wait_share"] for line in reports]
     return Training(
         statistics.median(line["tokens_per_second"] for line in reports),

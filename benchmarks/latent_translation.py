@@ -19,8 +19,8 @@ import os
 import pathlib
 import re
 
+from commands import evaluations, read_log, run
 from report import header, write
-from translation_quality import evaluations, read_log, run
 
 CANDIDATES = 9
 UNDISTILLED = "-undistilled"

@@ -13,36 +13,16 @@ done is kept and an unfinished training goes on.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import pathlib
 import re
-import subprocess
-import sys
 import time
 
+from commands import evaluations, read_log, run
 from report import header, write
 
 PROBLEM = "translate_ende_multi30k"
 HPARAMS_SET = "transformer_multi30k"
-
-
-def run(command: str, *args: str) -> str:
-    """Runs a command of the package, shows it and what it says, and returns its standard output."""
-    shown = " ".join([command, *args])
-    print(f"$ {shown}", flush=True)
-    module = f"t2t_vqem.bin.{command.replace('-', '_')}"
-    done = subprocess.run(
-        [sys.executable, "-m", module, *args], stdout=subprocess.PIPE, text=True, check=True
-    )
-    print(done.stdout, flush=True)
-    return done.stdout
-
-
-def read_log(output_dir: pathlib.Path) -> list[dict]:
-    """Returns the figures that the run logged."""
-    with open(output_dir / "metrics.jsonl", encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
 
 
 def checkpoints(output_dir: pathlib.Path, log: list[dict], minutes: float) -> dict[int, float]:
@@ -70,11 +50,6 @@ def decode(output_dir: pathlib.Path, source: pathlib.Path, args: list[str]) -> t
     scores = [line for line in output.splitlines() if re.search(r"BLEU|chrF", line)]
     cell = "<br>".join(scores).replace("|", "\\|")
     return cell, time.monotonic() - started
-
-
-def evaluations(log: list[dict]) -> list[dict]:
-    """Returns the evaluations on the dev set among the figures."""
-    return [line for line in log if line["kind"] == "eval"]
 
 
 def curve(log: list[dict]) -> list[str]:
