@@ -7,9 +7,10 @@
 Makes the data, trains the teacher, has it translate the training text, trains latent models that
 begin with its weights, averages their last checkpoints, and translates the test set in several
 ways. --variants names the latent models: a kind of bottleneck, with "-undistilled" for one that
-learns from the original text. Started again, what is done is kept, and an unfinished training goes
-on. With other sets and another --problem it does the same for other data; see
-docs/latent_translation.md.
+learns from the original text. --students names sets of the autoregressive Transformer that learn
+from the distilled text, such as one with a shallow decoder: the rivals. Started again, what is done
+is kept, and an unfinished training goes on. With other sets and another --problem it does the same
+for other data; see docs/latent_translation.md.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def main() -> None:
     run("t2t-datagen", f"--problem={args.problem}", f"--data_dir={work_dir / 'data'}", *data)
     train(args, args.problem, args.teacher_set, teacher_dir, args.teacher_steps)
     distilled = f"{args.problem}_distilled"
-    if any(not variant.endswith(UNDISTILLED) for variant in args.variants):
+    if args.students or any(not variant.endswith(UNDISTILLED) for variant in args.variants):
         run(
             "t2t-datagen",
             f"--problem={distilled}",
@@ -47,6 +48,10 @@ def main() -> None:
         ("teacher, greedy", test(teacher_dir)),
         ("teacher, beam 4", test(teacher_dir, "--beam_size=4")),
     ]
+    for student in args.students:
+        output_dir = work_dir / student
+        train(args, distilled, student, output_dir, args.teacher_steps)
+        rows.append((f"`{student}`, distilled, greedy", test(output_dir)))
     runs = {}
     for variant in args.variants:
         output_dir = work_dir / f"latent-{variant}"
@@ -103,6 +108,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--latent_set", default="transformer_nat_multi30k")
     parser.add_argument("--latent_steps", type=int, default=2500)
     parser.add_argument("--variants", nargs="+", default=["soft_em"])
+    parser.add_argument("--students", nargs="*", default=[], help="trained like the teacher")
     parser.add_argument("--average", type=int, default=3, help="last checkpoints to average")
     parser.add_argument("--results", help="Markdown file to write; its plot goes beside it")
     return parser.parse_args()

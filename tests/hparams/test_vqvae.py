@@ -50,4 +50,3 @@ def test_codes_are_those_of_the_literature(name, num_codebooks):
     assert hparams.num_codes == 512
     assert hparams.num_codebooks == num_codebooks
     assert hparams.num_downsamplings == 2
-    assert hparams.beta == 0.25
