@@ -6,8 +6,8 @@
         --results=benchmarks/results/bottleneck_quality.md
 
 Trains the same VQ-VAE with codes learned by gradient ("vq"), by hard EM and by soft EM with 1, 5
-and 10 draws, with few codes and with many, and measures each on the test set. Started again, it
-keeps what is done and goes on with what is not.
+and 10 draws, the latter also with codes kept equally used, with few codes and with many, and measures
+each on the test set. Started again, it keeps what is done and goes on with what is not.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from commands import evaluations, read_log, run
 from report import header, write
 
 KINDS = {
-    "vq": "bottleneck_kind=vq",
-    "hard EM": "bottleneck_kind=hard_em",
-    "soft EM, m=1": "bottleneck_kind=soft_em,num_samples=1",
-    "soft EM, m=5": "bottleneck_kind=soft_em,num_samples=5",
-    "soft EM, m=10": "bottleneck_kind=soft_em,num_samples=10",
+    "vq": "bottleneck_kind=vq,balance=0",
+    "hard EM": "bottleneck_kind=hard_em,balance=0",
+    "soft EM, m=1": "bottleneck_kind=soft_em,num_samples=1,balance=0",
+    "soft EM, m=5": "bottleneck_kind=soft_em,num_samples=5,balance=0",
+    "soft EM, m=10": "bottleneck_kind=soft_em,num_samples=10,balance=0",
+    "soft EM, m=10, balanced": "bottleneck_kind=soft_em,num_samples=10,balance=1",
 }
 FIGURES = {  # of t2t-decoder, with the heading and the decimals of its column
     "bits_per_dim": ("bits/dim", 3),
