@@ -6,7 +6,7 @@
         --results=benchmarks/results/bottleneck_quality.md
 
 Trains the same VQ-VAE with codes learned by gradient ("vq"), by hard EM and by soft EM with 1, 5
-and 10 draws, the latter also with codes kept equally used, with few codes and with many, and measures
+and 10 draws, and once more with codes kept equally used, with few codes and with many, and measures
 each on the test set. Started again, it keeps what is done and goes on with what is not.
 """
 
