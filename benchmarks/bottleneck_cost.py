@@ -75,7 +75,8 @@ def ours(name: str, codes: np.ndarray):
     kind = {"vq": "vq", "hard EM": "hard_em"}.get(name.removeprefix("ours, "), "soft_em")
     samples = 0 if name.endswith("expectation") else NUM_SAMPLES
     layer = VectorQuantizer(len(codes), WIDTH, kind=kind, num_samples=samples, name="q")
-    state = [codes[None], np.ones([1, len(codes)]), np.full([1], 0.25 * WIDTH), 1.0]
+    ones = np.ones([1, len(codes)])
+    state = [codes[None], ones, np.full([1], 0.25 * WIDTH), 1.0, ones]
     for variable, value in zip(layer.state, state, strict=True):
         variable.assign(value)
 

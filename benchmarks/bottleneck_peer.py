@@ -6,10 +6,10 @@
 
 --source_dir holds the official CIFAR-10 archive. Both train the same small autoencoder, that of van
 den Oord et al. (2017) with few channels, by Adam on squared error over the variance of the pixels,
-plus what the bottleneck asks for, on the same batches. The peer runs with its defaults and with what its
-documentation recommends against dead codes (K-means start, replacing codes). Every training is a
-process of its own; they take turns over the seeds. Wall time is that of all steps; what the first
-three took longer than the median one is told as compiling.
+plus what the bottleneck asks for, on the same batches. The peer runs with its defaults and with
+what its documentation recommends against dead codes (K-means start, replacing codes). Every
+training is a process of its own; they take turns over the seeds. Wall time is that of all steps;
+what the first three took longer than the median one is told as compiling.
 """
 
 from __future__ import annotations

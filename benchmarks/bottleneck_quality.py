@@ -28,7 +28,7 @@ KINDS = {
     "soft EM, m=1": "bottleneck_kind=soft_em,num_samples=1,balance=0",
     "soft EM, m=5": "bottleneck_kind=soft_em,num_samples=5,balance=0",
     "soft EM, m=10": "bottleneck_kind=soft_em,num_samples=10,balance=0",
-    "soft EM, m=10, balanced": "bottleneck_kind=soft_em,num_samples=10,balance=1",
+    "soft EM, m=10, balanced": "bottleneck_kind=soft_em,num_samples=10,balance=2",
 }
 FIGURES = {  # of t2t-decoder, with the heading and the decimals of its column
     "bits_per_dim": ("bits/dim", 3),

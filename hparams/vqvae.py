@@ -33,7 +33,7 @@ def vqvae_cifar10() -> VQVAEHParams:
         num_samples=10,
         beta=32.0,
         codebook_decay=0.9,
-        balance=1.0,
+        balance=2.0,
         prior_layers=4,
         prior_size=256,
         prior_filter_size=1024,

@@ -142,8 +142,8 @@ class BottleneckHParams(Config):
     balance: float = option(
         0.0,
         "how strongly codes are kept equally used: one used e times as often as the mean looks "
-        "this times the running mean of the squared distance farther. Up to 1: with more, codes "
-        "may swing between much and no use. 0: distances alone count",
+        "this times the running mean of the squared distance farther; 1 or 2 take most of the "
+        "inequality, 0: distances alone count",
         minimum=0,
     )
     codebook_start: str = option(

@@ -13,7 +13,10 @@ from t2t_vqem.layers.common import Layer
 from t2t_vqem.ops import quantization
 
 KINDS = ("vq", "hard_em", "soft_em")
-_RAREST = 0.01  # share of the mean count; what is used less is not made to look nearer than that
+_RAREST = 0.01  # share of the mean use; what is used less is not made to look nearer than that
+# Times the horizon of the codes over which `balance` looks at their use. The counts that codes are
+# made of are too few: their noise would move vectors to and fro between codes.
+_LONGER = 10
 _FADED = 1e-12  # a count that decays no further, so that sums over counts stay what they are
 
 
@@ -76,6 +79,8 @@ class Codebooks(Layer):
             self._sums = self._add_state(slice_shape, normal, "sums")
         self._counts = self._add_state(slice_shape[:2], "ones", "counts")
         self._distance = self._add_state(slice_shape[:1], "ones", "distance")
+        # How often each code is used, 1 for the mean, over a longer time than that of the counts.
+        self._shares = self._add_state(slice_shape[:2], "ones", "shares")
         # Updates since there are codes that come from data; 0: there are none yet.
         self._age = self._add_state((), "zeros", "age")
 
@@ -93,7 +98,7 @@ class Codebooks(Layer):
     def state(self) -> list[keras.Variable]:
         """The variables that `update` has new values for, in its order."""
         codes = self._codes if self._sums is None else self._sums
-        return [codes, self._counts, self._distance, self._age]
+        return [codes, self._counts, self._distance, self._age, self._shares]
 
     @property
     def age(self) -> tf.Tensor:
@@ -118,10 +123,9 @@ class Codebooks(Layer):
         """
         if not self.balance:
             return None
-        counts = tf.convert_to_tensor(self._counts)
-        shares = counts / tf.reduce_mean(counts, -1, keepdims=True)
+        shares = tf.maximum(tf.convert_to_tensor(self._shares), _RAREST)
         unit = tf.convert_to_tensor(self._distance)[:, None]
-        return self.balance * unit * tf.math.log(tf.maximum(shares, _RAREST))
+        return self.balance * unit * tf.math.log(shares)
 
     def _direction(self, x: tf.Tensor) -> tf.Tensor:
         return tf.math.l2_normalize(x, -1, epsilon=1e-12) if self.normalize else x
@@ -151,7 +155,7 @@ class Codebooks(Layer):
           New values, and float32 scalars about the update: those of `describe`, "codes_moved" (the
           root mean square of the distances that codes moved) and "codes_revived" (their number).
         """
-        codes, counts, distance, age = values
+        codes, counts, distance, age, shares = values
         old_means = codes if self.kind == "vq" else codes / counts[..., None]
         decay = tf.where(counts > _FADED, self.decay, 1.0)
         counts = decay * counts + (1 - self.decay) * statistics.counts
@@ -167,11 +171,15 @@ class Codebooks(Layer):
         weight = 1.0 if self.kind == "vq" else counts[..., None]
         codes = tf.where(dead[..., None], statistics.candidates * weight, codes)
 
+        used = statistics.counts / tf.maximum(tf.reduce_mean(statistics.counts, -1)[:, None], 1e-9)
+        shares += (1 - self.decay) / _LONGER * (used - shares)
+        shares = tf.where(dead, 1.0, shares)
+
         seen = statistics.distance / tf.maximum(statistics.weight, 1.0)
         fresh = age < 2  # until now distances were those to codes that did not come from data
         distance = tf.where(fresh, seen, self.decay * distance + (1 - self.decay) * seen)
         real = statistics.weight > 0  # a batch of nothing but padding changes nothing
-        new = [codes, counts, distance, age + 1]
+        new = [codes, counts, distance, age + 1, shares]
         new = [tf.where(real, n, old) for n, old in zip(new, values, strict=True)]
         revived = tf.reduce_sum(tf.cast(dead & real, tf.float32))
         metrics = {"codes_moved": tf.sqrt(moved), "codes_revived": revived}
@@ -215,7 +223,8 @@ class Codebooks(Layer):
             codebooks.append(codes)
             distances.append(distance)
         codes = tf.stack(codebooks)
-        values = [codes, tf.ones(codes.shape[:2]), tf.stack(distances), tf.constant(1.0)]
+        ones = tf.ones(codes.shape[:2])
+        values = [codes, ones, tf.stack(distances), tf.constant(1.0), ones]
         for variable, value in zip(self.state, values, strict=True):
             variable.assign(value)
 

@@ -82,8 +82,8 @@ class VectorQuantizer(Codebooks):
             a vector of the batch, drawn at random; 0 never does.
           balance: how strongly codes are kept equally used, in training and in inference: a code
             used e times as often as the mean looks this times the running mean of the squared
-            distance to the nearest code farther than it is. Up to 1: with more, codes may swing
-            between much and no use. 0 looks at distances alone.
+            distance to the nearest code farther than it is. 1 or 2 take most of the inequality; 0
+            looks at distances alone.
           normalize: scales vectors and codes to length 1, so that directions alone count.
           seed: of draws and of the choice of vectors, where the layer is called.
           **kwargs: Keras layer arguments.
