@@ -130,8 +130,9 @@ class VQVAE(QuantizedModel):
     def loss(self, batch: dict[str, tf.Tensor], rng: Rng | None = None) -> LossOutput:
         """Nats to tell the pixels given the codes, and the codes, and what makes codes good.
 
-        The latter is the commitment loss and `squared_error_weight` times the nats of the mean
-        images under a Gaussian (`gaussian_nats`).
+        The latter is `squared_error_weight` times the nats of the mean images under a Gaussian
+        (`gaussian_nats`) and, in training, the commitment loss: it grows with the scale of the
+        latent vectors, and says nothing of how good the model is.
 
         Args:
           batch: "images" uint8 [B, H, W, ch]; "mask" bool [B], False for a row without an image.
@@ -173,7 +174,9 @@ class VQVAE(QuantizedModel):
         if rng is None:
             metrics["ssim"] = (_masked_sum(ssim(images, decoded), mask), num_images)
             statistics = self.quantizer.usage(quantized.ids, field_mask)
-        loss = reconstruction + quantized.loss + prior
+        loss = reconstruction + prior
+        if rng is not None:
+            loss += quantized.loss
         if self.hparams.squared_error_weight:
             squared_error = _masked_sum(gaussian_nats(means, images), mask)
             loss += self.hparams.squared_error_weight * squared_error

@@ -94,6 +94,8 @@ def test_the_bound_is_that_of_its_parts():
     )
     assert figures["commitment"] > 0
     assert errors.sum() > 0
+    assert float(output.loss) == pytest.approx(reconstruction + prior, rel=1e-5)
+    output = model.loss(batch, rng=Rng(0, 0))  # hard EM, no dropout: the same but for commitment
     total = reconstruction + prior + figures["commitment"] * 4 * L
     assert float(output.loss) == pytest.approx(total, rel=1e-5)
 
