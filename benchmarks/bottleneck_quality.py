@@ -19,8 +19,8 @@ import re
 import statistics
 from typing import NamedTuple
 
-from commands import evaluations, read_log, run
-from report import header, write
+from commands import evaluations, figures, read_log, run
+from report import header, pyplot, save, write
 
 KINDS = {
     "vq": "bottleneck_kind=vq,balance=0",
@@ -57,9 +57,9 @@ class Run(NamedTuple):
 def train_and_measure(this: Run, args: argparse.Namespace) -> dict[str, float]:
     """Trains, unless that is done, and returns the figures on the test set."""
     output_dir = this.directory(pathlib.Path(args.work_dir))
-    figures = output_dir / "test.json"
-    if figures.exists():
-        return json.loads(figures.read_text(encoding="utf-8"))
+    kept = output_dir / "test.json"
+    if kept.exists():
+        return json.loads(kept.read_text(encoding="utf-8"))
     run(
         "t2t-trainer",
         "--problem=image_cifar10",
@@ -75,9 +75,9 @@ def train_and_measure(this: Run, args: argparse.Namespace) -> dict[str, float]:
     shown = run(
         "t2t-decoder", f"--output_dir={output_dir}", "--checkpoint=latest", "--decode_split=test"
     )
-    found = {name: float(value) for name, value in re.findall(r"(\w+) (-?[\d.]+)", shown)}
-    measured = {name: found[name] for name in FIGURES}
-    figures.write_text(json.dumps(measured), encoding="utf-8")
+    found = figures(shown)
+    measured = {name: float(found[name]) for name in FIGURES}
+    kept.write_text(json.dumps(measured), encoding="utf-8")
     return measured
 
 
@@ -89,12 +89,7 @@ def curves(this: Run, work_dir: pathlib.Path, name: str) -> tuple[list[int], lis
 
 def plot(runs: list[Run], work_dir: pathlib.Path, path: pathlib.Path) -> None:
     """Draws perplexity and PSNR on the dev set over the steps, a line for each seed."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    plt.rcParams["svg.hashsalt"] = "t2t-vqem"  # the same picture from the same figures
+    plt = pyplot()
     sizes = sorted({this.num_codes for this in runs})
     figure, axes = plt.subplots(2, len(sizes), figsize=(5 * len(sizes), 7), squeeze=False)
     for this in runs:
@@ -109,8 +104,7 @@ def plot(runs: list[Run], work_dir: pathlib.Path, path: pathlib.Path) -> None:
         axes[0][column].legend()
         for row in range(2):
             axes[row][column].grid(alpha=0.3)
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
+    save(figure, path)
 
 
 def table(num_codes: int, results: dict[Run, dict[str, float]]) -> list[str]:

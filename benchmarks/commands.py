@@ -1,29 +1,38 @@
-"""Runs the package's commands, and reads what they logged."""
+"""Runs the package's commands, and reads what they say and log."""
 
 from __future__ import annotations
 
-import json
 import pathlib
+import re
 import subprocess
 import sys
 
 
-def run(command: str, *args: str) -> str:
+def command(name: str, *args: str) -> list[str]:
+    """Returns the words that run a command of the package, by its name or its module's."""
+    return [sys.executable, "-m", f"t2t_vqem.bin.{name.replace('-', '_')}", *args]
+
+
+def run(name: str, *args: str) -> str:
     """Runs a command of the package, shows it and what it says, and returns its standard output."""
-    shown = " ".join([command, *args])
-    print(f"$ {shown}", flush=True)
-    module = f"t2t_vqem.bin.{command.replace('-', '_')}"
-    done = subprocess.run(
-        [sys.executable, "-m", module, *args], stdout=subprocess.PIPE, text=True, check=True
-    )
+    print(f"$ {' '.join([name, *args])}", flush=True)
+    done = subprocess.run(command(name, *args), stdout=subprocess.PIPE, text=True, check=True)
     print(done.stdout, flush=True)
     return done.stdout
 
 
+def figures(said: str) -> dict[str, str]:
+    """Returns the figures, each after its name, in what a command said."""
+    return dict(re.findall(r"(\w+) (-?[\d.]+)", said))
+
+
 def read_log(output_dir: pathlib.Path | str) -> list[dict]:
-    """Returns the figures that a run logged."""
-    lines = pathlib.Path(output_dir, "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    """Returns the figures that a run has logged so far."""
+    # Here, so that no TensorFlow lies in memory beside what is measured.
+    from t2t_vqem.output_dir import OutputDir
+    from t2t_vqem.training.metrics_log import MetricsLog
+
+    return MetricsLog.read(OutputDir(str(output_dir)))
 
 
 def evaluations(log: list[dict]) -> list[dict]:

@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import argparse
 import pathlib
-import re
 
-from commands import evaluations, read_log, run
-from report import header, write
+from commands import evaluations, figures, read_log, run
+from report import header, pyplot, save, write
 
-PROBLEM = "image_cifar10"
 FIGURES = {  # of t2t-decoder on the test set
     "psnr": "PSNR, dB, mean of the images",
     "ssim": "SSIM",
@@ -44,37 +42,16 @@ def main() -> None:
     parser.add_argument("--results", required=True, help="Markdown file; pictures go beside it.")
     args = parser.parse_args()
     work_dir, results = pathlib.Path(args.work_dir), pathlib.Path(args.results)
-    data_dir, output_dir = work_dir / "data", work_dir / args.hparams_set
-    run(
-        "t2t-datagen",
-        f"--problem={PROBLEM}",
-        f"--source_dir={args.source_dir}",
-        f"--data_dir={data_dir}",
-    )
-    run(
-        "t2t-trainer",
-        f"--problem={PROBLEM}",
-        f"--hparams_set={args.hparams_set}",
-        f"--data_dir={data_dir}",
-        f"--output_dir={output_dir}",
-        f"--train_steps={args.train_steps}",
-        "--local_eval_frequency=1000",
-        "--save_checkpoints_steps=1000",
-        f"--seed={args.seed}",
-    )
-    pictures = {
-        name: results.with_suffix(f".{name}.png") for name in ("reconstructions", "samples")
-    }
+    output_dir = work_dir / args.hparams_set
+    train(args, work_dir / "data", output_dir)
+    copies, samples = map(results.with_suffix, (".reconstructions.png", ".samples.png"))
     decoder = ["t2t-decoder", f"--output_dir={output_dir}", "--checkpoint=latest"]
-    shown = run(
-        *decoder,
-        "--decode_split=test",
-        "--num_samples=32",
-        f"--decode_to_file={pictures['reconstructions']}",
-    )
-    run(*decoder, f"--seed={args.seed}", f"--decode_to_file={pictures['samples']}")
+    test = ["--decode_split=test", "--num_samples=32", f"--decode_to_file={copies}"]
+    found = figures(run(*decoder, *test))
+    run(*decoder, f"--seed={args.seed}", f"--decode_to_file={samples}")
     log = read_log(output_dir)
-    plot(evaluations(log), results.with_suffix(".svg"))
+    picture = results.with_suffix(".svg")
+    plot(evaluations(log), picture)
     lines = header("A VQ-VAE of CIFAR-10", ["t2t-vqem", "tensorflow", "numpy"])
     minutes = max(line["seconds"] for line in log) / 60
     lines += [
@@ -83,27 +60,38 @@ def main() -> None:
         "",
         "| test | |",
         "|---|---|",
-        *(f"| {text} | {value} |" for text, value in figures(shown).items()),
+        *(f"| {text} | {found[name]} |" for name, text in FIGURES.items()),
         "",
         *curve(evaluations(log)),
         "",
-        f"![Dev set over minutes of training]({results.with_suffix('.svg').name})",
+        f"![Dev set over minutes of training]({picture.name})",
         "",
         "Test images, each beside its reconstruction:",
         "",
-        f"![Reconstructions]({pictures['reconstructions'].name})",
+        f"![Reconstructions]({copies.name})",
         "",
         "Drawn from the prior at temperature 1:",
         "",
-        f"![Samples]({pictures['samples'].name})",
+        f"![Samples]({samples.name})",
     ]
     write(lines, args.results)
 
 
-def figures(shown: str) -> dict[str, str]:
-    """Returns what t2t-decoder said about the test set, by what it means."""
-    found = dict(re.findall(r"(\w+) (-?[\d.]+)", shown))
-    return {text: found[name] for name, text in FIGURES.items()}
+def train(args: argparse.Namespace, data_dir: pathlib.Path, output_dir: pathlib.Path) -> None:
+    """Makes the data and trains, unless that is done."""
+    problem = "--problem=image_cifar10"
+    run("t2t-datagen", problem, f"--source_dir={args.source_dir}", f"--data_dir={data_dir}")
+    run(
+        "t2t-trainer",
+        problem,
+        f"--hparams_set={args.hparams_set}",
+        f"--data_dir={data_dir}",
+        f"--output_dir={output_dir}",
+        f"--train_steps={args.train_steps}",
+        "--local_eval_frequency=1000",
+        "--save_checkpoints_steps=1000",
+        f"--seed={args.seed}",
+    )
 
 
 def curve(measured: list[dict]) -> list[str]:
@@ -123,21 +111,15 @@ def curve(measured: list[dict]) -> list[str]:
 
 def plot(measured: list[dict], path: pathlib.Path) -> None:
     """Draws PSNR, perplexity and bits per dimension on the dev set over minutes of training."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    plt.rcParams["svg.hashsalt"] = "t2t-vqem"  # the same picture from the same figures
+    plt = pyplot()
     minutes = [line["seconds"] / 60 for line in measured]
     titles = {"psnr": "PSNR, dB", "perplexity": "perplexity", "bits_per_dim": "bits/dim"}
-    drawing, axes = plt.subplots(1, 3, figsize=(11, 3.2))
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.2))
     for axis, (name, title) in zip(axes, titles.items(), strict=True):
         axis.plot(minutes, [line[name] for line in measured], marker=".")
         axis.set(title=f"{title}, dev", xlabel="minutes of training")
         axis.grid(alpha=0.3)
-    drawing.tight_layout()
-    drawing.savefig(path, metadata={"Date": None})
+    save(figure, path)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import pathlib
 import re
 
 from commands import evaluations, read_log, run
-from report import header, write
+from report import header, pyplot, save, write
 
 CANDIDATES = 9
 UNDISTILLED = "-undistilled"
@@ -189,12 +189,7 @@ def inside(runs: dict[str, list[dict]]) -> list[str]:
 
 def plot(runs: dict[str, list[dict]], path: pathlib.Path) -> None:
     """Draws BLEU and perplexity on the dev set over the steps of training."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    plt.rcParams["svg.hashsalt"] = "t2t-vqem"  # the same picture from the same figures
+    plt = pyplot()
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.5))
     titles = {
         "bleu": "sacreBLEU, predicted latents",
@@ -208,8 +203,7 @@ def plot(runs: dict[str, list[dict]], path: pathlib.Path) -> None:
         axis.set(xlabel="step", title=title)
         axis.grid(alpha=0.3)
     axes[0].legend()
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
+    save(figure, path)
 
 
 if __name__ == "__main__":

@@ -21,9 +21,10 @@ import time
 from typing import NamedTuple
 
 import numpy as np
+from commands import command
 from fault_harness import SMALL
-from report import header, write
-from strategy_equality import CASES, Case, command, generate, training
+from report import header, pyplot, save, write
+from strategy_equality import CASES, Case, generate, training
 
 from t2t_vqem.output_dir import OutputDir
 from t2t_vqem.training.metrics_log import METRICS, TRAIN, MetricsLog
@@ -107,12 +108,7 @@ def row(model: str, found: list[Held]) -> str:
 
 def plot(results: dict[str, list[Held]], path: pathlib.Path) -> None:
     """Draws memory, files and threads over the steps."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    plt.rcParams["svg.hashsalt"] = "t2t-vqem"  # the same picture from the same figures
+    plt = pyplot()
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.5))
     for model, found in results.items():
         steps = [one.step for one in found]
@@ -123,8 +119,7 @@ def plot(results: dict[str, list[Held]], path: pathlib.Path) -> None:
         axis.set(title=title, xlabel="step", ylim=(0, None))
         axis.grid(alpha=0.3)
     axes[0].legend()
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
+    save(figure, path)
 
 
 def main() -> None:

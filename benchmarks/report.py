@@ -10,6 +10,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 
 def processor() -> str:
@@ -49,3 +50,20 @@ def write(lines: Sequence[str], path: str | None) -> None:
     print(text)
     if path:
         pathlib.Path(path).write_text(text, encoding="utf-8")
+
+
+def pyplot() -> Any:
+    """Returns matplotlib's pyplot, set to draw the same picture from the same figures."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    plt.rcParams["svg.hashsalt"] = "t2t-vqem"
+    return plt
+
+
+def save(figure: Any, path: pathlib.Path) -> None:
+    """Writes a figure of `pyplot` as a picture that does not hold the date."""
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})

@@ -21,9 +21,9 @@ import statistics
 import subprocess
 import time
 
+from commands import command
 from datagen_speed import write_text
 from report import header, write
-from strategy_equality import command
 
 POSITIONS = (0, 100_000)
 POLL = 0.01  # seconds

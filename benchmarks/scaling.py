@@ -23,14 +23,13 @@ import time
 from typing import Any, NamedTuple
 
 import tensorflow as tf
+from commands import command, read_log
 from report import header, write
-from strategy_equality import TIMEOUT, command, free_ports, generate, training
+from strategy_equality import TIMEOUT, free_ports, generate, training
 
 from t2t_vqem import registry
 from t2t_vqem.ops.random import Rng
-from t2t_vqem.output_dir import OutputDir
 from t2t_vqem.tf_config import TF_CONFIG, tf_configs
-from t2t_vqem.training.metrics_log import MetricsLog
 
 STEPS, REPORT, WARM = 60, 10, 20  # updates: in all, between reports, before counting begins
 POLL = 0.01  # seconds
@@ -118,11 +117,6 @@ def loopback_bytes() -> int:
     raise SystemExit("there is no loopback interface in /proc/net/dev")
 
 
-def reports(output_dir: pathlib.Path) -> list[dict[str, Any]]:
-    """Returns the figures that a training has logged so far."""
-    return MetricsLog.read(OutputDir(str(output_dir)))
-
-
 def train(
     runs: list[tuple[list[str], pathlib.Path, dict[str, str], set[int]]], unit: str
 ) -> Measured:
@@ -151,13 +145,13 @@ def train(
             for process in processes:
                 process.kill()
             raise SystemExit(f"training in {folders} failed or hangs")
-        if found := reports(folders[0]):
+        if found := read_log(folders[0]):
             seen.setdefault(int(found[-1]["step"]), loopback_bytes())
         time.sleep(POLL)
     first, last = min(step for step in seen if step >= WARM), max(step for step in seen)
     figure = f"{unit}_per_second"
     speeds = [
-        statistics.median(report[figure] for report in reports(folder) if report["step"] > WARM)
+        statistics.median(report[figure] for report in read_log(folder) if report["step"] > WARM)
         for folder in folders
     ]
     return Measured(sum(speeds), (seen[last] - seen[first]) / (last - first))

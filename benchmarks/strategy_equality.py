@@ -18,11 +18,11 @@ import os
 import pathlib
 import socket
 import subprocess
-import sys
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from commands import command
 from report import header, write
 
 from t2t_vqem.tf_config import TF_CONFIG, tf_configs
@@ -81,11 +81,6 @@ STRATEGIES = {
         (STEPS, ONE),
     ],
 }
-
-
-def command(name: str, *args: str) -> list[str]:
-    """Returns the words that run a command of the package."""
-    return [sys.executable, "-m", f"t2t_vqem.bin.{name}", *args]
 
 
 def generate(case: Any, data_dir: str) -> None:

@@ -19,7 +19,7 @@ import re
 import time
 
 from commands import evaluations, read_log, run
-from report import header, write
+from report import header, pyplot, save, write
 
 PROBLEM = "translate_ende_multi30k"
 HPARAMS_SET = "transformer_multi30k"
@@ -74,19 +74,13 @@ def curve(log: list[dict]) -> list[str]:
 
 def plot(measured: list[dict], path: pathlib.Path) -> None:
     """Draws BLEU on the dev set over minutes of training."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    plt.rcParams["svg.hashsalt"] = "t2t-vqem"  # the same picture from the same figures
+    plt = pyplot()
     figure, axes = plt.subplots(figsize=(7, 3.5))
     minutes = [line["seconds"] / 60 for line in measured]
     axes.plot(minutes, [line["bleu"] for line in measured], marker="o")
     axes.set(xlabel="minutes of training", ylabel="sacreBLEU, dev, greedy")
     axes.grid(alpha=0.3)
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
+    save(figure, path)
 
 
 def main() -> None:

@@ -16,12 +16,7 @@ from t2t_vqem.layers.convolution import ConvDecoder, ConvEncoder
 from t2t_vqem.metrics.images import psnr, ssim
 from t2t_vqem.models.base import LossOutput
 from t2t_vqem.models.bottleneck import QuantizedModel, make_quantizer, start_quantizer
-from t2t_vqem.ops.likelihoods import (
-    gaussian_nats,
-    num_parameters,
-    pixel_log_prob,
-    pixel_mean,
-)
+from t2t_vqem.ops.likelihoods import gaussian_nats, num_parameters, pixel_log_prob, pixel_mean
 from t2t_vqem.ops.losses import token_cross_entropy
 from t2t_vqem.ops.masks import MASKED
 from t2t_vqem.ops.random import Rng
@@ -43,9 +38,8 @@ class VQVAE(QuantizedModel):
     So the squared error of the mean image may be part of the loss, in nats too: as the likelihood
     of a Gaussian that is equally wide everywhere in an image.
 
-    Shapes: B batch, H height, W width, ch channels, h and w the
-    height and width of the latent field, L = h w, D width of a latent vector, C codebooks, K codes
-    of each.
+    Shapes: B batch, H height, W width, ch channels, h and w the height and width of the latent
+    field, L = h w, D width of a latent vector, C codebooks, K codes of each.
     """
 
     def __init__(self, hparams: VQVAEHParams, *, image_shape: tuple[int, int, int]):

@@ -6,12 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from t2t_vqem.ops.likelihoods import (
-    gaussian_nats,
-    num_parameters,
-    pixel_log_prob,
-    pixel_mean,
-)
+from t2t_vqem.ops.likelihoods import gaussian_nats, num_parameters, pixel_log_prob, pixel_mean
 
 M = 3
 ZERO_LOG_SCALE = -1.5  # what a parameter of 0 stands for: about as wide as natural images lie
