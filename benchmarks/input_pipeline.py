@@ -70,9 +70,9 @@ def read(problem: Problem, data_dir: str, hparams: HParams, seconds: float) -> S
     plan = problem.plan(data_dir, "train", hparams, seed=0)
     records = problem.records(data_dir, "train")
     examples = tokens = batches = 0
-    with BatchReader(
-        records, plan, problem.make_batch, start_step=plan.steps_per_epoch // 2
-    ) as reader:
+    make_batch = problem.batch_maker(data_dir, hparams)
+    start_step = plan.steps_per_epoch // 2
+    with BatchReader(records, plan, make_batch, start_step=start_step) as reader:
         next(reader)  # opens files
         started = time.perf_counter()
         for _, batch in reader:
@@ -91,7 +91,8 @@ def start_up(problem: Problem, data_dir: str, hparams: HParams) -> float:
     plan = problem.plan(data_dir, "train", hparams, seed=0)
     step = plan.steps_per_epoch * 100 + plan.steps_per_epoch // 2
     records = problem.records(data_dir, "train")
-    with BatchReader(records, plan, problem.make_batch, start_step=step) as reader:
+    make_batch = problem.batch_maker(data_dir, hparams)
+    with BatchReader(records, plan, make_batch, start_step=step) as reader:
         next(reader)
         return time.perf_counter() - started
 

@@ -183,9 +183,9 @@ def transformer_nat_cldr() -> TransformerNATHParams:
         num_encoder_layers=2,
         num_target_encoder_layers=1,
         num_decoder_layers=2,
-        num_predictor_layers=1,
         hidden_size=128,
         filter_size=512,
+        whole_words=True,  # its words have 2.5 pieces each
         dropout=0.05,
         attention_dropout=0.0,
         relu_dropout=0.0,

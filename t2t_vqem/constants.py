@@ -3,6 +3,7 @@
 PAD_ID = 0
 EOS_ID = 1
 UNK_ID = 2  # exists because SentencePiece demands it; byte fallback never produces it
+FILL_ID = UNK_ID  # so it is free for what fills up a group of tokens, see data/groups.py
 
 INPUTS = "inputs"
 TARGETS = "targets"

@@ -6,6 +6,8 @@ from typing import ClassVar
 from t2t_vqem.constants import UsageError
 from t2t_vqem.fields import Config, option
 
+_MAX_GROUP_HALVINGS = 4  # the largest of `data.groups.GROUP_SIZES`, which needs NumPy
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HParams(Config):
@@ -55,6 +57,11 @@ class HParams(Config):
     dtype: str = option(
         "float32", "of activations; variables are float32 always", choices=("float32", "bfloat16")
     )
+
+    @property
+    def group_size(self) -> int:
+        """Tokens of the groups that targets are laid out in, see `data.groups`; 1: they are not."""
+        return 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -215,6 +222,11 @@ class TransformerNATHParams(BottleneckHParams, TransformerHParams):
     num_halvings: int = option(
         2, "halvings of the target's length, n_c: a latent stands for 2^n_c tokens", minimum=0
     )
+    whole_words: bool = option(
+        False,
+        "whether a latent stands for whole words where they fit, so that it takes more latents, "
+        "which are easier to predict: for vocabularies of small pieces",
+    )
     num_target_encoder_layers: int = option(
         3, "layers that read the target before it is shortened", minimum=0
     )
@@ -231,8 +243,18 @@ class TransformerNATHParams(BottleneckHParams, TransformerHParams):
         minimum=0,
     )
 
+    @property
+    def group_size(self) -> int:
+        """Tokens that a latent stands for, where they are to be whole words."""
+        return 2**self.num_halvings if self.whole_words else 1
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.whole_words and self.num_halvings > _MAX_GROUP_HALVINGS:
+            raise UsageError(
+                f"num_halvings={self.num_halvings} with whole_words: expected "
+                f"{_MAX_GROUP_HALVINGS} at most"
+            )
         if self.num_codebooks != 1:
             raise UsageError(
                 f"num_codebooks={self.num_codebooks}: transformer_nat takes 1. Several codes for a "

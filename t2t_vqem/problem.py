@@ -13,13 +13,14 @@ import numpy as np
 from t2t_vqem.constants import UsageError
 from t2t_vqem.data import building
 from t2t_vqem.data.batching import BatchPlan
+from t2t_vqem.data.reader import MakeBatch
 from t2t_vqem.data.records import RecordReader, Schema
 from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.data.workers import default_num_workers
 from t2t_vqem.fields import Config, to_json
 from t2t_vqem.registry import snake_case
 
-_FORMAT = 1  # of what `generate` writes; to be raised when data of before cannot be read any more
+_FORMAT = 2  # of what `generate` writes; to be raised when data of before cannot be read any more
 _logger = logging.getLogger(__name__)
 
 
@@ -109,6 +110,16 @@ class Problem(abc.ABC):
             length: positions to pad to, where rows have positions.
         """
 
+    def batch_maker(self, data_dir: str, hparams: Any) -> MakeBatch:
+        """Returns what makes batches for a model: `make_batch`, unless the model wants others.
+
+        Args:
+            data_dir: where `generate` wrote.
+            hparams: of the model.
+        """
+        del data_dir, hparams
+        return self.make_batch
+
     def plan(
         self,
         data_dir: str,
@@ -124,12 +135,12 @@ class Problem(abc.ABC):
         Args:
             data_dir: where `generate` wrote.
             split: train, dev or test.
-            hparams: `batch_size`, `max_length` and `num_buckets` are used.
+            hparams: `batch_size`, `max_length`, `num_buckets` and `group_size` are used.
             seed: seed of the order.
             shuffle: False for evaluation: the order of the data, bucket by bucket.
             epochs: None never ends.
         """
-        lengths = self.lengths(data_dir, split)
+        lengths = self.lengths(data_dir, split, hparams.group_size)
         if lengths is None:  # all examples are alike: batch_size counts them
             count = self.manifest(data_dir)["splits"][split]["num_examples"]
             lengths, max_length = np.ones(count, np.int32), 1
@@ -245,7 +256,13 @@ class Problem(abc.ABC):
         splits = self.manifest(data_dir)["splits"]
         return "\n".join(f"{name}: {s['num_examples']:,} examples" for name, s in splits.items())
 
-    def lengths(self, data_dir: str, split: str) -> np.ndarray | None:
-        """Returns the positions of each example, int32 [n, sides]; None if all are alike."""
-        del data_dir, split
+    def lengths(self, data_dir: str, split: str, group_size: int = 1) -> np.ndarray | None:
+        """Returns the positions of each example, int32 [n, sides]; None if all are alike.
+
+        Args:
+            data_dir: where `generate` wrote.
+            split: train, dev or test.
+            group_size: tokens of the groups that a model has targets laid out in; 1 for none.
+        """
+        del data_dir, split, group_size
         return None

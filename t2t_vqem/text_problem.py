@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from t2t_vqem.config import HParams
 from t2t_vqem.constants import EOS_ID, INPUTS, PAD_ID, TARGETS, TRAIN, UsageError
-from t2t_vqem.data import text_building
+from t2t_vqem.data import groups, text_building
+from t2t_vqem.data.reader import MakeBatch
 from t2t_vqem.data.text_source import PairSource, read_lines
 from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.fields import Config, option
@@ -120,8 +122,11 @@ class TextProblem(Problem):
             )
         return vocabulary
 
-    def lengths(self, data_dir: str, split: str) -> np.ndarray:
-        """Returns the tokens of each example with EOS, int32 [n, 2]: source and target."""
+    def lengths(self, data_dir: str, split: str, group_size: int = 1) -> np.ndarray:
+        """Returns the tokens of each example with EOS, int32 [n, 2]: source and target.
+
+        In groups, the target's are with what fills them up; see `Problem.lengths`.
+        """
         num_examples = self._split(data_dir, split)["num_examples"]
         path = os.path.join(self.dir(data_dir), text_building.lengths_file(split))
         try:
@@ -131,12 +136,14 @@ class TextProblem(Problem):
                 f"{path}: cannot be read ({error}). Delete {self.dir(data_dir)} and run "
                 f"{self._command(data_dir)}"
             ) from error
-        if lengths.shape != (num_examples, 2):
+        expected = num_examples, 2 + len(groups.GROUP_SIZES)
+        if lengths.shape != expected:
             raise UsageError(
-                f"{path}: shape {lengths.shape}, expected {(num_examples, 2)}. Delete "
+                f"{path}: shape {lengths.shape}, expected {expected}. Delete "
                 f"{self.dir(data_dir)} and run {self._command(data_dir)}"
             )
-        return lengths
+        sizes = 1, *groups.GROUP_SIZES
+        return lengths[:, [0, 1 + sizes.index(group_size)]]
 
     def sources(self, data_dir: str, split: str) -> list[str]:
         """Returns the source lines of dev or test, as they were given."""
@@ -169,13 +176,39 @@ class TextProblem(Problem):
         Returns:
             "inputs" and "targets", int32 [rows, length].
         """
-        batch = {}
-        for side in (INPUTS, TARGETS):
-            ids = np.full((len(records), length), PAD_ID, np.int32)
-            for row, record in zip(ids, records, strict=True):
-                if record is not None:
-                    kept = record[side][: length - 1]
-                    row[: len(kept)] = kept
-                    row[len(kept)] = EOS_ID
-            batch[side] = ids
-        return batch
+        return {
+            side: _padded([r if r is None else r[side] for r in records], length)
+            for side in (INPUTS, TARGETS)
+        }
+
+    def batch_maker(self, data_dir: str, hparams: HParams) -> MakeBatch:
+        """Returns what makes batches; targets laid out in groups if the model wants them so."""
+        if hparams.group_size == 1:
+            return self.make_batch
+        word_starts = self.vocabulary(data_dir).word_starts
+
+        def make_batch(
+            records: Sequence[dict[str, np.ndarray] | None], length: int
+        ) -> dict[str, np.ndarray]:
+            targets = [() if r is None else r[TARGETS] for r in records]
+            targets = groups.group_words(targets, word_starts, hparams.group_size)
+            return self.make_batch(
+                [
+                    r if r is None else {INPUTS: r[INPUTS], TARGETS: target[:-1]}  # without EOS
+                    for r, target in zip(records, targets, strict=True)
+                ],
+                length,
+            )
+
+        return make_batch
+
+
+def _padded(rows: Sequence[np.ndarray | None], length: int) -> np.ndarray:
+    """Returns ids int32 [rows, length], each with EOS, cut to that length; None: PAD alone."""
+    ids = np.full((len(rows), length), PAD_ID, np.int32)
+    for row, given in zip(ids, rows, strict=True):
+        if given is not None:
+            kept = given[: length - 1]
+            row[: len(kept)] = kept
+            row[len(kept)] = EOS_ID
+    return ids

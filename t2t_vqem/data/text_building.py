@@ -22,6 +22,7 @@ import numpy as np
 
 from t2t_vqem.constants import INPUTS, SPLITS, TARGETS, TRAIN, UsageError
 from t2t_vqem.data.building import remove_unfinished, write_json
+from t2t_vqem.data.groups import GROUP_SIZES, grouped_lengths
 from t2t_vqem.data.progress import Progress
 from t2t_vqem.data.records import Field, RecordWriter, Schema
 from t2t_vqem.data.text_source import PairSource
@@ -247,7 +248,7 @@ def _encode_part(part: _Part) -> None:
     shard = os.path.join(part.directory, part.shard)
     # Named after the process: a worker whose parent was killed may still be at the same part.
     temporary = os.path.join(part.scratch, f"{part.shard}.{os.getpid()}")
-    lengths: list[tuple[int, int]] = []
+    lengths: list[np.ndarray] = []
     dropped: Counter[str] = Counter()
     try:
         record_schema = schema(vocabulary.size)
@@ -256,6 +257,7 @@ def _encode_part(part: _Part) -> None:
             for lines in _chunks(part):
                 check_parent()
                 ids = [vocabulary.encode(side) for side in lines]
+                kept = []
                 for left, right, source, target in zip(*lines, *ids, strict=True):
                     size = (len(source) + 1, len(target) + 1)  # with EOS
                     reason = part.split == TRAIN and _drop(left, right, size, part.settings)
@@ -264,7 +266,8 @@ def _encode_part(part: _Part) -> None:
                         continue
                     pair = {INPUTS: np.array(source, dtype), TARGETS: np.array(target, dtype)}
                     writer.write(pair)
-                    lengths.append(size)
+                    kept.append(pair)
+                lengths.append(_lengths(kept, vocabulary))
         os.replace(temporary, shard)
     except BaseException:
         if os.path.exists(temporary):
@@ -273,12 +276,19 @@ def _encode_part(part: _Part) -> None:
     _save_result(part, lengths, dropped)
 
 
-def _save_result(part: _Part, lengths: list[tuple[int, int]], dropped: Counter[str]) -> None:
+def _lengths(pairs: list[dict[str, np.ndarray]], vocabulary: Vocabulary) -> np.ndarray:
+    """Returns tokens with EOS, int32 [n, 2 + groups]: source, target, and target in groups."""
+    plain = [[len(pair[side]) + 1 for side in (INPUTS, TARGETS)] for pair in pairs]
+    grouped = grouped_lengths([pair[TARGETS] for pair in pairs], vocabulary.word_starts)
+    return np.concatenate([np.array(plain, np.int32).reshape(-1, 2), grouped], 1)
+
+
+def _save_result(part: _Part, lengths: list[np.ndarray], dropped: Counter[str]) -> None:
     temporary = f"{part.result}.{os.getpid()}"
     with open(temporary, "wb") as file:
         np.savez(
             file,
-            lengths=np.array(lengths, np.int32).reshape(-1, 2),
+            lengths=np.concatenate([np.zeros([0, 2 + len(GROUP_SIZES)], np.int32), *lengths]),
             dropped=np.array([dropped[reason] for reason in DROP_REASONS]),
         )
     os.replace(temporary, part.result)
@@ -334,7 +344,7 @@ def _join(directory: str, parts: list[_Part]) -> dict[str, Any]:
         "dropped": dict(zip(DROP_REASONS, dropped.tolist(), strict=True)),
         "source_tokens": int(joined[:, 0].sum()),
         "target_tokens": int(joined[:, 1].sum()),
-        "longest": int(joined.max(initial=0)),
+        "longest": int(joined[:, :2].max(initial=0)),
     }
 
 

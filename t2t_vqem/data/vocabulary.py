@@ -6,6 +6,7 @@ removed, and what has no piece is spelt in UTF-8 bytes, so nothing is unknown.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import os
@@ -15,7 +16,7 @@ from typing import overload
 
 import numpy as np
 
-from t2t_vqem.constants import EOS_ID, PAD_ID, UNK_ID, UsageError
+from t2t_vqem.constants import EOS_ID, FILL_ID, PAD_ID, UNK_ID, UsageError
 
 # SentencePiece writes a space as this character, and so takes the character itself for a space.
 _SPACE_MARK = "\u2581"
@@ -78,6 +79,12 @@ class Vocabulary:
         """Hash of the model: equal where the ids mean the same."""
         return hashlib.sha256(self.model).hexdigest()
 
+    @functools.cached_property
+    def word_starts(self) -> np.ndarray:
+        """Which ids begin with a space, as words do: bool [size]."""
+        pieces = map(self._processor.IdToPiece, range(self.size))
+        return np.array([piece.startswith(_SPACE_MARK) for piece in pieces])
+
     @overload
     def encode(self, text: str) -> list[int]: ...
     @overload
@@ -135,7 +142,7 @@ class Vocabulary:
         raise UsageError("the text uses all 65,533 characters of private-use plane 16.")
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """Returns the text of ids [T]: what precedes the first EOS, without PAD.
+        """Returns the text of ids [T]: what precedes the first EOS, without PAD and FILL.
 
         The result is one line: a line feed, which no line of training text holds, becomes a space.
         Bytes that are not UTF-8 become U+FFFD.
@@ -149,7 +156,7 @@ class Vocabulary:
                 break
             if not 0 <= id_ < self.size:
                 raise IndexError(f"id {id_} is outside the vocabulary of {self.size} pieces.")
-            if id_ != PAD_ID:
+            if id_ not in (PAD_ID, FILL_ID):
                 kept.append(id_)
         return self._processor.DecodeIds(kept).replace("\n", " ")
 

@@ -5,7 +5,7 @@ Shapes: B batch, n candidates of a sentence, N = B n rows, T output positions, V
 
 import tensorflow as tf
 
-from t2t_vqem.constants import EOS_ID, PAD_ID
+from t2t_vqem.constants import EOS_ID, FILL_ID, PAD_ID
 from t2t_vqem.decoding.greedy import ChooseFn, most_probable
 
 
@@ -64,8 +64,17 @@ def remove_repeats(tokens: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     before = tf.pad(tokens[:, :-1], [[0, 0], [1, 0]], constant_values=PAD_ID)
     real = tokens != PAD_ID
     kept = real & (tokens != before)
+    return _move_up(tokens, kept), tf.reduce_sum(tf.cast(real & ~kept, tf.int32), -1)
+
+
+def remove_fill(tokens: tf.Tensor) -> tf.Tensor:
+    """Removes FILL from int32 [N, T], PAD at the end; what follows moves up."""
+    return _move_up(tokens, (tokens != PAD_ID) & (tokens != FILL_ID))
+
+
+def _move_up(tokens: tf.Tensor, kept: tf.Tensor) -> tf.Tensor:
+    """Moves the tokens that are kept, bool [N, T], to the beginning of their rows."""
     place = tf.cumsum(tf.cast(kept, tf.int32), axis=1) - 1
     # Of the tokens that would go to a place, one is kept: a sum finds it, where a scatter is slow.
     goes_to = (place[:, None, :] == tf.range(tokens.shape[1])[None, :, None]) & kept[:, None, :]
-    moved = tf.reduce_sum(tf.where(goes_to, tokens[:, None, :], PAD_ID), -1)
-    return moved, tf.reduce_sum(tf.cast(real & ~kept, tf.int32), -1)
+    return tf.reduce_sum(tf.where(goes_to, tokens[:, None, :], PAD_ID), -1)

@@ -180,11 +180,11 @@ class TransformerNAT(QuantizedModel):
           rng: randomness of training; None evaluates: nearest codes, no dropout.
 
         Returns:
-          Loss: sum over the batch. Weight: real target tokens. Metrics: "nll" (nats a token) and
-          "accuracy" of tokens given the target's own latents; "latent_nll" (nats) and
-          "latent_accuracy" of the predictor, a latent, the end counted as one; "commitment", a
-          latent. Statistics: in training the quantiser's, in evaluation how often each code was
-          used.
+          Loss: sum over the batch. Weight: real target tokens, FILL among them. Metrics: "nll"
+          (nats a token) and "accuracy" of tokens given the target's own latents; "latent_nll"
+          (nats) and "latent_accuracy" of the predictor, a latent, the end counted as one;
+          "commitment", a latent. Statistics: in training the quantiser's, in evaluation how often
+          each code was used.
         """
         targets = self._padded(batch["targets"])
         source = self.encode(batch["inputs"], rng)
@@ -252,7 +252,7 @@ class TransformerNAT(QuantizedModel):
         Args:
           inputs: int32 [B, S], each ending in EOS, then PAD.
           options: how to decode. A row has at most source length + `options.extra_length` tokens,
-            rounded up to whole latents.
+            rounded up to whole latents; FILL counts.
           max_length: static number of output positions, EOS included.
           seed: of sampling.
           row_ids: int32 [B], what a row's samples depend on beside the seed (default: its index).
@@ -344,7 +344,8 @@ class TransformerNAT(QuantizedModel):
         """Makes all tokens of latents, of which no row has more than `length`.
 
         Returns:
-          int32 [N, length * 2^n_c + 1], each row with an EOS, and their log-probability [N].
+          int32 [N, length * 2^n_c + 1], each row with an EOS, and their log-probability [N], that
+          of what fills groups up among it.
         """
         mask = tf.range(length)[None] < latents.counts[:, None]
         vectors = self.quantizer.look_up(tf.maximum(latents.ids[:, :length], 0)[..., None])
@@ -357,7 +358,7 @@ class TransformerNAT(QuantizedModel):
         decoded = tf.range(logits.shape[1])[None] < latents.counts[:, None] * self.ratio
         decoded &= padding_mask(ended)[:, :-1]
         scores = tf.reduce_sum(tf.where(decoded, log_probs, 0.0), 1)
-        return ended, scores
+        return candidates.remove_fill(ended) if self.hparams.whole_words else ended, scores
 
     def reconstruct(self, inputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
         """Translates with the latents of the references: what the bottleneck alone costs.

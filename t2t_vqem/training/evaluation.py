@@ -55,6 +55,7 @@ class Evaluator:
         self._model = model
         self._problem = problem
         self._records = problem.records(data_dir, split)
+        self._make_batch = problem.batch_maker(data_dir, hparams)
         self._plan = problem.plan(data_dir, split, hparams, seed=0, shuffle=False, epochs=1)
         # Images have one shape, and compiled their loss takes a fraction of the time. Text has many
         # shapes: one forward pass over a small split costs less than compiling them would.
@@ -103,7 +104,7 @@ class Evaluator:
         weights: dict[str, float] = {}
         statistics = None
         plan = self._replicas.own_rows(self._plan)
-        with BatchReader(self._records, plan, self._problem.make_batch, start_step=0) as reader:
+        with BatchReader(self._records, plan, self._make_batch, start_step=0) as reader:
             for _, batch in reader:
                 wish = tf.constant(stop.poll(), tf.float32)
                 output, wishes = self._compute(

@@ -48,7 +48,7 @@ class TextEvaluator:
             problem: what the data is of.
             data_dir: where t2t-datagen wrote it.
             split: the split to translate.
-            hparams: `max_length` is used.
+            hparams: `max_length` and `group_size` are used.
             records: the split's.
             plan: one epoch of it.
             replicas: say which share this worker has.
@@ -65,8 +65,9 @@ class TextEvaluator:
         )
         self._reconstruct = None
         if isinstance(model, LatentTextModel):
+            make_batch = problem.batch_maker(data_dir, hparams)
             self._reconstruct = Reconstructor(
-                model, records, replicas.own_rows(plan), problem.make_batch, vocabulary
+                model, records, replicas.own_rows(plan), make_batch, vocabulary
             )
 
     def __call__(self, stop: StopRequest) -> tuple[Score, dict[str, float]]:

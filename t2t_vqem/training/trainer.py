@@ -17,7 +17,7 @@ from t2t_vqem.config import Resolved, from_json, resolve, to_json
 from t2t_vqem.constants import DEV, TRAIN, UsageError
 from t2t_vqem.data import building
 from t2t_vqem.data.batching import BatchPlan
-from t2t_vqem.data.reader import BatchReader
+from t2t_vqem.data.reader import BatchReader, MakeBatch
 from t2t_vqem.data.records import RecordReader
 from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.output_dir import OutputDir, RunSettings, checkpoint_step, make_model
@@ -197,10 +197,11 @@ def _train(
     check_same_start(replicas, output_dir, settings, start)
     plan = problem.plan(data_dir, TRAIN, hparams, seed=settings.seed)
     records = problem.records(data_dir, TRAIN)
+    make_batch = problem.batch_maker(data_dir, hparams)
 
     def start_model() -> None:
         if replicas.is_chief:
-            with contextlib.closing(_first_batches(problem, records, plan)) as batches:
+            with contextlib.closing(_first_batches(records, plan, make_batch)) as batches:
                 state.start(batches, seed=settings.seed)
         copy_from_chief(replicas, state)
 
@@ -241,7 +242,9 @@ def _train(
             step_fn,
             replicas=replicas,
             plan=plan,
-            open_reader=functools.partial(_open_reader, problem, records, replicas.own_rows(plan)),
+            open_reader=functools.partial(
+                _open_reader, records, replicas.own_rows(plan), make_batch
+            ),
             accumulate_steps=hparams.accumulate_steps,
             intervals=_intervals(request, settings),
             checkpoints=checkpoints,
@@ -261,18 +264,18 @@ def _train(
 
 
 def _first_batches(
-    problem: Problem, records: RecordReader, plan: BatchPlan
+    records: RecordReader, plan: BatchPlan, make_batch: MakeBatch
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields whole global batches; nothing is read for a model that asks for none."""
-    with BatchReader(records, plan, problem.make_batch, start_step=0) as reader:
+    with BatchReader(records, plan, make_batch, start_step=0) as reader:
         for _, batch in reader:
             yield batch
 
 
 def _open_reader(
-    problem: Problem, records: RecordReader, rows: OwnRows, first_batch: int
+    records: RecordReader, rows: OwnRows, make_batch: MakeBatch, first_batch: int
 ) -> BatchReader:
-    return BatchReader(records, rows, problem.make_batch, start_step=first_batch)
+    return BatchReader(records, rows, make_batch, start_step=first_batch)
 
 
 def _intervals(request: Request, settings: RunSettings) -> Intervals:

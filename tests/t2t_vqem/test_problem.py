@@ -7,8 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from t2t_vqem.config import TransformerHParams
-from t2t_vqem.constants import EOS_ID, INPUTS, PAD_ID, SPLITS, TARGETS, UsageError
+from t2t_vqem.config import TransformerHParams, TransformerNATHParams
+from t2t_vqem.constants import EOS_ID, FILL_ID, INPUTS, PAD_ID, SPLITS, TARGETS, UsageError
 from t2t_vqem.data import building
 from t2t_vqem.data.reader import BatchReader
 from t2t_vqem.data.records import Field, RecordWriter, Schema
@@ -89,6 +89,34 @@ def test_batches_hold_every_pair_once_and_as_the_text_says(tiny_text_data):
     assert sorted(seen) == sorted(expected)
     assert len(seen) == 40
     assert {batch[INPUTS].dtype, batch[TARGETS].dtype} == {np.dtype(np.int32)}
+
+
+def test_batches_in_groups_hold_whole_words_and_say_the_same(tiny_text_data):
+    problem, data_dir = tiny_text_data.problem, tiny_text_data.data_dir
+    vocabulary = problem.vocabulary(data_dir)
+    hparams = TransformerNATHParams(batch_size=128, num_halvings=2, whole_words=True)
+    plan = problem.plan(data_dir, "dev", hparams, seed=0, epochs=1)
+    found = {}
+    records = problem.records(data_dir, "dev")
+    make_batch = problem.batch_maker(data_dir, hparams)
+    lengths = problem.lengths(data_dir, "dev", 4)
+    with BatchReader(records, plan, make_batch, start_step=0) as reader:
+        for step, batch in reader:
+            for index, source, target in zip(
+                plan.batch(step)[0], batch[INPUTS], batch[TARGETS], strict=True
+            ):
+                if index < 0:
+                    assert not (source.any() or target.any())
+                    continue
+                found[int(index)] = vocabulary.decode(source), vocabulary.decode(target)
+                assert (source != PAD_ID).sum() == lengths[index, 0]
+                assert (target != PAD_ID).sum() == lengths[index, 1]
+                after_fill = np.flatnonzero(target[:-1] == FILL_ID) + 1
+                begins = [p for p in after_fill if target[p] != FILL_ID]
+                assert all(p % 4 == 0 and vocabulary.word_starts[target[p]] for p in begins)
+    pairs = zip(problem.sources(data_dir, "dev"), problem.references(data_dir, "dev"), strict=True)
+    assert found == dict(enumerate(pairs))
+    assert (lengths[:, 1] > problem.lengths(data_dir, "dev")[:, 1]).any()
 
 
 def test_references_are_the_lines_given(tiny_text_data):
@@ -173,7 +201,7 @@ def test_another_vocabulary_is_an_error(echo_data, tiny_text_data):
 def test_damaged_lengths_are_an_error(echo_data):
     path = f"{echo_data}/echo/lengths.dev.npy"
     np.save(path, np.zeros((3, 2)))
-    with pytest.raises(UsageError, match=r"lengths.dev.npy: shape \(3, 2\), expected \(50, 2\)"):
+    with pytest.raises(UsageError, match=r"lengths.dev.npy: shape \(3, 2\), expected \(50, 6\)"):
         Echo().lengths(echo_data, "dev")
     with open(path, "wb"):
         pass
@@ -184,7 +212,7 @@ def test_damaged_lengths_are_an_error(echo_data):
 def test_data_of_another_format_is_an_error(echo_data):
     manifest = building.read_manifest(f"{echo_data}/echo")
     building.write_manifest(f"{echo_data}/echo", {**manifest, "format": 0})
-    with pytest.raises(UsageError, match="has format 0, expected 1. Delete it and run t2t-datagen"):
+    with pytest.raises(UsageError, match="has format 0, expected 2. Delete it and run t2t-datagen"):
         Echo().vocabulary(echo_data)
 
 

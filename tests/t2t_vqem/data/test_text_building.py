@@ -10,6 +10,7 @@ import pytest
 
 from t2t_vqem.constants import UsageError
 from t2t_vqem.data import text_building
+from t2t_vqem.data.groups import GROUP_SIZES, group_words
 from t2t_vqem.data.records import RecordReader, RecordWriter, Schema
 from t2t_vqem.data.text_building import TextSettings, build_text
 from t2t_vqem.data.text_source import GeneratedPairs
@@ -93,8 +94,12 @@ def test_lengths_and_counts_are_those_of_the_records(tmp_path, small_parts):
     expected = [[len(vocabulary.encode(s)) + 1 for s in pair] for pair in pairs_of(30)]
     lengths = np.load(tmp_path / "lengths.train.npy")
     assert lengths.dtype == np.int32
-    np.testing.assert_array_equal(lengths, expected)
-    assert [train["source_tokens"], train["target_tokens"]] == lengths.sum(axis=0).tolist()
+    np.testing.assert_array_equal(lengths[:, :2], expected)
+    targets = [vocabulary.encode(target) for _, target in pairs_of(30)]
+    for column, size in zip(lengths[:, 2:].T, GROUP_SIZES, strict=True):
+        rows = group_words(targets, vocabulary.word_starts, size)
+        assert column.tolist() == list(map(len, rows))
+    assert [train["source_tokens"], train["target_tokens"]] == lengths[:, :2].sum(axis=0).tolist()
     assert train["longest"] == lengths.max()
     assert manifest["vocabulary"] == {
         "file": "vocab.model",

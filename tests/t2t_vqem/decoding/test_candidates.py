@@ -5,7 +5,13 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
-from t2t_vqem.decoding.candidates import best_candidate, end_at_eos, first_greedy, remove_repeats
+from t2t_vqem.decoding.candidates import (
+    best_candidate,
+    end_at_eos,
+    first_greedy,
+    remove_fill,
+    remove_repeats,
+)
 
 
 def test_repeats_are_removed_and_the_rest_moves_up():
@@ -19,6 +25,12 @@ def test_repeats_are_removed_and_the_rest_moves_up():
         assert result.numpy().tolist() == expected + [0] * (9 - len(expected))
         assert int(count) == length - len(expected)
     assert np.max(removed) > 2
+
+
+def test_fill_is_removed_and_the_rest_moves_up():
+    tokens = tf.constant([[5, 2, 2, 5, 1, 0], [2, 2, 6, 7, 2, 1], [2, 2, 2, 2, 2, 1], [0] * 6])
+    expected = [[5, 5, 1, 0, 0, 0], [6, 7, 1, 0, 0, 0], [1, 0, 0, 0, 0, 0], [0] * 6]
+    np.testing.assert_array_equal(remove_fill(tokens), expected)
 
 
 def test_rows_end_at_their_first_eos_or_with_one():

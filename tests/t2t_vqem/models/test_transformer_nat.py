@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from t2t_vqem import registry
 from t2t_vqem.config import TransformerHParams, TransformerNATHParams
-from t2t_vqem.constants import EOS_ID, UsageError
+from t2t_vqem.constants import EOS_ID, FILL_ID, UsageError
 from t2t_vqem.decoding.options import DecodeOptions
 from t2t_vqem.models import transformer_nat
 from t2t_vqem.ops.random import Rng
@@ -205,6 +205,24 @@ def test_greedy_follows_the_argmax_of_the_reference(reference, monkeypatch, leng
         assert rowwise(decoded, row) == (expected[0], expected[1][:17])
         found.append(len(expected[0]))
     assert len(set(found)) > 1  # the sentences end at different places
+
+
+def test_what_fills_groups_up_is_in_no_translation():
+    plain, filled, batch = make(), make(whole_words=True), example(rows=8)
+    for model in (plain, filled):
+        table = model.embedding.table.numpy()
+        table[FILL_ID] = table[9]  # as likely as some other token
+        table[9] -= 9
+        model.embedding.table.assign(table)
+    options = DecodeOptions(extra_length=9, keep_repeats=True)
+    expected, found = (m.infer(batch["inputs"], options, max_length=40) for m in (plain, filled))
+    assert (expected.tokens.numpy() == FILL_ID).any()
+    for row in range(8):
+        (codes, tokens), again = rowwise(expected, row), rowwise(found, row)
+        assert again == (codes, [token for token in tokens if token != FILL_ID])
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    again = filled.reconstruct(**batch).numpy()
+    assert not (again == FILL_ID).any()
 
 
 def test_the_cached_predictor_equals_the_whole_sequence(reference):
@@ -426,6 +444,13 @@ def test_bfloat16_is_close_to_float32():
     # 8 bits of mantissa, 0.4 %, rounded at every layer; a code near a border may become another.
     np.testing.assert_allclose(mixed.loss(batch).loss, precise.loss(batch).loss, rtol=5e-2)
     assert all(v.dtype == "float32" for v in mixed.variables)
+
+
+def test_whole_words_need_a_group_that_lengths_are_known_of():
+    assert dataclasses.replace(HPARAMS, whole_words=True).group_size == RATIO
+    assert HPARAMS.group_size == 1
+    with pytest.raises(UsageError, match="num_halvings=5 with whole_words: expected 4 at most"):
+        dataclasses.replace(HPARAMS, whole_words=True, num_halvings=5)
 
 
 def test_several_codebooks_are_refused():

@@ -1,0 +1,85 @@
+"""Tokens in groups of equal size that do not divide words.
+
+A latent of the latent Transformer stands for a group of tokens. Counted off from the first token,
+where a group begins depends on how many pieces each word before it has; and half a word is in it as
+often as not. Here a word that does not fit into the rest of a group begins the next one, and FILL
+takes the places left over. Words of more tokens than a group has begin one too, and go on in the
+next.
+
+Shapes: n sentences, T tokens, V vocabulary.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from t2t_vqem.constants import EOS_ID, FILL_ID, PAD_ID
+
+# Sizes whose lengths t2t-datagen keeps, for 1 to 4 halvings.
+GROUP_SIZES = (2, 4, 8, 16)
+
+
+def group_words(
+    sentences: Sequence[Sequence[int] | np.ndarray], word_starts: np.ndarray, size: int
+) -> list[np.ndarray]:
+    """Lays out the tokens of each sentence, and an EOS that belongs to its last word.
+
+    Args:
+        sentences: ids without EOS.
+        word_starts: bool [V], the ids that begin a word.
+        size: tokens of a group.
+
+    Returns:
+        For each sentence its ids with EOS, int32, FILL between them.
+    """
+    ids, counts = _matrix(sentences)
+    places = _places(ids, counts, word_starts, size)
+    lengths = _lengths(places, counts)
+    laid_out = np.full([len(ids), max(lengths, default=0)], FILL_ID, np.int32)
+    rows, columns = np.nonzero(np.arange(ids.shape[1]) < counts[:, None])
+    laid_out[rows, places[rows, columns]] = ids[rows, columns]
+    return [row[:length] for row, length in zip(laid_out, lengths, strict=True)]
+
+
+def grouped_lengths(
+    sentences: Sequence[Sequence[int] | np.ndarray], word_starts: np.ndarray
+) -> np.ndarray:
+    """Returns how long `group_words` makes each sentence: int32 [n, len(GROUP_SIZES)]."""
+    ids, counts = _matrix(sentences)
+    lengths = [_lengths(_places(ids, counts, word_starts, size), counts) for size in GROUP_SIZES]
+    return np.stack(lengths, 1).astype(np.int32)
+
+
+def _matrix(sentences: Sequence[Sequence[int] | np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns ids with EOS, int32 [n, T], and how many each row has, int64 [n]."""
+    counts = np.array([len(sentence) + 1 for sentence in sentences], np.int64)
+    ids = np.full([len(sentences), counts.max(initial=1)], PAD_ID, np.int32)
+    for row, sentence in zip(ids, sentences, strict=True):
+        row[: len(sentence)] = sentence
+        row[len(sentence)] = EOS_ID
+    return ids, counts
+
+
+def _places(ids: np.ndarray, counts: np.ndarray, word_starts: np.ndarray, size: int) -> np.ndarray:
+    """Returns the place of each token, int64 [n, T]; where there is none, any."""
+    num_tokens = ids.shape[1]
+    starts = word_starts[ids]
+    starts[:, 0] = True
+    starts &= np.arange(num_tokens) < counts[:, None]
+    # Where the next word begins, seen from behind.
+    nexts = np.where(starts, np.arange(num_tokens), counts[:, None])
+    nexts = np.minimum.accumulate(nexts[:, ::-1], 1)[:, ::-1]
+    nexts = np.concatenate([nexts[:, 1:], counts[:, None]], 1)
+    sizes = nexts - np.arange(num_tokens)
+    places = np.zeros(ids.shape, np.int64)
+    place = np.zeros(len(ids), np.int64)
+    for token in range(num_tokens):
+        rest = -place % size
+        place += np.where(starts[:, token] & (sizes[:, token] > rest), rest, 0)
+        places[:, token] = place
+        place += 1
+    return places
+
+
+def _lengths(places: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    return np.take_along_axis(places, counts[:, None] - 1, 1)[:, 0] + 1
