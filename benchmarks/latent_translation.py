@@ -7,15 +7,18 @@
 Makes the data, trains the teacher, has it translate the training text, trains latent models that
 begin with its weights, averages their last checkpoints, and translates the test set in several
 ways. --variants names the latent models: a kind of bottleneck, with "-undistilled" for one that
-learns from the original text. --students names sets of the autoregressive Transformer that learn
-from the distilled text, such as one with a shallow decoder: the rivals. Started again, what is done
-is kept, and an unfinished training goes on. With other sets and another --problem it does the same
-for other data; see docs/latent_translation.md.
+learns from the original text, and with other hyperparameters after a colon, as
+soft_em:num_codes=4096,codebook_decay=0.999. Each is trained with each of --seeds. --students names
+sets of the autoregressive Transformer that learn from the distilled text, such as one with a
+shallow decoder: the rivals. Started again, what is done is kept, and an unfinished training goes
+on. With other sets and another --problem it does the same for other data; see
+docs/latent_translation.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import pathlib
 import re
@@ -36,7 +39,7 @@ def main() -> None:
     run("t2t-datagen", f"--problem={args.problem}", f"--data_dir={work_dir / 'data'}", *data)
     train(args, args.problem, args.teacher_set, teacher_dir, args.teacher_steps)
     distilled = f"{args.problem}_distilled"
-    if args.students or any(not variant.endswith(UNDISTILLED) for variant in args.variants):
+    if args.students or any(UNDISTILLED not in variant for variant in args.variants):
         run(
             "t2t-datagen",
             f"--problem={distilled}",
@@ -53,28 +56,29 @@ def main() -> None:
         train(args, distilled, student, output_dir, args.teacher_steps)
         rows.append((f"`{student}`, distilled, greedy", test(output_dir)))
     runs = {}
-    for variant in args.variants:
-        output_dir = work_dir / f"latent-{variant}"
-        kind = variant.removesuffix(UNDISTILLED)
-        problem = args.problem if variant.endswith(UNDISTILLED) else distilled
+    for variant, seed in itertools.product(args.variants, args.seeds):
+        name = variant if len(args.seeds) == 1 else f"{variant}, seed {seed}"
+        output_dir = work_dir / f"latent-{re.sub('[^a-z0-9_.]+', '-', variant)}-{seed}"
+        kind, _, hparams = variant.partition(":")
         train(
             args,
-            problem,
+            args.problem if kind.endswith(UNDISTILLED) else distilled,
             args.latent_set,
             output_dir,
             args.latent_steps,
-            f"--hparams=bottleneck_kind={kind}",
+            f"--hparams=bottleneck_kind={kind.removesuffix(UNDISTILLED)},{hparams}".rstrip(","),
             f"--warm_start_from={teacher_dir}",
+            f"--seed={seed}",
         )
-        runs[variant] = evaluations(read_log(output_dir))
+        runs[name] = evaluations(read_log(output_dir))
         candidates = f"--num_candidates={CANDIDATES}"
         run("t2t-avg-all", f"--output_dir={output_dir}", f"--n={args.average}")
         rows += [
-            (f"{variant}", test(output_dir)),
-            (f"{variant}, mean of {args.average}", test(output_dir, "--checkpoint=averaged")),
-            (f"{variant}, best of {CANDIDATES} by itself", test(output_dir, candidates)),
+            (name, test(output_dir)),
+            (f"{name}, mean of {args.average}", test(output_dir, "--checkpoint=averaged")),
+            (f"{name}, best of {CANDIDATES} by itself", test(output_dir, candidates)),
             (
-                f"{variant}, best of {CANDIDATES} by the teacher",
+                f"{name}, best of {CANDIDATES} by the teacher",
                 test(output_dir, candidates, f"--rescore_dir={teacher_dir}"),
             ),
         ]
@@ -108,6 +112,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--latent_set", default="transformer_nat_multi30k")
     parser.add_argument("--latent_steps", type=int, default=2500)
     parser.add_argument("--variants", nargs="+", default=["soft_em"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="of the latent models")
     parser.add_argument("--students", nargs="*", default=[], help="trained like the teacher")
     parser.add_argument("--average", type=int, default=3, help="last checkpoints to average")
     parser.add_argument("--results", help="Markdown file to write; its plot goes beside it")

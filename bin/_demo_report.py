@@ -2,7 +2,6 @@
 
 import copy
 import shlex
-import sys
 import textwrap
 from typing import NamedTuple
 
@@ -32,10 +31,9 @@ class Command(NamedTuple):
         """The command as one would type it, with a flag on each line."""
         return " \\\n    ".join([self.program, *map(shlex.quote, self.words())])
 
-    def argv(self) -> list[str]:
-        """The same for the operating system, with this Python."""
-        module = "t2t_vqem.bin." + self.program.replace("-", "_")
-        return [sys.executable, "-m", module, *self.words()]
+    def module(self) -> str:
+        """The module whose `main` and `FLAGS` the command is."""
+        return "t2t_vqem.bin." + self.program.replace("-", "_")
 
 
 class Translations(NamedTuple):
@@ -63,7 +61,8 @@ def milliseconds(found: Translations, test: TestFiles) -> float:
     values = copy.deepcopy(t2t_decoder.FLAGS)
     values([found.command.program, *found.command.words()])
     translator, _ = _decode_text.make_translator(values)
-    return milliseconds_each(translator, usual_lines(_read(test.source), _TIMED))
+    lines = _read(test.source)
+    return milliseconds_each(translator, usual_lines(lines, translator.lengths(lines), _TIMED))
 
 
 def report(

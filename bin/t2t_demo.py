@@ -8,9 +8,10 @@ it. Started again after a stop, it goes on where it was. Needs the optional depe
 pip install 't2t-vqem[demo]'
 """
 
+import importlib
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -124,7 +125,7 @@ def transformer_chapter(
         "data_dir": data_dir,
         "output_dir": run_dir,
         "train_steps": train_steps,
-        "local_eval_frequency": 500,
+        "local_eval_frequency": train_steps,
         "save_checkpoints_steps": 500,
         "seed": seed,
     }
@@ -171,7 +172,7 @@ def latent_chapter(
         "data_dir": data_dir,
         "output_dir": run_dir,
         "train_steps": train_steps,
-        "local_eval_frequency": 600,
+        "local_eval_frequency": train_steps,
         "save_checkpoints_steps": 300,
         "seed": seed,
     }
@@ -207,7 +208,7 @@ def digits_chapter(folder: str, data_dir: str, seed: int, train_steps: int) -> C
         "data_dir": data_dir,
         "output_dir": run_dir,
         "train_steps": train_steps,
-        "local_eval_frequency": 500,
+        "local_eval_frequency": train_steps,
         "save_checkpoints_steps": 500,
         "seed": seed,
     }
@@ -256,19 +257,30 @@ def run(command: Command) -> None:
         UsageError: the command failed; it has said why.
     """
     begin = time.monotonic()
-    process = subprocess.Popen(command.argv())
+    # Importing TensorFlow takes seconds for each command: a server does it once, and divides into
+    # one process after the other.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tensorflow"])
+    process = context.Process(target=run_here, args=(command,))
+    process.start()
     try:
-        status = process.wait()
+        process.join()
     except BaseException:
         process.terminate()
-        process.wait()
+        process.join()
         raise
-    if status:
+    if process.exitcode:
         raise UsageError(
-            f"{command.program} ended with status {status}, see above. When that is mended, "
-            "t2t-demo goes on from there."
+            f"{command.program} ended with status {process.exitcode}, see above. When that is "
+            "mended, t2t-demo goes on from there."
         )
     print(f"({time.monotonic() - begin:.0f} seconds)", flush=True)
+
+
+def run_here(command: Command) -> NoReturn:
+    """Runs a command in this process, and exits with its status."""
+    module = importlib.import_module(command.module())
+    _main.run(module.main, module.FLAGS, [command.program, *command.words()])
 
 
 def _exit_on_signal(number: int, frame: object) -> NoReturn:

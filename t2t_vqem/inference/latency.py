@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Sequence
 
+from t2t_vqem.inference.batching import length_bucket
 from t2t_vqem.inference.translate import Translator
 
 
@@ -23,7 +24,15 @@ def milliseconds_each(translator: Translator, lines: Sequence[str]) -> float:
     return statistics.median(times)
 
 
-def usual_lines(lines: Sequence[str], count: int) -> list[str]:
-    """Returns the lines of the most usual lengths, which need few compiled shapes."""
-    middle = statistics.median(map(len, lines))
-    return sorted(lines, key=lambda line: abs(len(line) - middle))[:count]
+def usual_lines(lines: Sequence[str], lengths: Sequence[int], count: int) -> list[str]:
+    """Returns the first lines of the most usual length, which need one compiled shape.
+
+    Args:
+      lines: source text.
+      lengths: their ids with EOS.
+      count: of lines, at most.
+    """
+    buckets = [length_bucket(length) for length in lengths]
+    usual = statistics.mode(buckets)
+    chosen = [line for line, bucket in zip(lines, buckets, strict=True) if bucket == usual]
+    return chosen[:count]

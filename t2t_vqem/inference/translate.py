@@ -168,6 +168,10 @@ class Translator:
                 self._max_length,
             )
 
+    def lengths(self, lines: Sequence[str]) -> list[int]:
+        """Returns the ids of each source line, with EOS, as many as the model takes."""
+        return [min(len(ids) + 1, self._max_length) for ids in self._vocabulary.encode([*lines])]
+
     def _translate_window(
         self,
         window: Sequence[str],

@@ -28,8 +28,7 @@ def all_commands() -> list[demo.Command]:
 
 @pytest.mark.parametrize("command", all_commands(), ids=lambda command: command.program)
 def test_command_has_flags_that_exist(command):
-    assert command.argv()[:2] == [sys.executable, "-m"]
-    module = importlib.import_module(command.argv()[2])
+    module = importlib.import_module(command.module())
     values = copy.deepcopy(module.FLAGS)
     assert values([command.program, *command.words()]) == [command.program]
 
@@ -40,7 +39,7 @@ def test_typed_command_can_be_typed():
         command.typed()
         == "t2t-decoder \\\n    '--output_dir=my runs/a' \\\n    --xla \\\n    --seed=0"
     )
-    assert command.argv()[3:] == ["--output_dir=my runs/a", "--xla", "--seed=0"]
+    assert command.words() == ["--output_dir=my runs/a", "--xla", "--seed=0"]
 
 
 @pytest.fixture
@@ -89,22 +88,29 @@ def test_failing_command_stops_the_demo(tmp_path, capfd):
 
 
 def test_stop_reaches_the_command(tmp_path):
+    """The command is a module of its own: what runs it imports it by its name."""
     mark = tmp_path / "stopped"
-    child = (
-        "import signal, sys, time, pathlib\n"
+    (tmp_path / "waiting.py").write_text(
+        "import pathlib, signal, sys, time\n"
+        "from absl import flags\n"
+        "FLAGS = flags.FlagValues()\n"
         f"def stop(*_): pathlib.Path({str(mark)!r}).touch(); sys.exit()\n"
-        "signal.signal(signal.SIGTERM, stop)\n"
-        "print('ready', flush=True)\n"
-        "time.sleep(60)\n"
+        "def main(argv):\n"
+        "    signal.signal(signal.SIGTERM, stop)\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(60)\n"
     )
-    parent = (
-        "import signal, sys\n"
+    (tmp_path / "parent.py").write_text(
+        "import signal\n"
         "from t2t_vqem.bin import t2t_demo as demo\n"
-        f"demo.Command.argv = lambda self: [sys.executable, '-c', {child!r}]\n"
-        "signal.signal(signal.SIGTERM, demo._exit_on_signal)\n"
-        "demo.run(demo.Command('', 't2t-trainer', {}))\n"
+        "class Waiting(demo.Command):\n"
+        "    def module(self): return 'waiting'\n"
+        "if __name__ == '__main__':\n"
+        "    signal.signal(signal.SIGTERM, demo._exit_on_signal)\n"
+        "    demo.run(Waiting('', 't2t-waiting', {}))\n"
     )
-    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE) as process:
+    argv = [sys.executable, str(tmp_path / "parent.py")]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"ready\n"
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 128 + signal.SIGTERM

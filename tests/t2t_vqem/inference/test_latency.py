@@ -25,9 +25,6 @@ def test_each_line_is_timed_alone_and_the_first_time_does_not_count(monkeypatch)
     assert translator.lines == ["one", "two", "three"] * 2
 
 
-@pytest.mark.parametrize("count", [2, 9])
-def test_usual_lines_are_those_of_the_middle_length(count):
-    lines = ["x", "x" * 50, "x" * 9, "x" * 10, "x" * 11]
-    found = latency.usual_lines(lines, count)
-    assert len(found) == min(count, 5)
-    assert {len(line) for line in found[:2]} < {9, 10, 11}
+@pytest.mark.parametrize(("count", "expected"), [(2, ["b", "d"]), (9, ["b", "d", "e"])])
+def test_usual_lines_are_those_that_are_decoded_in_the_most_usual_shape(count, expected):
+    assert latency.usual_lines("abcdef", [8, 9, 17, 12, 16, 24], count) == expected
