@@ -161,7 +161,7 @@ flags.DEFINE_integer(
     "batch_size",
     None,
     "Source tokens of a batch, with padding, counted once for each hypothesis of a beam (default "
-    "4096), or images (default 64).",
+    "16384), or images (default 64).",
     lower_bound=1,
     flag_values=FLAGS,
 )

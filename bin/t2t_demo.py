@@ -30,21 +30,21 @@ flags.DEFINE_integer(
     "seed", 1, "Seed of the data and of training.", lower_bound=0, flag_values=FLAGS
 )
 flags.DEFINE_integer(
-    "train_size", 20_000, "Sentences to train on.", lower_bound=1, flag_values=FLAGS
+    "train_size", 14_000, "Sentences to train on.", lower_bound=1, flag_values=FLAGS
 )
 flags.DEFINE_integer(
-    "train_steps", 1000, "Updates of the translator's weights.", lower_bound=1, flag_values=FLAGS
+    "train_steps", 800, "Updates of the translator's weights.", lower_bound=1, flag_values=FLAGS
 )
 flags.DEFINE_integer(
     "latent_train_steps",
-    600,
+    450,
     "Updates of the weights of the latent translator.",
     lower_bound=1,
     flag_values=FLAGS,
 )
 flags.DEFINE_integer(
     "image_train_steps",
-    900,
+    600,
     "Updates of the weights of the model of digits.",
     lower_bound=1,
     flag_values=FLAGS,

@@ -22,7 +22,7 @@ from t2t_vqem.output_dir import OutputDir
 # Lines that are sorted by length together. Output comes a window at a time, and a decoder that is
 # killed does at most one window again; fewer lines would leave more padding.
 WINDOW_LINES = 2048
-DEFAULT_BATCH_TOKENS = 4096
+DEFAULT_BATCH_TOKENS = 16_384  # fewer shapes to compile than with 4096, and no slower
 # Output positions are a multiple of this: it costs nothing and keeps inner loops vectorised.
 _POSITION_MULTIPLE = 8
 _logger = logging.getLogger(__name__)
