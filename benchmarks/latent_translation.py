@@ -59,29 +59,9 @@ def main() -> None:
     for variant, seed in itertools.product(args.variants, args.seeds):
         name = variant if len(args.seeds) == 1 else f"{variant}, seed {seed}"
         output_dir = work_dir / f"latent-{re.sub('[^a-z0-9_.]+', '-', variant)}-{seed}"
-        kind, _, hparams = variant.partition(":")
-        train(
-            args,
-            args.problem if kind.endswith(UNDISTILLED) else distilled,
-            args.latent_set,
-            output_dir,
-            args.latent_steps,
-            f"--hparams=bottleneck_kind={kind.removesuffix(UNDISTILLED)},{hparams}".rstrip(","),
-            f"--warm_start_from={teacher_dir}",
-            f"--seed={seed}",
-        )
+        train_latent(args, variant, seed, teacher_dir, output_dir)
         runs[name] = evaluations(read_log(output_dir))
-        candidates = f"--num_candidates={CANDIDATES}"
-        run("t2t-avg-all", f"--output_dir={output_dir}", f"--n={args.average}")
-        rows += [
-            (name, test(output_dir)),
-            (f"{name}, mean of {args.average}", test(output_dir, "--checkpoint=averaged")),
-            (f"{name}, best of {CANDIDATES} by itself", test(output_dir, candidates)),
-            (
-                f"{name}, best of {CANDIDATES} by the teacher",
-                test(output_dir, candidates, f"--rescore_dir={teacher_dir}"),
-            ),
-        ]
+        rows += test_latent(args, name, teacher_dir, output_dir)
     lines = header(f"Latent translation: {args.problem}", ["t2t-vqem", "tensorflow", "sacrebleu"])
     lines += [
         f"Teacher `{args.teacher_set}`, {args.teacher_steps} steps; latent model "
@@ -95,6 +75,44 @@ def main() -> None:
         plot(runs, picture)
         lines += ["", f"![The dev set over steps]({picture.name})"]
     write(lines, args.results)
+
+
+def train_latent(
+    args: argparse.Namespace,
+    variant: str,
+    seed: int,
+    teacher_dir: pathlib.Path | str,
+    output_dir: pathlib.Path,
+) -> None:
+    """Trains a latent model, and averages its last checkpoints."""
+    kind, _, hparams = variant.partition(":")
+    train(
+        args,
+        args.problem if kind.endswith(UNDISTILLED) else f"{args.problem}_distilled",
+        args.latent_set,
+        output_dir,
+        args.latent_steps,
+        f"--hparams=bottleneck_kind={kind.removesuffix(UNDISTILLED)},{hparams}".rstrip(","),
+        f"--warm_start_from={teacher_dir}",
+        f"--seed={seed}",
+    )
+    run("t2t-avg-all", f"--output_dir={output_dir}", f"--n={args.average}")
+
+
+def test_latent(
+    args: argparse.Namespace, name: str, teacher_dir: pathlib.Path | str, output_dir: pathlib.Path
+) -> list[tuple[str, str]]:
+    """Translates the test set in several ways; returns what each is, and its BLEU."""
+    candidates = f"--num_candidates={CANDIDATES}"
+    return [
+        (name, test(output_dir)),
+        (f"{name}, mean of {args.average}", test(output_dir, "--checkpoint=averaged")),
+        (f"{name}, best of {CANDIDATES} by itself", test(output_dir, candidates)),
+        (
+            f"{name}, best of {CANDIDATES} by the teacher",
+            test(output_dir, candidates, f"--rescore_dir={teacher_dir}"),
+        ),
+    ]
 
 
 def parse_arguments() -> argparse.Namespace:

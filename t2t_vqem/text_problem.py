@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from t2t_vqem.config import HParams
-from t2t_vqem.constants import EOS_ID, INPUTS, PAD_ID, TARGETS, TRAIN, UsageError
+from t2t_vqem.constants import INPUTS, TARGETS, TRAIN, UsageError
 from t2t_vqem.data import groups, text_building
 from t2t_vqem.data.reader import MakeBatch
 from t2t_vqem.data.text_source import PairSource, read_lines
@@ -177,7 +177,7 @@ class TextProblem(Problem):
             "inputs" and "targets", int32 [rows, length].
         """
         return {
-            side: _padded([r if r is None else r[side] for r in records], length)
+            side: groups.padded([r if r is None else r[side] for r in records], length)
             for side in (INPUTS, TARGETS)
         }
 
@@ -201,14 +201,3 @@ class TextProblem(Problem):
             )
 
         return make_batch
-
-
-def _padded(rows: Sequence[np.ndarray | None], length: int) -> np.ndarray:
-    """Returns ids int32 [rows, length], each with EOS, cut to that length; None: PAD alone."""
-    ids = np.full((len(rows), length), PAD_ID, np.int32)
-    for row, given in zip(ids, rows, strict=True):
-        if given is not None:
-            kept = given[: length - 1]
-            row[: len(kept)] = kept
-            row[len(kept)] = EOS_ID
-    return ids

@@ -50,14 +50,21 @@ def grouped_lengths(
     return np.stack(lengths, 1).astype(np.int32)
 
 
+def padded(rows: Sequence[Sequence[int] | np.ndarray | None], length: int) -> np.ndarray:
+    """Returns ids int32 [rows, length], each with EOS, cut to that length; None: PAD alone."""
+    ids = np.full((len(rows), length), PAD_ID, np.int32)
+    for row, given in zip(ids, rows, strict=True):
+        if given is not None:
+            kept = given[: length - 1]
+            row[: len(kept)] = kept
+            row[len(kept)] = EOS_ID
+    return ids
+
+
 def _matrix(sentences: Sequence[Sequence[int] | np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Returns ids with EOS, int32 [n, T], and how many each row has, int64 [n]."""
     counts = np.array([len(sentence) + 1 for sentence in sentences], np.int64)
-    ids = np.full([len(sentences), counts.max(initial=1)], PAD_ID, np.int32)
-    for row, sentence in zip(ids, sentences, strict=True):
-        row[: len(sentence)] = sentence
-        row[len(sentence)] = EOS_ID
-    return ids, counts
+    return padded(sentences, counts.max(initial=1)), counts
 
 
 def _places(ids: np.ndarray, counts: np.ndarray, word_starts: np.ndarray, size: int) -> np.ndarray:

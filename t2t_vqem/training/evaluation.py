@@ -80,6 +80,7 @@ class Evaluator:
                 hparams,
                 records=self._records,
                 plan=self._plan,
+                make_batch=self._make_batch,
                 replicas=replicas,
                 xla=xla,
             )

@@ -6,6 +6,7 @@ import numpy as np
 
 from t2t_vqem.config import HParams
 from t2t_vqem.data.batching import BatchPlan
+from t2t_vqem.data.reader import MakeBatch
 from t2t_vqem.data.records import RecordReader
 from t2t_vqem.decoding.options import DecodeOptions
 from t2t_vqem.inference.latents import LatentTextModel, Reconstructor
@@ -38,6 +39,7 @@ class TextEvaluator:
         *,
         records: RecordReader,
         plan: BatchPlan,
+        make_batch: MakeBatch,
         replicas: Replicas,
         xla: bool,
     ):
@@ -48,9 +50,10 @@ class TextEvaluator:
             problem: what the data is of.
             data_dir: where t2t-datagen wrote it.
             split: the split to translate.
-            hparams: `max_length` and `group_size` are used.
+            hparams: `max_length` is used.
             records: the split's.
             plan: one epoch of it.
+            make_batch: as the model wants batches.
             replicas: say which share this worker has.
             xla: whether to compile the decoding.
         """
@@ -65,7 +68,6 @@ class TextEvaluator:
         )
         self._reconstruct = None
         if isinstance(model, LatentTextModel):
-            make_batch = problem.batch_maker(data_dir, hparams)
             self._reconstruct = Reconstructor(
                 model, records, replicas.own_rows(plan), make_batch, vocabulary
             )

@@ -10,6 +10,7 @@ import tensorflow as tf
 from t2t_vqem import registry
 from t2t_vqem.config import TransformerHParams, TransformerNATHParams
 from t2t_vqem.constants import EOS_ID, FILL_ID, UsageError
+from t2t_vqem.data.groups import GROUP_SIZES
 from t2t_vqem.decoding.options import DecodeOptions
 from t2t_vqem.models import transformer_nat
 from t2t_vqem.ops.random import Rng
@@ -449,6 +450,8 @@ def test_bfloat16_is_close_to_float32():
 def test_whole_words_need_a_group_that_lengths_are_known_of():
     assert dataclasses.replace(HPARAMS, whole_words=True).group_size == RATIO
     assert HPARAMS.group_size == 1
+    largest = dataclasses.replace(HPARAMS, whole_words=True, num_halvings=4).group_size
+    assert largest == GROUP_SIZES[-1]
     with pytest.raises(UsageError, match="num_halvings=5 with whole_words: expected 4 at most"):
         dataclasses.replace(HPARAMS, whole_words=True, num_halvings=5)
 
