@@ -27,6 +27,7 @@ from commands import evaluations, read_log, run
 from report import header, pyplot, save, write
 
 CANDIDATES = 9
+BEAM_SIZE = 4
 UNDISTILLED = "-undistilled"
 
 
@@ -49,7 +50,7 @@ def main() -> None:
         )
     rows = [
         ("teacher, greedy", test(teacher_dir)),
-        ("teacher, beam 4", test(teacher_dir, "--beam_size=4")),
+        (f"teacher, beam {BEAM_SIZE}", test(teacher_dir, f"--beam_size={BEAM_SIZE}")),
     ]
     for student in args.students:
         output_dir = work_dir / student
@@ -106,6 +107,7 @@ def test_latent(
     candidates = f"--num_candidates={CANDIDATES}"
     return [
         (name, test(output_dir)),
+        (f"{name}, beam {BEAM_SIZE} over latents", test(output_dir, f"--beam_size={BEAM_SIZE}")),
         (f"{name}, mean of {args.average}", test(output_dir, "--checkpoint=averaged")),
         (f"{name}, best of {CANDIDATES} by itself", test(output_dir, candidates)),
         (
@@ -128,7 +130,7 @@ def parse_arguments() -> argparse.Namespace:
         "--distillation", default="", help="settings of the distilled problem, as beam_size=1"
     )
     parser.add_argument("--latent_set", default="transformer_nat_multi30k")
-    parser.add_argument("--latent_steps", type=int, default=2500)
+    parser.add_argument("--latent_steps", type=int, default=12_000)
     parser.add_argument("--variants", nargs="+", default=["soft_em"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="of the latent models")
     parser.add_argument("--students", nargs="*", default=[], help="trained like the teacher")

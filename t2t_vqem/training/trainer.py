@@ -177,6 +177,24 @@ def _first(*values: int | None) -> int:
     return next(value for value in values if value is not None)
 
 
+class _Examples(NamedTuple):
+    """The training split, and how batches are made of it."""
+
+    records: RecordReader
+    plan: BatchPlan
+    make_batch: MakeBatch
+
+    def first_batches(self) -> Iterator[dict[str, np.ndarray]]:
+        """Yields whole global batches; nothing is read for a model that asks for none."""
+        with BatchReader(self.records, self.plan, self.make_batch, start_step=0) as reader:
+            for _, batch in reader:
+                yield batch
+
+    def open_reader(self, rows: OwnRows, first_batch: int) -> BatchReader:
+        """Reads the worker's own rows of each batch."""
+        return BatchReader(self.records, rows, self.make_batch, start_step=first_batch)
+
+
 def _train(
     request: Request, strategy: tf.distribute.Strategy, output_dir: OutputDir, settings: RunSettings
 ) -> Outcome:
@@ -195,16 +213,11 @@ def _train(
     )
     start = checkpoints.restore()
     check_same_start(replicas, output_dir, settings, start)
-    plan = problem.plan(data_dir, TRAIN, hparams, seed=settings.seed)
-    records = problem.records(data_dir, TRAIN)
-    make_batch = problem.batch_maker(data_dir, hparams)
-
-    def start_model() -> None:
-        if replicas.is_chief:
-            with contextlib.closing(_first_batches(records, plan, make_batch)) as batches:
-                state.start(batches, seed=settings.seed)
-        copy_from_chief(replicas, state)
-
+    examples = _Examples(
+        problem.records(data_dir, TRAIN),
+        problem.plan(data_dir, TRAIN, hparams, seed=settings.seed),
+        problem.batch_maker(data_dir, hparams),
+    )
     if not start and settings.warm_start_from:
         warm_start(state.model, settings.warm_start_from, vocabulary=settings.vocabulary)
         state.begin_average()
@@ -223,28 +236,20 @@ def _train(
         train_steps=settings.train_steps,
         xla=request.xla,
     )
-    _describe(state, replicas, plan, settings, start)
+    _describe(state, replicas, examples.plan, settings, start)
     with contextlib.ExitStack() as stack:
         log = MetricsLog(output_dir, start_step=start, is_chief=replicas.is_chief)
         stack.callback(log.close)
-        unit, unit_weight = state.model.progress_unit
-        progress = TrainingProgress(
-            start_step=start,
-            train_steps=settings.train_steps,
-            unit=unit,
-            unit_weight=unit_weight,
-            is_chief=replicas.is_chief,
-        )
+        progress = _progress(state, replicas, settings, start)
         stack.callback(progress.close)
         stop = stack.enter_context(StopRequest(num_workers=replicas.num_workers))
         stack.enter_context(stuck_worker_ended(replicas, stop))
+        start_model = functools.partial(_start_model, state, replicas, examples, settings.seed)
         step = Loop(
             step_fn,
             replicas=replicas,
-            plan=plan,
-            open_reader=functools.partial(
-                _open_reader, records, replicas.own_rows(plan), make_batch
-            ),
+            plan=examples.plan,
+            open_reader=functools.partial(examples.open_reader, replicas.own_rows(examples.plan)),
             accumulate_steps=hparams.accumulate_steps,
             intervals=_intervals(request, settings),
             checkpoints=checkpoints,
@@ -256,26 +261,37 @@ def _train(
         ).run(start)
         elapsed = datetime.timedelta(seconds=round(log.seconds))
         replicas.gather(step)  # no worker ends before the chief has saved
-    stopped = step < settings.train_steps
+    return _outcome(step, settings.train_steps, stop, f"{elapsed}: {checkpoints.latest}")
+
+
+def _outcome(step: int, train_steps: int, stop: StopRequest, rest: str) -> Outcome:
+    """Says why training ended."""
+    stopped = step < train_steps
     who = stop.name or "a signal to another worker"
     why = f"stopped by {who}; the same command goes on" if stopped else "done"
-    _logger.info("%s after step %d and %s: %s", why, step, elapsed, checkpoints.latest)
+    _logger.info("%s after step %d and %s", why, step, rest)
     return Outcome(step, stopped)
 
 
-def _first_batches(
-    records: RecordReader, plan: BatchPlan, make_batch: MakeBatch
-) -> Iterator[dict[str, np.ndarray]]:
-    """Yields whole global batches; nothing is read for a model that asks for none."""
-    with BatchReader(records, plan, make_batch, start_step=0) as reader:
-        for _, batch in reader:
-            yield batch
+def _start_model(state: TrainState, replicas: Replicas, examples: _Examples, seed: int) -> None:
+    """Sets what a model learns from its first batches, on every worker alike."""
+    if replicas.is_chief:
+        with contextlib.closing(examples.first_batches()) as batches:
+            state.start(batches, seed=seed)
+    copy_from_chief(replicas, state)
 
 
-def _open_reader(
-    records: RecordReader, rows: OwnRows, make_batch: MakeBatch, first_batch: int
-) -> BatchReader:
-    return BatchReader(records, rows, make_batch, start_step=first_batch)
+def _progress(
+    state: TrainState, replicas: Replicas, settings: RunSettings, start: int
+) -> TrainingProgress:
+    unit, unit_weight = state.model.progress_unit
+    return TrainingProgress(
+        start_step=start,
+        train_steps=settings.train_steps,
+        unit=unit,
+        unit_weight=unit_weight,
+        is_chief=replicas.is_chief,
+    )
 
 
 def _intervals(request: Request, settings: RunSettings) -> Intervals:
