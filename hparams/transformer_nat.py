@@ -20,7 +20,7 @@ def transformer_nat_base() -> TransformerNATHParams:
           --data_dir=data --output_dir=runs/nat
 
     Expected: the paper has 26.7 BLEU on newstest2014, tokenised, with compounds split, about 25.2
-    sacreBLEU; not run in this project so far.
+    sacreBLEU; not run in this project so far. docs/paper.md has the whole chain.
     """
     return TransformerNATHParams(
         num_encoder_layers=6,
@@ -130,9 +130,9 @@ def transformer_nat_multi30k() -> TransformerNATHParams:
           --data_dir=data --output_dir=runs/nat --train_steps=12000
 
     Expected, from a teacher of 38.0 sacreBLEU (greedy, 2016 test set, 15,000 steps): 36.2, and 37.6
-    with the teacher choosing among nine candidates, after 80 minutes on two CPU cores (see
-    benchmarks/results/latent_translation.md). Most of it is there after 4,000 steps; fewer are too
-    few for the predictor, which has a language of codes to learn.
+    with the teacher choosing among nine candidates, after 80 minutes on two CPU cores, partly
+    beside other work (see benchmarks/results/latent_translation.md). Most of it is there after
+    4,000 steps; fewer are too few for the predictor, which has a language of codes to learn.
     """
     return TransformerNATHParams(
         num_encoder_layers=3,
