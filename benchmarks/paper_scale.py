@@ -37,6 +37,8 @@ class Training(NamedTuple):
 def train(hparams_set: str, args: argparse.Namespace) -> Training:
     """Trains from the start for some steps, without an evaluation."""
     output_dir = pathlib.Path(args.work_dir) / hparams_set
+    if output_dir.exists():
+        raise SystemExit(f"{output_dir} is there already: time and memory need a new --work_dir")
     words = command(
         "t2t-trainer",
         f"--problem={PROBLEM}",
