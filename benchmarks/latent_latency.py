@@ -278,26 +278,109 @@ def profile(
         return tf.while_loop(lambda position, *_: position < latents, body, state)[1]
 
     parts = {
-        "source encoder": (lambda x: tuple(model.encode(x)), (inputs,)),
-        f"latent predictor, {latents} steps": (predict, tuple(source)),
-        f"parallel decoder, {latents * model.ratio} tokens": (decoder(latents), tuple(source)),
-        f"the same at twice the source, {2 * latents * model.ratio} tokens": (
-            decoder(2 * latents),
+        "source encoder": (
+            lambda x: tuple(model.encode(x)),
+            (inputs,),
+            length * kernels(model.encoder),
+        ),
+        f"latent predictor, {latents} steps": (
+            predict,
             tuple(source),
+            predictor_products(model, latents, length),
         ),
     }
+    for label, count in (("parallel decoder", latents), ("the same", 2 * latents)):
+        parts[f"{label}, {count * model.ratio} tokens"] = (
+            decoder(count),
+            tuple(source),
+            decoder_products(model, count, length),
+        )
     lines = [f"### Where the time goes: {name}, one sentence of {length} tokens", ""]
-    lines += ["| part | ms |", "|---|---|"]
-    for part, (function, arguments) in parts.items():
+    lines += ["| part | ms | MFLOP | GFLOP/s |", "|---|---|---|---|"]
+    for part, (function, arguments, products) in parts.items():
         compiled = tf.function(function, jit_compile=True, autograph=False)
-        times = []
-        for number in range(20 * runs + 5):
-            started = time.perf_counter()
-            tf.nest.map_structure(lambda x: x.numpy(), compiled(*arguments))
-            if number >= 5:
-                times.append(time.perf_counter() - started)
-        lines.append(f"| {part} | {1000 * statistics.median(times):.2f} |")
-    return [*lines, "", "Each with the call of a compiled function."]
+        seconds = median_seconds(
+            lambda c=compiled, a=arguments: tf.nest.map_structure(lambda x: x.numpy(), c(*a)), runs
+        )
+        rate = 2 * products / 1e9 / seconds
+        lines.append(f"| {part} | {1000 * seconds:.2f} | {2 * products / 1e6:.0f} | {rate:.0f} |")
+    lines += ["", "Each with the call of a compiled function. MFLOP: of the products with weights."]
+    return [*lines, "", *matrix_products(model.hparams, runs)]
+
+
+def matrix_products(hparams: Any, runs: int) -> list[str]:
+    """Returns how fast a product with the weights of a layer can be, by us and by NumPy."""
+    width, filter_size = hparams.hidden_size, hparams.filter_size
+    lines = [
+        f"| rows times weights of {width} x {filter_size} | XLA, GFLOP/s | NumPy, GFLOP/s |",
+        "|---|---|---|",
+    ]
+    rng = np.random.default_rng(0)
+    # Several layers: those of a model do not all stay in the fastest cache either.
+    shapes = [(width, filter_size), (filter_size, width)] * 6
+    matrices = [(rng.normal(size=s) / s[0] ** 0.5).astype(np.float32) for s in shapes]
+    weights = [tf.constant(matrix) for matrix in matrices]
+
+    def chain(x, factors):
+        for factor in factors:
+            x = x @ factor
+        return x
+
+    compiled = tf.function(chain, jit_compile=True, autograph=False)
+    for rows in (1, 4, 16, 32, 512):
+        x = rng.normal(size=(rows, width)).astype(np.float32)
+        gflop = 2 * rows * sum(matrix.size for matrix in matrices) / 1e9
+        xs = tf.constant(x)
+        ours = median_seconds(lambda a=xs: compiled(a, weights).numpy(), runs)
+        numpys = median_seconds(lambda a=x: chain(a, matrices), runs)
+        lines.append(f"| {rows} | {gflop / ours:.0f} | {gflop / numpys:.0f} |")
+    return lines
+
+
+def median_seconds(function: Callable[[], Any], runs: int) -> float:
+    """Times a function, after some calls that do not count."""
+    times = []
+    for number in range(20 * runs + 5):
+        started = time.perf_counter()
+        function()
+        if number >= 5:
+            times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def kernels(*layers: Any) -> int:
+    """Returns how many weights there are in matrices."""
+    return sum(
+        int(np.prod(weight.shape))
+        for layer in layers
+        for weight in layer.trainable_weights
+        if weight.name == "kernel"
+    )
+
+
+def memory_kernels(stack: Any) -> int:
+    """Returns how many of a decoder's weights work on the source."""
+    return kernels(*(block.cross.key_value for block in stack.blocks))
+
+
+def predictor_products(model: TransformerNAT, latents: int, length: int) -> int:
+    """Returns the multiplications with weights of so many steps of the predictor."""
+    predictor = model.predictor
+    memory = memory_kernels(predictor.stack)
+    each = kernels(predictor.stack) - memory + int(np.prod(predictor.embedding.table.shape))
+    return latents * each + length * memory
+
+
+def decoder_products(model: TransformerNAT, latents: int, length: int) -> int:
+    """Returns the multiplications with weights of the parallel decoder."""
+    memory = memory_kernels(model.decoder)
+    each = kernels(model.decoder) - memory + int(np.prod(model.embedding.table.shape))
+    total = latents * kernels(model.from_latent) + length * memory
+    for number, (convolution, residual) in enumerate(
+        zip(model.lengthen.convolutions, model.lengthen.residuals, strict=True)
+    ):
+        total += latents * 2**number * (kernels(convolution) + 2 * kernels(residual))
+    return total + latents * model.ratio * each
 
 
 if __name__ == "__main__":

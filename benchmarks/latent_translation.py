@@ -70,7 +70,7 @@ def main() -> None:
         f"{args.distillation or 'as it is by default'}.",
         "",
     ]
-    lines += [*quality(rows), *inside(runs)]
+    lines += [*quality(rows), *inside(runs), *over_steps(runs)]
     if args.results:
         picture = pathlib.Path(args.results).with_suffix(".svg")
         plot(runs, picture)
@@ -209,6 +209,28 @@ def inside(runs: dict[str, list[dict]]) -> list[str]:
         best = max(log, key=lambda line: line["bleu"])
         cells = " | ".join(f"{best[name]:.3g}" for name in names)
         lines.append(f"| {variant} | {best['step']} | {cells} |")
+    return lines
+
+
+def over_steps(runs: dict[str, list[dict]]) -> list[str]:
+    """Returns BLEU on dev as it rises, at steps that double."""
+    lines = []
+    for name, title in (
+        ("bleu", "predicted latents"),
+        ("reconstruction_bleu", "latents of the reference"),
+    ):
+        by_step = {
+            variant: {line["step"]: line[name] for line in log} for variant, log in runs.items()
+        }
+        last = max(step for found in by_step.values() for step in found)
+        steps = [last // 2**n for n in range(5, -1, -1)]
+        steps = [step for step in steps if any(step in found for found in by_step.values())]
+        lines += ["", f"## BLEU over steps (dev), {title}", ""]
+        lines += ["| variant | " + " | ".join(f"{step:,}" for step in steps) + " |"]
+        lines += ["|" + "---|" * (len(steps) + 1)]
+        for variant, found in by_step.items():
+            cells = (f"{found[step]:.1f}" if step in found else "" for step in steps)
+            lines.append(f"| {variant} | " + " | ".join(cells) + " |")
     return lines
 
 

@@ -16,8 +16,6 @@ from t2t_vqem.inference.resume import translate_to_file
 from t2t_vqem.inference.text_files import LineList, Lines, TextFile, read_lines, read_stream
 from t2t_vqem.metrics import bleu
 
-_CANDIDATE_TEMPERATURE = 0.7  # of latents, where several candidates are asked for and none is given
-
 
 def run(values: flags.FlagValues) -> None:
     """Translates what the flags of t2t-decoder name."""
@@ -84,11 +82,11 @@ def make_translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
     from t2t_vqem.inference.translate import DEFAULT_BATCH_TOKENS, WINDOW_LINES, load_translator
     from t2t_vqem.output_dir import OutputDir, checkpoint_hash
 
-    temperature = values.sampling_temp
-    if temperature is None:
-        temperature = _CANDIDATE_TEMPERATURE if values.num_candidates > 1 else 0.0
+    temperature = values.sampling_temp or 0.0
+    # Candidates that are not drawn are what beam search finds.
+    beam_size = values.beam_size if temperature else max(values.beam_size, values.num_candidates)
     options = DecodeOptions(
-        beam_size=values.beam_size,
+        beam_size=beam_size,
         alpha=values.alpha,
         extra_length=values.extra_length,
         sampling_temperature=temperature,

@@ -24,7 +24,7 @@ holds codes, which are decoded to the same reconstructions by the model that mad
     t2t-decoder --output_dir=runs/nat --decode_from_file=newstest2014.en --decode_to_file=out.de \\
         --num_candidates=9 --rescore_dir=runs/base
 
-A latent model translates several samples of its latents in one batch and takes the best.
+A latent model translates the best of its latents in one batch and takes the best translation.
 
 Problem, model, hparams and vocabulary are those of the output directory.
 """
@@ -124,8 +124,8 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
     "num_candidates",
     1,
-    "Latent models: translations to choose from, the first of greedy latents, the others of "
-    "latents sampled at --sampling_temp (default here: 0.7).",
+    "Latent models: translations to choose from, those of the best latents of a beam search of "
+    "that size; with --sampling_temp, of greedy latents and of samples.",
     lower_bound=1,
     flag_values=FLAGS,
 )

@@ -27,6 +27,18 @@ class DecodingConfig(Config):
 
     beam_size: int = option(4, "hypotheses of the teacher's beam search; 1 is greedy", minimum=1)
     alpha: float = option(0.6, "exponent of the beam search's length penalty", minimum=0)
+    num_translations: int = option(
+        1,
+        "translations of a source to train on, the best of the beam: several make more of little "
+        "data",
+        minimum=1,
+    )
+    score_margin: float = option(
+        0.5,
+        "a further translation is left out where its log-probability over length penalty is lower "
+        "by more than this",
+        minimum=0,
+    )
     extra_length: int = option(
         50, "a translation has at most this many tokens more than its source", minimum=1
     )
@@ -36,6 +48,14 @@ class DecodingConfig(Config):
         minimum=1,
     )
     xla: bool = option(True, "whether to compile the teacher's search with XLA")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_translations > self.beam_size:
+            raise UsageError(
+                f"num_translations={self.num_translations} with beam_size={self.beam_size}: "
+                "expected at most as many translations as the beam has hypotheses"
+            )
 
 
 class DistilledProblem(TextProblem):
@@ -105,7 +125,7 @@ class DistilledProblem(TextProblem):
             from t2t_vqem.inference.distillation import Distillation
 
             workers = num_workers or default_num_workers()
-            source = Distillation(teacher, scratch)
+            source = Distillation(teacher, scratch, self.config.score_margin)
             return self.build(directory, scratch, source, num_workers=workers, progress=progress)
 
         return building.build(self.dir(data_dir), self._identity(teacher), make, keep=True)
@@ -147,7 +167,7 @@ class DistilledProblem(TextProblem):
         with building.shared_work(self.dir(data_dir), self._identity(teacher), name) as scratch:
             if scratch is None:
                 return f"{self.dir(data_dir)} is ready: nothing to do."
-            done, total = Distillation(teacher, scratch).translate(
+            done, total = Distillation(teacher, scratch, self.config.score_margin).translate(
                 shard=shard, num_shards=num_shards, progress=progress
             )
         rest = "When all are, run the command without --shard: it puts them together."
@@ -166,6 +186,7 @@ class DistilledProblem(TextProblem):
 
         options = DecodeOptions(
             beam_size=self.config.beam_size,
+            num_best=self.config.num_translations,
             alpha=self.config.alpha,
             extra_length=self.config.extra_length,
         )

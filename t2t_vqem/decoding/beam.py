@@ -12,6 +12,7 @@ from t2t_vqem.constants import EOS_ID, PAD_ID
 from t2t_vqem.decoding.greedy import Decoded, StepFn, grow_cache
 
 _IMPOSSIBLE = -1e9
+LEAST_SCORE = -1e8  # what has less is no hypothesis
 
 
 class _Beams(NamedTuple):
@@ -39,11 +40,12 @@ def beam_search(
     *,
     max_length: int,
     first_length: int | None = None,
+    num_best: int = 1,
 ) -> Decoded:
-    """Finds for each sentence the hypothesis of the highest log-probability over length penalty.
+    """Finds for each sentence the hypotheses of the highest log-probability over length penalty.
 
-    A sentence's search goes on until no live hypothesis can still beat the best that has ended, or
-    until its limit; a hypothesis cut by the limit counts as ended there.
+    A sentence's search goes on until no live hypothesis can still beat the n-th best that has
+    ended, or until its limit; a hypothesis cut by the limit counts as ended there.
 
     Args:
       step_fn: computes the logits of the next token for [B * k] rows.
@@ -53,9 +55,11 @@ def beam_search(
       alpha: exponent of the length penalty; 0 compares plain log-probabilities.
       max_length: T, at least the largest limit.
       first_length: positions of the cache given, as in `greedy.decode`; `max_length` where None.
+      num_best: n, hypotheses to return, at most k.
 
     Returns:
-      Best tokens [B, T] and their scores [B].
+      Tokens [B * n, T] and their scores [B * n]; rows b*n ... belong to sentence b, its best first.
+      Where the limit allows fewer hypotheses, the rest are all PAD, with scores below LEAST_SCORE.
     """
     batch = limits.shape[0]
     limit_penalty = length_penalty(limits, alpha)
@@ -68,7 +72,8 @@ def beam_search(
             beams = _Beams(*state)
             # Log-probabilities only fall, and the longest hypothesis has the mildest penalty.
             best_possible = beams.live_scores[:, 0] / limit_penalty
-            is_open = (best_possible > beams.ended_scores[:, 0]) & (beams.position < limits)
+            worst_kept = beams.ended_scores[:, num_best - 1]
+            is_open = (best_possible > worst_kept) & (beams.position < limits)
             return (beams.position < length) & tf.reduce_any(is_open)
 
         return _Beams(*tf.while_loop(more, body, tuple(beams)))
@@ -86,7 +91,8 @@ def beam_search(
     beams = run(start, first_length or max_length)
     if first_length and first_length < max_length:
         beams = run(beams._replace(cache=grow_cache(beams.cache, max_length)), max_length)
-    return Decoded(beams.ended[:, 0], beams.ended_scores[:, 0])
+    tokens = tf.reshape(beams.ended[:, :num_best], [-1, max_length])
+    return Decoded(tokens, tf.reshape(beams.ended_scores[:, :num_best], [-1]))
 
 
 def _grow(beams: _Beams, step_fn: StepFn, limits: tf.Tensor, beam_size: int, alpha: float):

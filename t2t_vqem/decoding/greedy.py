@@ -25,8 +25,8 @@ class Decoded(NamedTuple):
     num_repeats: tf.Tensor | None = None  # int32 [B], repeated tokens that were removed
 
 
-def most_probable(logits: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
-    """Chooses as greedy search does: the first of the largest."""
+def most_probable(logits: tf.Tensor, position: tf.Tensor | None = None) -> tf.Tensor:
+    """Chooses as greedy search does: the first of the largest, [..., V] -> int32 [...]."""
     del position
     # Not tf.argmax: XLA on a CPU has no vector instructions for it.
     size = logits.shape[-1]

@@ -11,18 +11,20 @@ class DecodeOptions:
 
     Attributes:
       beam_size: hypotheses kept a sentence; 1 is greedy.
+      num_best: hypotheses of beam search to return for a sentence, the best ones.
       alpha: exponent of the length penalty ((5 + length) / 6)^alpha of beam search.
       extra_length: a translation has at most source length + extra_length tokens.
       sampling_temperature: draw from softmax(logits / temperature) instead; 0 is off.
       sampling_top_k: draw among the k most probable tokens only; 0 is all.
-      num_candidates: latent models: translations to choose from, the first of greedy latents, the
-        others of latents drawn at `sampling_temperature`.
+      num_candidates: latent models: translations to choose from: of the best latents that beam
+        search found, or with a `sampling_temperature` of greedy latents and of latents drawn.
       keep_repeats: latent models: whether a token that repeats the one before it stays.
 
     Latent models search for latents in these ways, and for the tokens all at once.
     """
 
     beam_size: int = 1
+    num_best: int = 1
     alpha: float = 0.6
     extra_length: int = 50
     sampling_temperature: float = 0.0
@@ -33,12 +35,18 @@ class DecodeOptions:
     def __post_init__(self):
         if self.beam_size < 1:
             raise UsageError(f"beam_size must be at least 1, got {self.beam_size}.")
+        if not 1 <= self.num_best <= self.beam_size:
+            raise UsageError(
+                f"num_best {self.num_best}: expected a number from 1 to beam_size, "
+                f"{self.beam_size}."
+            )
         if self.num_candidates < 1:
             raise UsageError(f"num_candidates must be at least 1, got {self.num_candidates}.")
-        if self.num_candidates > 1 and not self.sampling_temperature:
+        if self.num_candidates > self.beam_size and not self.sampling_temperature:
             raise UsageError(
-                f"num_candidates {self.num_candidates} without a sampling temperature would all be "
-                "the same: set sampling_temperature, for example to 1.0."
+                f"num_candidates {self.num_candidates} are more than the hypotheses of beam_size "
+                f"{self.beam_size}: set beam_size to {self.num_candidates} or more, or a "
+                "sampling_temperature, for example 1.0, at which they are drawn."
             )
         if self.extra_length < 1:
             raise UsageError(f"extra_length must be at least 1, got {self.extra_length}.")

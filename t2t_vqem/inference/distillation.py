@@ -23,7 +23,7 @@ from t2t_vqem.data.progress import Progress
 from t2t_vqem.data.text_source import PairSource
 from t2t_vqem.inference.failures import FAILURES, find_failure
 from t2t_vqem.inference.teacher import Teacher
-from t2t_vqem.inference.translate import WINDOW_LINES, Translator
+from t2t_vqem.inference.translate import WINDOW_LINES, Hypothesis, Translator
 from t2t_vqem.metrics.bleu import Score, sacrebleu_score
 from t2t_vqem.output_dir import write_file
 
@@ -44,6 +44,14 @@ class _Part(NamedTuple):
         return range(self.start, self.stop)
 
 
+class _Made(NamedTuple):
+    """What a finished part holds, for each of its sources."""
+
+    translations: list[str]  # the best one
+    targets: list[list[str]]  # what is fit to learn from, the best first
+    failures: list[str | None]  # where nothing is: why the best one is not, a key of FAILURES
+
+
 class _Failure(NamedTuple):
     """A training source that the teacher did not translate."""
 
@@ -61,10 +69,13 @@ class Distillation(PairSource):
     Args:
         teacher: the trained run, with its problem and its data.
         scratch: folder for the translations, with those of earlier calls.
+        score_margin: of the further translations of a source, those are taken whose score is lower
+            than the best one's by no more than this.
     """
 
-    def __init__(self, teacher: Teacher, scratch: str):
+    def __init__(self, teacher: Teacher, scratch: str, score_margin: float):
         self._teacher = teacher
+        self._score_margin = score_margin
         self._problem = teacher.problem
         self._data_dir = teacher.data_dir
         self._vocabulary = self._problem.vocabulary(self._data_dir)
@@ -77,7 +88,7 @@ class Distillation(PairSource):
             for split in (DEV, TRAIN)
             for start in range(0, splits[split]["num_examples"], WINDOW_LINES)
         ]
-        made_by = [self.fingerprint(), teacher.to_json()["decoding"]]
+        made_by = [self.fingerprint(), teacher.to_json()["decoding"], score_margin]
         self._made_by = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
 
     def describe(self) -> str:
@@ -133,34 +144,42 @@ class Distillation(PairSource):
         sources = self._sources(part.split, part.numbers)
         lines = map(self._vocabulary.decode, sources)
         found = list(translator.translate(lines, first_index=part.start, progress=bar.advance))
-        translations = [hypothesis.text for hypothesis in found]
-        ids = self._vocabulary.encode(translations)
-        failures = [
+        made = _Made([hypothesis.text for hypothesis in found], [], [])
+        for source, best in zip(sources, found, strict=True):
+            least = best.score - self._score_margin
+            near = [best, *(h for h in best.others if h.score >= least)]
+            reasons = self._reasons(source, near)
+            fit = [h.text for h, reason in zip(near, reasons, strict=True) if reason is None]
+            made.targets.append(list(dict.fromkeys(fit)))
+            made.failures.append(None if fit else reasons[0])
+        building.write_json(self._path(part), made._asdict(), shared=True)
+
+    def _reasons(self, source: list[int], found: list[Hypothesis]) -> list[str | None]:
+        """Returns for each translation of a source why it is not fit to learn from, or None."""
+        ids = self._vocabulary.encode([hypothesis.text for hypothesis in found])
+        return [
             find_failure(source, target, cut=h.cut, max_length=self._teacher.max_length)
-            for source, target, h in zip(sources, ids, found, strict=True)
+            for target, h in zip(ids, found, strict=True)
         ]
-        value = {"translations": translations, "failures": failures}
-        building.write_json(self._path(part), value, shared=True)
 
     def _sources(self, split: str, numbers: Iterable[int]) -> list[list[int]]:
         """Returns the source ids of examples, without EOS. Records have lost nothing of the text:
         the vocabulary gives it back exactly."""
         return [row[INPUTS].tolist() for row in self._records[split].read(list(numbers))]
 
-    def _finished(self, split: str) -> Iterator[tuple[_Part, list[str], list[str | None]]]:
-        """Returns the parts of train or dev, each with its translations and their failures."""
+    def _finished(self, split: str) -> Iterator[tuple[_Part, _Made]]:
+        """Returns what the parts of train or dev hold."""
         for part in self._parts:
             if part.split == split:
                 with open(self._path(part), encoding="utf-8") as file:
-                    made = json.load(file)
-                yield part, made["translations"], made["failures"]
+                    yield part, _Made(**json.load(file))
 
     def pairs(self, split: str) -> Iterator[tuple[bytes, bytes]]:
         if split == TRAIN:
-            for part, translations, failures in self._finished(TRAIN):
+            for part, made in self._finished(TRAIN):
                 sources = map(self._vocabulary.decode, self._sources(TRAIN, part.numbers))
-                for source, target, failure in zip(sources, translations, failures, strict=True):
-                    if failure is None:
+                for source, targets in zip(sources, made.targets, strict=True):
+                    for target in targets:
                         yield source.encode(), target.encode()
         else:
             sources = self._problem.sources(self._data_dir, split)
@@ -170,8 +189,9 @@ class Distillation(PairSource):
 
     def _failures(self) -> Iterator[_Failure]:
         """Returns the training sources on which the teacher failed."""
-        for part, translations, failures in self._finished(TRAIN):
-            for number, text, reason in zip(part.numbers, translations, failures, strict=True):
+        for part, made in self._finished(TRAIN):
+            found = zip(part.numbers, made.translations, made.failures, strict=True)
+            for number, text, reason in found:
                 if reason is not None:
                     source = self._vocabulary.decode(self._sources(TRAIN, [number])[0])
                     yield _Failure(reason, number, source, text)
@@ -182,7 +202,7 @@ class Distillation(PairSource):
 
     def dev_score(self) -> Score:
         """Returns the BLEU of the teacher's translations of the dev split."""
-        translations = [text for _, texts, _ in self._finished(DEV) for text in texts]
+        translations = [text for _, made in self._finished(DEV) for text in made.translations]
         return sacrebleu_score(translations, self._problem.references(self._data_dir, DEV))
 
     def summary(self, directory: str) -> tuple[dict[str, Any], str]:

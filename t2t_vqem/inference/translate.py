@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from t2t_vqem.constants import EOS_ID, PAD_ID, UsageError
 from t2t_vqem.data.vocabulary import Vocabulary
+from t2t_vqem.decoding.beam import LEAST_SCORE
 from t2t_vqem.decoding.greedy import Decoded
 from t2t_vqem.decoding.options import DecodeOptions
 from t2t_vqem.inference.batching import PackedBatch, pack
@@ -37,6 +38,7 @@ class Hypothesis(NamedTuple):
     codes: tuple[int, ...] = ()  # latents that it was decoded from, where the model has latents
     num_tokens: int = 0  # with EOS
     num_repeats: int = 0  # tokens that repeated the one before and were removed
+    others: tuple[Hypothesis, ...] = ()  # up to `DecodeOptions.num_best`, best first
 
 
 class Rescorer(Protocol):
@@ -127,7 +129,7 @@ class Translator:
         self._vocabulary = vocabulary
         self._options = options
         self._max_length = max_length
-        hypotheses = options.beam_size * options.num_candidates
+        hypotheses = max(options.beam_size, options.num_candidates)
         self._batch_tokens = max(1, batch_tokens // hypotheses)
         self._arguments = {"rescorer": rescorer} if rescorer is not None else {}
         self._seed = seed
@@ -243,7 +245,13 @@ class Translator:
         ids[: len(row_ids)] = np.asarray(row_ids, np.int64).astype(np.int32)
         outputs = function(tf.constant(inputs), tf.constant(ids))
         decoded = Decoded(*(output.numpy() for output in outputs))
-        return [self._hypothesis(decoded, row) for row in range(len(sources))]
+        return [self._hypotheses(decoded, row) for row in range(len(sources))]
+
+    def _hypotheses(self, decoded: Decoded, row: int) -> Hypothesis:
+        """Returns what was found for a row of the batch."""
+        num = self._options.num_best
+        best, *others = (self._hypothesis(decoded, row * num + rank) for rank in range(num))
+        return best._replace(others=tuple(h for h in others if h.score > LEAST_SCORE))
 
     def _hypothesis(self, decoded: Decoded, row: int) -> Hypothesis:
         tokens = decoded.tokens[row]

@@ -157,7 +157,8 @@ class Transformer(Model):
           row_ids: int32 [B], what a row's samples depend on beside the seed (default: its index).
 
         Returns:
-          tokens int32 [B, max_length], PAD after EOS, and scores float32 [B].
+          tokens int32 [B * num_best, max_length], PAD after EOS, and scores float32 [B * num_best];
+          rows b*num_best ... belong to sentence b.
         """
         source_lengths = tf.reduce_sum(tf.cast(padding_mask(inputs), tf.int32), 1)
         limits = tf.minimum(source_lengths + options.extra_length, max_length)
@@ -169,7 +170,8 @@ class Transformer(Model):
         )
         lengths = {"max_length": max_length, "first_length": first_length}
         if options.beam_size > 1:
-            return beam_search(step, cache, limits, options.beam_size, options.alpha, **lengths)
+            sizes = {"num_best": options.num_best, **lengths}
+            return beam_search(step, cache, limits, options.beam_size, options.alpha, **sizes)
         choose = None
         if options.sampling_temperature:
             if row_ids is None:

@@ -8,10 +8,10 @@ import tensorflow as tf
 
 from t2t_vqem import registry
 from t2t_vqem.config import TransformerNATHParams
-from t2t_vqem.constants import PAD_ID
+from t2t_vqem.constants import UsageError
 from t2t_vqem.decoding import candidates
 from t2t_vqem.decoding.beam import beam_search, length_penalty
-from t2t_vqem.decoding.greedy import Decoded, decode
+from t2t_vqem.decoding.greedy import Decoded, decode, most_probable
 from t2t_vqem.decoding.options import DecodeOptions
 from t2t_vqem.decoding.sampling import sampler
 from t2t_vqem.layers.common import Dense, TokenEmbedding, sinusoidal_positions
@@ -21,7 +21,7 @@ from t2t_vqem.layers.transformer import TransformerStack
 from t2t_vqem.models.base import LossOutput
 from t2t_vqem.models.bottleneck import QuantizedModel, make_quantizer, start_quantizer
 from t2t_vqem.ops.losses import token_cross_entropy
-from t2t_vqem.ops.masks import MASKED, padding_bias, padding_mask
+from t2t_vqem.ops.masks import MASKED, mask_padding_token, padding_bias, padding_mask
 from t2t_vqem.ops.random import Rng, dropout, uniform_from_bits
 
 # Lengths that the decoder is compiled for, in source lengths; what is decoded together takes the
@@ -36,7 +36,7 @@ class Latents(NamedTuple):
 
     ids: tf.Tensor  # int32 [N, L], -1 after the last
     counts: tf.Tensor  # int32 [N]
-    scores: tf.Tensor  # float32 [N], log-probability in nats, over length penalty from beam search
+    scores: tf.Tensor  # float32 [N], log-probability in nats
 
 
 @registry.models.register("transformer_nat")
@@ -261,11 +261,19 @@ class TransformerNAT(QuantizedModel):
         Returns:
           tokens int32 [B, max_length], PAD after EOS, their scores float32 [B], the codes and how
           many repeated tokens were removed.
+
+        Raises:
+          UsageError: more than one hypothesis is to be returned.
         """
+        if options.num_best > 1:
+            raise UsageError(
+                f"num_best {options.num_best}: transformer_nat gives one translation, expected 1."
+            )
         num = options.num_candidates
-        source = _repeat(self.encode(inputs), num)
+        encoded = self.encode(inputs)
         rows = row_ids if row_ids is not None else tf.range(inputs.shape[0])
-        latents = self._search(inputs, source, options, max_length, seed=seed, row_ids=rows)
+        latents = self._search(inputs, encoded, options, max_length, seed=seed, row_ids=rows)
+        source = _repeat(encoded, num)
         scored = _repeat(Source(*rescorer.encode(inputs)), num) if rescorer else None
 
         def translate(length: int) -> tuple[tf.Tensor, ...]:
@@ -280,6 +288,9 @@ class TransformerNAT(QuantizedModel):
             if num > 1:
                 sizes = tf.reduce_sum(tf.cast(padding_mask(tokens), tf.int32), 1)
                 scores /= length_penalty(sizes, options.alpha)
+                # Beam search may have found fewer than asked for, but always the first.
+                is_first = tf.range(sizes.shape[0]) % num == 0
+                scores = tf.where((sizes > 0) | is_first, scores, MASKED)
             tokens = tf.pad(tokens, [[0, 0], [0, max(0, max_length - tokens.shape[1])]])
             return tokens[:, :max_length], scores, repeats
 
@@ -301,7 +312,7 @@ class TransformerNAT(QuantizedModel):
         seed: int | tf.Tensor,
         row_ids: tf.Tensor,
     ) -> Latents:
-        """Predicts latents, as many as the predictor thinks right."""
+        """Predicts latents, as many as the predictor thinks right: rows for all candidates."""
         source_lengths = tf.reduce_sum(tf.cast(padding_mask(inputs), tf.int32), 1)
         limits = tf.minimum(source_lengths + options.extra_length, max_length)
         limits = -(-limits // self.ratio)
@@ -310,7 +321,11 @@ class TransformerNAT(QuantizedModel):
         num, beam_size = options.num_candidates, options.beam_size
         if beam_size > 1:
             step, cache = self.predictor.step_fn(_repeat(source, beam_size), length)
-            found = beam_search(step, cache, limits, beam_size, options.alpha, max_length=length)
+            found = beam_search(
+                step, cache, limits, beam_size, options.alpha, max_length=length, num_best=num
+            )
+            sizes = tf.reduce_sum(tf.cast(padding_mask(found.tokens), tf.int32), 1)
+            found = found._replace(scores=found.scores * length_penalty(sizes, options.alpha))
         else:
             choose = None
             if options.sampling_temperature:
@@ -320,7 +335,7 @@ class TransformerNAT(QuantizedModel):
                 )
                 if num > 1:
                     choose = candidates.first_greedy(choose, num)
-            step, cache = self.predictor.step_fn(source, length)
+            step, cache = self.predictor.step_fn(_repeat(source, num), length)
             limits = tf.repeat(limits, num)
             found = decode(step, cache, limits, max_length=length, choose_fn=choose)
         is_code = found.tokens >= FIRST_CODE
@@ -349,11 +364,11 @@ class TransformerNAT(QuantizedModel):
         """
         mask = tf.range(length)[None] < latents.counts[:, None]
         vectors = self.quantizer.look_up(tf.maximum(latents.ids[:, :length], 0)[..., None])
-        logits = self._decode_vectors(vectors, mask, source)
-        logits = tf.cast(logits, tf.float32) + tf.one_hot(PAD_ID, logits.shape[-1], MASKED, 0.0)
-        tokens = tf.argmax(logits, -1, output_type=tf.int32)
+        logits = mask_padding_token(self._decode_vectors(vectors, mask, source))
+        tokens = most_probable(logits)
         ended = candidates.end_at_eos(tokens, latents.counts * self.ratio)
-        log_probs = tf.reduce_max(logits, -1) - tf.reduce_logsumexp(logits, -1)
+        logits -= tf.reduce_max(logits, -1, keepdims=True)  # known from choosing
+        log_probs = -tf.math.log(tf.reduce_sum(tf.exp(logits), -1))
         # An EOS after the last latent is not the decoder's: what it says there does not count.
         decoded = tf.range(logits.shape[1])[None] < latents.counts[:, None] * self.ratio
         decoded &= padding_mask(ended)[:, :-1]

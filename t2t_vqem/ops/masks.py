@@ -30,6 +30,6 @@ def prefix_bias(position: tf.Tensor, length: int) -> tf.Tensor:
 
 
 def mask_padding_token(logits: tf.Tensor) -> tf.Tensor:
-    """Makes PAD impossible to choose: logits [B, V] of any float type -> float32 [B, V]."""
+    """Makes PAD impossible to choose: logits [..., V] of any float type -> float32 [..., V]."""
     is_pad = tf.range(logits.shape[-1]) == PAD_ID
     return tf.where(is_pad, MASKED, tf.cast(logits, tf.float32))

@@ -286,6 +286,8 @@ def test_candidates_are_rescored_and_may_keep_repeats(run, decode, latent_run, t
 
     several = ["--num_candidates=4", "--sampling_temp=2"]
     greedy, alone = translate(), translate(*several)
+    beam = translate("--num_candidates=4")
+    assert beam == translate("--num_candidates=4", "--beam_size=4") != greedy
     rescored = translate(*several, f"--rescore_dir={run.path}")
     assert rescored == translate(*several, f"--rescore_dir={run.path}")
     assert len({tuple(lines) for lines in (greedy, alone, rescored)}) == 3
@@ -298,8 +300,7 @@ def test_candidates_are_rescored_and_may_keep_repeats(run, decode, latent_run, t
         (["--rescore_dir={teacher}"], "nothing to choose from with --num_candidates=1"),
         (["--num_candidates=3", "--rescore_dir={latent}"], "which cannot score translations"),
         (["--num_candidates=3", "--rescore_dir=absent"], "is no output directory of t2t-trainer"),
-        (["--num_candidates=3", "--sampling_temp=0"], "without a sampling temperature"),
-        (["--num_candidates=3", "--beam_size=2"], "exclude each other"),
+        (["--num_candidates=3", "--beam_size=2", "--sampling_temp=1"], "exclude each other"),
     ],
 )
 def test_misuse_of_candidates_is_one_message(run, decode, latent_run, arguments, message):

@@ -39,7 +39,7 @@ class Echo(Model):
         self.built = True
 
     def infer(self, inputs, options, *, max_length, seed, row_ids):
-        del options, seed, row_ids
+        del seed, row_ids
         lengths = tf.reduce_sum(tf.cast(inputs != PAD_ID, tf.int32), 1)
         backwards = tf.reverse_sequence(inputs, tf.maximum(lengths - 1, 0), seq_axis=1)
         tokens = tf.where(self.reverse > 0.5, backwards, inputs)
@@ -55,4 +55,10 @@ class Echo(Model):
         tokens = tf.where(has(ids.empty_id), empty, tokens)
         tokens = tf.where(has(ids.loop_id), loop, tokens)
         tokens = tf.where(has(ids.cut_id) & (tokens == EOS_ID), PAD_ID, tokens)
-        return Decoded(tokens, tf.zeros([inputs.shape[0]]))
+        # Of several hypotheses the second is the source itself; there are no more.
+        nothing = tf.zeros_like(tokens)
+        padded = tf.pad(inputs, [[0, 0], [0, max_length - inputs.shape[1]]])
+        ranks = [tokens, padded, *[nothing] * options.num_best][: options.num_best]
+        scores = [0.0, -0.3, *[-1e9] * options.num_best][: options.num_best]
+        tokens = tf.reshape(tf.stack(ranks, 1), [-1, max_length])
+        return Decoded(tokens, tf.tile(tf.constant(scores), [inputs.shape[0]]))

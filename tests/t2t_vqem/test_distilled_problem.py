@@ -95,6 +95,36 @@ def test_targets_are_the_teacher_s_and_the_rest_is_the_base_problem_s(copy, smal
     ]
 
 
+@pytest.mark.parametrize(("margin", "num"), [(0.5, 2), (0.1, 1)])
+def test_several_translations_of_a_source_as_far_as_they_are_near(copy, small_parts, margin, num):
+    problem = make(copy, beam_size=4, num_translations=3, score_margin=margin)
+    manifest = generate(copy, problem)
+    vocabulary = problem.vocabulary(copy.data_dir)
+    reader = problem.records(copy.data_dir, TRAIN)
+    found = [
+        tuple(vocabulary.decode(record[side]) for side in ("inputs", "targets"))
+        for record in reader.read(range(len(reader)))
+    ]
+    expected = []
+    for line in copy.train:
+        failed = line[0] in MARKS.values()
+        targets = [] if failed else [vocabulary.decode(vocabulary.encode(line)[::-1])]
+        if num > 1:
+            targets.append(line)
+        expected += [(line, target) for target in dict.fromkeys(targets)]
+    assert found == expected
+    # A source that has one fit translation has not failed; dev is scored by the best.
+    assert sum(manifest["teacher"]["failed"].values()) == (0 if num > 1 else 3)
+    single = make(copy)
+    shutil.rmtree(pathlib.Path(copy.data_dir) / NAME)
+    assert generate(copy, single)["teacher"]["dev_bleu"] == manifest["teacher"]["dev_bleu"]
+
+
+def test_more_translations_than_the_beam_has_are_refused(copy):
+    with pytest.raises(UsageError, match="num_translations=5 with beam_size=4: expected at most"):
+        make(copy, beam_size=4, num_translations=5)
+
+
 def test_what_the_manifest_and_the_report_say(copy, small_parts):
     manifest = generate(copy)
     problem = make(copy)

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from t2t_vqem.constants import EOS_ID, UsageError
-from t2t_vqem.decoding.beam import beam_search, length_penalty
+from t2t_vqem.decoding.beam import LEAST_SCORE, beam_search, length_penalty
 from t2t_vqem.decoding.greedy import decode
 from t2t_vqem.decoding.options import DecodeOptions
 from t2t_vqem.decoding.sampling import sampler
@@ -79,6 +79,30 @@ def test_a_beam_as_wide_as_the_space_finds_the_best_of_all(alpha, limits):
         score, best = max(scored)
         assert strip(found.tokens[b]) == best
         np.testing.assert_allclose(found.scores[b], score, rtol=1e-5)
+
+
+@pytest.mark.parametrize("limits", [[4, 4, 4], [2, 4, 1]], ids=["equal", "unequal"])
+def test_the_n_best_of_a_wide_beam_are_the_n_best_of_all(limits):
+    table, beam_size, num = language(1), 64, 6
+    step, cache = step_fn(table, beam_size)
+    found = beam_search(
+        step, cache, tf.constant(limits), beam_size, 0.6, max_length=T, num_best=num
+    )
+    for b, limit in enumerate(limits):
+        scored = sorted(
+            (
+                (log_prob(table, b, h) / float(length_penalty(tf.constant(len(h)), 0.6)), h)
+                for h in all_hypotheses(limit)
+            ),
+            reverse=True,
+        )
+        rows = range(b * num, b * num + min(num, len(scored)))
+        assert [strip(found.tokens[row]) for row in rows] == [h for _, h in scored[:num]]
+        scores = [score for score, _ in scored[:num]]
+        np.testing.assert_allclose(found.scores.numpy()[rows], scores, rtol=1e-5)
+        rest = found.scores[rows.stop : (b + 1) * num].numpy()
+        assert (rest < LEAST_SCORE).all()
+        assert len(rest) == max(0, num - len(scored))
 
 
 def test_a_narrow_beam_keeps_each_sentence_apart():
@@ -160,6 +184,8 @@ def test_samples_depend_on_the_row_id_and_the_seed_not_on_the_batch():
     "options,message",
     [
         ({"beam_size": 0}, "beam_size must be at least 1, got 0"),
+        ({"beam_size": 3, "num_best": 4}, "num_best 4: expected a number from 1 to beam_size, 3"),
+        ({"num_candidates": 3, "beam_size": 2}, "set beam_size to 3 or more, or a sampling_temp"),
         ({"extra_length": 0}, "extra_length must be at least 1, got 0"),
         ({"sampling_temperature": -1.0}, "must not be negative, got -1.0 and 0"),
         ({"beam_size": 4, "sampling_temperature": 1.0}, "exclude each other"),

@@ -75,6 +75,24 @@ def copier(vocabulary):
     return make(CopyModel(), vocabulary, max_length=256, batch_tokens=512)
 
 
+def test_the_n_best_of_a_beam_come_with_the_best(transformer, vocabulary):
+    one = make(transformer, vocabulary, beam_size=4, extra_length=6)
+    several = make(transformer, vocabulary, beam_size=4, num_best=3, extra_length=6)
+    for single, best in zip(
+        one.translate([*SENTENCES, ""]), several.translate([*SENTENCES, ""]), strict=True
+    ):
+        assert best.score >= single.score - 1e-5  # the search goes on for longer
+        scores = [best.score, *(other.score for other in best.others)]
+        assert scores == sorted(scores, reverse=True)
+        assert len(best.others) == (2 if single.text else 0)
+        assert not any(other.others for other in best.others)
+    alone = next(several.translate(SENTENCES[2:3]))
+    together = list(several.translate(SENTENCES))[2]
+    assert [h.text for h in (alone, *alone.others)] == [
+        h.text for h in (together, *together.others)
+    ]
+
+
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     st.lists(

@@ -254,8 +254,13 @@ def test_padding_and_empty_rows_change_nothing():
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"beam_size": 3}, {"sampling_temperature": 1.0, "num_candidates": 4}],
-    ids=["greedy", "beam", "candidates"],
+    [
+        {},
+        {"beam_size": 3},
+        {"sampling_temperature": 1.0, "num_candidates": 4},
+        {"beam_size": 4, "num_candidates": 3},
+    ],
+    ids=["greedy", "beam", "samples", "beam candidates"],
 )
 def test_a_row_decodes_alike_alone_and_in_company(changes):
     model, batch = make(), example()
@@ -290,8 +295,7 @@ def test_a_score_is_that_of_the_tokens_however_long_the_decoder_is():
     np.testing.assert_allclose(longer_scores, scores, rtol=1e-4)
 
 
-def test_of_the_candidates_the_rescorer_takes_the_likeliest():
-    model, batch = make(), example()
+def make_teacher():
     teacher = registry.models.get("transformer")(
         TransformerHParams(
             num_encoder_layers=1,
@@ -303,7 +307,11 @@ def test_of_the_candidates_the_rescorer_takes_the_likeliest():
         vocab_size=V,
     )
     teacher.build_variables()
-    shaken(teacher)
+    return shaken(teacher)
+
+
+def test_of_the_candidates_the_rescorer_takes_the_likeliest():
+    model, batch, teacher = make(), example(), make_teacher()
     num, alpha = 5, 0.0
     options = DecodeOptions(sampling_temperature=2.0, num_candidates=num, alpha=alpha)
     best = model.infer(batch["inputs"], options, max_length=16, rescorer=teacher)
@@ -321,6 +329,60 @@ def test_of_the_candidates_the_rescorer_takes_the_likeliest():
     for row in range(3):
         np.testing.assert_array_equal(best.tokens[row], tokens[chosen[row]][row])
         np.testing.assert_allclose(best.scores[row], scores[chosen[row]][row], rtol=1e-4)
+
+
+@pytest.mark.parametrize("rescored", [False, True])
+def test_of_the_hypotheses_of_a_beam_the_likeliest_translation_is_taken(rescored):
+    model, batch, teacher = make(), example(), make_teacher()
+    num, limit = 4, 3
+    # As wide as the space: up to three latents of seven codes.
+    options = DecodeOptions(
+        beam_size=K**limit + 1, num_candidates=num, alpha=0.0, keep_repeats=True
+    )
+    rescorer = teacher if rescored else None
+    best = model.infer(batch["inputs"], options, max_length=limit * RATIO, rescorer=rescorer)
+    chosen = []
+    for row in range(3):
+        source = model.encode(batch["inputs"][row : row + 1])
+        step, cache = model.predictor.step_fn(source, limit)
+        # Every row of latents, by the predictor's own steps one at a time.
+        latents = [((), 0.0, cache, 0)]
+        whole = []
+        for position in range(limit):
+            grown = []
+            for codes, score, cache, before in latents:
+                logits, cache = step(tf.constant([before]), tf.constant(position), cache)
+                log_probs = tf.nn.log_softmax(logits)[0].numpy()
+                whole.append((score + log_probs[1], codes))
+                grown += [
+                    ((*codes, code), score + log_probs[code + 2], cache, code + 2)
+                    for code in range(K)
+                ]
+            latents = grown
+        whole += [(score, codes) for codes, score, _, _ in latents]
+        whole = sorted((pair for pair in whole if pair[1]), reverse=True)[:num]
+        totals = []
+        for score, codes in whole:
+            found = transformer_nat.Latents(
+                tf.constant([codes]), tf.constant([len(codes)]), tf.zeros([1])
+            )
+            tokens, own = model._decode_latents(found, len(codes), source)
+            if rescored:
+                memory = teacher.encode(batch["inputs"][row : row + 1])
+                totals.append(float(teacher.score(tokens, *memory)[0]))
+            else:
+                totals.append(float(own[0]) + score)
+        chosen.append(int(np.argmax(totals)))
+        np.testing.assert_allclose(best.scores[row], max(totals), rtol=1e-4)
+        codes = best.codes[row].numpy()
+        assert tuple(codes[codes >= 0]) == whole[chosen[-1]][1]
+    assert any(chosen)  # not always the likeliest latents
+
+
+def test_several_translations_are_not_to_be_had():
+    options = DecodeOptions(beam_size=2, num_best=2)
+    with pytest.raises(UsageError, match="transformer_nat gives one translation"):
+        make().infer(example()["inputs"], options, max_length=16)
 
 
 def test_the_parallel_decoder_is_fully_connected_and_blind_to_padding():
