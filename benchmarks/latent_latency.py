@@ -39,7 +39,6 @@ from t2t_vqem.output_dir import OutputDir
 
 GREEDY = "transformer, greedy"
 CANDIDATES = 9
-TEMPERATURE = 0.7
 HALVINGS = (2, 3, 4)
 BASE_LENGTHS = range(25, 33)  # source tokens with EOS
 
@@ -197,11 +196,12 @@ def translators(
 def latent_systems(
     make: Callable[..., Translate], model: Any, teacher: Any, name: str
 ) -> dict[str, Translate]:
-    """Returns a latent model with one candidate, and with several that the teacher chooses from."""
-    several = {"num_candidates": CANDIDATES, "sampling_temperature": TEMPERATURE}
+    """Returns a latent model with one candidate, and with several to choose from."""
+    several = {"num_candidates": CANDIDATES, "beam_size": CANDIDATES}
     return {
         name: make(model),
-        f"{name}, {CANDIDATES} candidates rescored": make(model, teacher, **several),
+        f"{name}, best of {CANDIDATES} by itself": make(model, **several),
+        f"{name}, best of {CANDIDATES} by the teacher": make(model, teacher, **several),
     }
 
 
@@ -229,7 +229,7 @@ def table(batch_size: int, found: dict[str, Measured], references: list[str] | N
     medians = {name: statistics.median(result.seconds) for name, result in found.items()}
     scored = references is not None
     lines = [
-        f"### Batch {batch_size}",
+        f"### Batch {min(batch_size, count)}",
         "",
         "| system | ms a sentence | fastest to slowest run | ratio |"
         + (" BLEU |" if scored else ""),

@@ -27,6 +27,7 @@ from commands import evaluations, read_log, run
 from report import header, pyplot, save, write
 
 CANDIDATES = 9
+MANY_CANDIDATES = 16
 BEAM_SIZE = 4
 UNDISTILLED = "-undistilled"
 
@@ -105,14 +106,20 @@ def test_latent(
 ) -> list[tuple[str, str]]:
     """Translates the test set in several ways; returns what each is, and its BLEU."""
     candidates = f"--num_candidates={CANDIDATES}"
+    rescored = f"--rescore_dir={teacher_dir}"
     return [
         (name, test(output_dir)),
         (f"{name}, beam {BEAM_SIZE} over latents", test(output_dir, f"--beam_size={BEAM_SIZE}")),
         (f"{name}, mean of {args.average}", test(output_dir, "--checkpoint=averaged")),
         (f"{name}, best of {CANDIDATES} by itself", test(output_dir, candidates)),
         (
-            f"{name}, best of {CANDIDATES} by the teacher",
-            test(output_dir, candidates, f"--rescore_dir={teacher_dir}"),
+            f"{name}, greedy or best of {CANDIDATES - 1} samples by the teacher",
+            test(output_dir, candidates, "--sampling_temp=0.7", rescored),
+        ),
+        (f"{name}, best of {CANDIDATES} by the teacher", test(output_dir, candidates, rescored)),
+        (
+            f"{name}, best of {MANY_CANDIDATES} by the teacher",
+            test(output_dir, f"--num_candidates={MANY_CANDIDATES}", rescored),
         ),
     ]
 

@@ -124,15 +124,16 @@ def transformer_nat_multi30k() -> TransformerNATHParams:
     """Latent Transformer for Multi30k: layers as in `transformer_multi30k`, from which it starts.
 
         t2t-datagen --problem=translate_ende_multi30k_distilled --teacher_dir=runs/multi30k \\
-          --data_dir=data
+          --data_dir=data --problem_params=num_translations=4
         t2t-trainer --problem=translate_ende_multi30k_distilled --model=transformer_nat \\
           --hparams_set=transformer_nat_multi30k --warm_start_from=runs/multi30k \\
           --data_dir=data --output_dir=runs/nat --train_steps=12000
 
-    Expected, from a teacher of 38.0 sacreBLEU (greedy, 2016 test set, 15,000 steps): 36.2, and 37.6
-    with the teacher choosing among nine candidates, after 80 minutes on two CPU cores, partly
-    beside other work (see benchmarks/results/latent_translation.md). Most of it is there after
-    4,000 steps; fewer are too few for the predictor, which has a language of codes to learn.
+    Expected, from a teacher of 38.0 sacreBLEU (greedy, 2016 test set, 15,000 steps): 36.4, and of
+    nine candidates 36.8 by itself and 38.1 by the teacher, after 75 to 105 minutes on two CPU
+    cores, partly beside other work (see benchmarks/results/latent_translation.md). Most of it is
+    there after 6,000 steps; fewer are too few for the predictor, which has a language of codes to
+    learn.
     """
     return TransformerNATHParams(
         num_encoder_layers=3,
