@@ -26,6 +26,10 @@ class Source(NamedTuple):
     memory: tf.Tensor  # [N, S, D]
     bias: tf.Tensor  # float32 [N, 1, 1, S]
 
+    def repeat(self, times: int) -> "Source":
+        """Repeats each row, so that rows b*times ... belong to sentence b."""
+        return self if times == 1 else Source(*(tf.repeat(x, times, axis=0) for x in self))
+
 
 class LatentLoss(NamedTuple):
     """Sums over latents and their ends (float32 scalars)."""

@@ -273,8 +273,8 @@ class TransformerNAT(QuantizedModel):
         encoded = self.encode(inputs)
         rows = row_ids if row_ids is not None else tf.range(inputs.shape[0])
         latents = self._search(inputs, encoded, options, max_length, seed=seed, row_ids=rows)
-        source = _repeat(encoded, num)
-        scored = _repeat(Source(*rescorer.encode(inputs)), num) if rescorer else None
+        source = encoded.repeat(num)
+        scored = Source(*rescorer.encode(inputs)).repeat(num) if rescorer else None
 
         def translate(length: int) -> tuple[tf.Tensor, ...]:
             tokens, scores = self._decode_latents(latents, length, source)
@@ -320,7 +320,7 @@ class TransformerNAT(QuantizedModel):
         length = -(-max_length // self.ratio)
         num, beam_size = options.num_candidates, options.beam_size
         if beam_size > 1:
-            step, cache = self.predictor.step_fn(_repeat(source, beam_size), length)
+            step, cache = self.predictor.step_fn(source.repeat(beam_size), length)
             found = beam_search(
                 step, cache, limits, beam_size, options.alpha, max_length=length, num_best=num
             )
@@ -335,7 +335,7 @@ class TransformerNAT(QuantizedModel):
                 )
                 if num > 1:
                     choose = candidates.first_greedy(choose, num)
-            step, cache = self.predictor.step_fn(_repeat(source, num), length)
+            step, cache = self.predictor.step_fn(source.repeat(num), length)
             limits = tf.repeat(limits, num)
             found = decode(step, cache, limits, max_length=length, choose_fn=choose)
         is_code = found.tokens >= FIRST_CODE
@@ -398,8 +398,3 @@ class _Unmasked(NamedTuple):
 
     shown: tf.Tensor  # bool [B, T]
     embedded: tf.Tensor  # [B, T, D]
-
-
-def _repeat(source: Source, times: int) -> Source:
-    """Repeats each row, so that rows b*times ... belong to sentence b."""
-    return source if times == 1 else Source(*(tf.repeat(x, times, axis=0) for x in source))
