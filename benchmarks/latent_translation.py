@@ -220,24 +220,23 @@ def inside(runs: dict[str, list[dict]]) -> list[str]:
 
 
 def over_steps(runs: dict[str, list[dict]]) -> list[str]:
-    """Returns BLEU on dev as it rises, at steps that double."""
-    lines = []
-    for name, title in (
-        ("bleu", "predicted latents"),
-        ("reconstruction_bleu", "latents of the reference"),
-    ):
-        by_step = {
-            variant: {line["step"]: line[name] for line in log} for variant, log in runs.items()
-        }
-        last = max(step for found in by_step.values() for step in found)
-        steps = [last // 2**n for n in range(5, -1, -1)]
-        steps = [step for step in steps if any(step in found for found in by_step.values())]
-        lines += ["", f"## BLEU over steps (dev), {title}", ""]
-        lines += ["| variant | " + " | ".join(f"{step:,}" for step in steps) + " |"]
-        lines += ["|" + "---|" * (len(steps) + 1)]
-        for variant, found in by_step.items():
-            cells = (f"{found[step]:.1f}" if step in found else "" for step in steps)
-            lines.append(f"| {variant} | " + " | ".join(cells) + " |")
+    """Returns how figures on dev change, at steps that double and at the last."""
+    names = {
+        "bleu": "BLEU, predicted latents",
+        "reconstruction_bleu": "BLEU, latents of the reference",
+        "latent_nll": "nats a latent",
+    }
+    evaluated = sorted({line["step"] for log in runs.values() for line in log})
+    doubled = {evaluated[0] * 2**n for n in range(evaluated[-1].bit_length())} | {evaluated[-1]}
+    steps = [step for step in evaluated if step in doubled]
+    lines = ["", "## Over steps (dev)", ""]
+    lines += ["| variant | figure | " + " | ".join(f"{step:,}" for step in steps) + " |"]
+    lines += ["|" + "---|" * (len(steps) + 2)]
+    for variant, log in runs.items():
+        by_step = {line["step"]: line for line in log}
+        for name, title in names.items():
+            cells = (f"{by_step[step][name]:.3g}" if step in by_step else "" for step in steps)
+            lines.append(f"| {variant} | {title} | " + " | ".join(cells) + " |")
     return lines
 
 

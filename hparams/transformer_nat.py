@@ -130,10 +130,9 @@ def transformer_nat_multi30k() -> TransformerNATHParams:
           --data_dir=data --output_dir=runs/nat --train_steps=12000
 
     Expected, from a teacher of 38.0 sacreBLEU (greedy, 2016 test set, 15,000 steps): 36.4, and of
-    nine candidates 36.8 by itself and 38.1 by the teacher, after 75 to 105 minutes on two CPU
-    cores, partly beside other work (see benchmarks/results/latent_translation.md). Most of it is
-    there after 6,000 steps; fewer are too few for the predictor, which has a language of codes to
-    learn.
+    nine candidates 36.8 by itself and 38.1 by the teacher, after less than two hours on two CPU
+    cores beside other work (see benchmarks/results/latent_translation.md). Most of it is there
+    after 8,000 steps; few are too few for the predictor, which has a language of codes to learn.
     """
     return TransformerNATHParams(
         num_encoder_layers=3,

@@ -15,7 +15,13 @@ from t2t_vqem.layers.common import TokenEmbedding, sinusoidal_positions
 from t2t_vqem.layers.transformer import TransformerStack
 from t2t_vqem.models.base import LossOutput, Model
 from t2t_vqem.ops.losses import token_cross_entropy
-from t2t_vqem.ops.masks import causal_bias, mask_padding_token, padding_bias, padding_mask
+from t2t_vqem.ops.masks import (
+    causal_bias,
+    mask_padding_token,
+    num_tokens,
+    padding_bias,
+    padding_mask,
+)
 from t2t_vqem.ops.random import Rng, dropout
 
 
@@ -160,7 +166,7 @@ class Transformer(Model):
           tokens int32 [B * num_best, max_length], PAD after EOS, and scores float32 [B * num_best];
           rows b*num_best ... belong to sentence b.
         """
-        source_lengths = tf.reduce_sum(tf.cast(padding_mask(inputs), tf.int32), 1)
+        source_lengths = num_tokens(inputs)
         limits = tf.minimum(source_lengths + options.extra_length, max_length)
         limits = tf.where(source_lengths > 0, limits, 0)  # rows that only fill up a batch
         # Most translations are at most a quarter longer than their source.

@@ -21,7 +21,7 @@ from t2t_vqem.layers.transformer import TransformerStack
 from t2t_vqem.models.base import LossOutput
 from t2t_vqem.models.bottleneck import QuantizedModel, make_quantizer, start_quantizer
 from t2t_vqem.ops.losses import token_cross_entropy
-from t2t_vqem.ops.masks import MASKED, mask_padding_token, padding_bias, padding_mask
+from t2t_vqem.ops.masks import MASKED, mask_padding_token, num_tokens, padding_bias, padding_mask
 from t2t_vqem.ops.random import Rng, dropout, uniform_from_bits
 
 # Lengths that the decoder is compiled for, in source lengths; what is decoded together takes the
@@ -286,7 +286,7 @@ class TransformerNAT(QuantizedModel):
             elif num > 1:
                 scores += latents.scores
             if num > 1:
-                sizes = tf.reduce_sum(tf.cast(padding_mask(tokens), tf.int32), 1)
+                sizes = num_tokens(tokens)
                 scores /= length_penalty(sizes, options.alpha)
                 # Beam search may have found fewer than asked for, but always the first.
                 is_first = tf.range(sizes.shape[0]) % num == 0
@@ -313,7 +313,7 @@ class TransformerNAT(QuantizedModel):
         row_ids: tf.Tensor,
     ) -> Latents:
         """Predicts latents, as many as the predictor thinks right: rows for all candidates."""
-        source_lengths = tf.reduce_sum(tf.cast(padding_mask(inputs), tf.int32), 1)
+        source_lengths = num_tokens(inputs)
         limits = tf.minimum(source_lengths + options.extra_length, max_length)
         limits = -(-limits // self.ratio)
         limits = tf.where(source_lengths > 0, limits, 0)  # rows that only fill up a batch
@@ -324,7 +324,7 @@ class TransformerNAT(QuantizedModel):
             found = beam_search(
                 step, cache, limits, beam_size, options.alpha, max_length=length, num_best=num
             )
-            sizes = tf.reduce_sum(tf.cast(padding_mask(found.tokens), tf.int32), 1)
+            sizes = num_tokens(found.tokens)
             found = found._replace(scores=found.scores * length_penalty(sizes, options.alpha))
         else:
             choose = None

@@ -13,6 +13,11 @@ def padding_mask(ids: tf.Tensor) -> tf.Tensor:
     return tf.not_equal(ids, PAD_ID)
 
 
+def num_tokens(ids: tf.Tensor) -> tf.Tensor:
+    """Counts each row's real tokens: ids int [B, T] -> int32 [B]."""
+    return tf.reduce_sum(tf.cast(padding_mask(ids), tf.int32), 1)
+
+
 def padding_bias(mask: tf.Tensor) -> tf.Tensor:
     """Makes attention blind to padding: mask bool [B, S] -> float32 [B, 1, 1, S]."""
     return tf.where(mask, 0.0, MASKED)[:, None, None, :]

@@ -261,15 +261,21 @@ def _train(
         ).run(start)
         elapsed = datetime.timedelta(seconds=round(log.seconds))
         replicas.gather(step)  # no worker ends before the chief has saved
-    return _outcome(step, settings.train_steps, stop, f"{elapsed}: {checkpoints.latest}")
+    return _outcome(step, settings.train_steps, stop, elapsed, checkpoints.latest)
 
 
-def _outcome(step: int, train_steps: int, stop: StopRequest, rest: str) -> Outcome:
+def _outcome(
+    step: int,
+    train_steps: int,
+    stop: StopRequest,
+    elapsed: datetime.timedelta,
+    checkpoint: str | None,
+) -> Outcome:
     """Says why training ended."""
     stopped = step < train_steps
     who = stop.name or "a signal to another worker"
     why = f"stopped by {who}; the same command goes on" if stopped else "done"
-    _logger.info("%s after step %d and %s", why, step, rest)
+    _logger.info("%s after step %d and %s: %s", why, step, elapsed, checkpoint)
     return Outcome(step, stopped)
 
 
