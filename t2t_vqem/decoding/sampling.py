@@ -21,12 +21,13 @@ def sampler(temperature: float, top_k: int = 0, *, seed, row_ids: tf.Tensor) -> 
     """
 
     def choose(logits: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
-        vocab_size = logits.shape[-1]
-        if 0 < top_k < vocab_size:
-            threshold = tf.math.top_k(logits, top_k).values[:, -1:]
-            logits = tf.where(logits >= threshold, logits, -1e9)
-        uniform = row_uniform(seed, position, row_ids, vocab_size)
+        tokens = None
+        if 0 < top_k < logits.shape[-1]:
+            # Both results together: of a part of them alone, XLA's CPU compiler sorts whole rows.
+            logits, tokens = tf.math.top_k(logits, top_k)
+        uniform = row_uniform(seed, position, row_ids, logits.shape[-1])
         gumbel = -tf.math.log(-tf.math.log(uniform))
-        return tf.argmax(logits / temperature + gumbel, -1, output_type=tf.int32)
+        chosen = tf.argmax(logits / temperature + gumbel, -1, output_type=tf.int32)
+        return chosen if tokens is None else tf.gather(tokens, chosen, batch_dims=1)
 
     return choose
