@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from t2t_vqem.constants import UsageError
 from t2t_vqem.data import building, text_building
+from t2t_vqem.data.text_source import hash_file
 from t2t_vqem.data.workers import default_num_workers
 from t2t_vqem.fields import Config, from_json, option, to_json
 from t2t_vqem.text_problem import TextConfig, TextProblem
@@ -39,6 +40,11 @@ class DecodingConfig(Config):
         "by more than this",
         minimum=0,
     )
+    extra_sources: str = option(
+        "",
+        "file of further source sentences, plain or .gz, that the teacher translates too; '' for "
+        "none",
+    )
     extra_length: int = option(
         50, "a translation has at most this many tokens more than its source", minimum=1
     )
@@ -62,7 +68,8 @@ class DistilledProblem(TextProblem):
     """A problem of parallel text with a teacher's translations for targets to train on.
 
     Sources, vocabulary, dev and test are those of the problem `base`, whose data lie in the same
-    data_dir. Its settings are those of these data, and how the teacher is to translate.
+    data_dir; further sources may come from a file. Its settings are those of these data, and what
+    the teacher is to translate and how.
     """
 
     base: ClassVar[type[TextProblem]]
@@ -122,10 +129,8 @@ class DistilledProblem(TextProblem):
         teacher = self._teacher(data_dir, teacher_dir, checkpoint)
 
         def make(directory: str, scratch: str) -> dict[str, Any]:
-            from t2t_vqem.inference.distillation import Distillation
-
             workers = num_workers or default_num_workers()
-            source = Distillation(teacher, scratch, self.config.score_margin)
+            source = self._distillation(teacher, scratch)
             return self.build(directory, scratch, source, num_workers=workers, progress=progress)
 
         return building.build(self.dir(data_dir), self._identity(teacher), make, keep=True)
@@ -161,13 +166,11 @@ class DistilledProblem(TextProblem):
                 f"shard {shard} of {num_shards}: expected a number from 0 to {num_shards - 1}."
             )
         teacher = self._teacher(data_dir, teacher_dir, checkpoint)
-        from t2t_vqem.inference.distillation import Distillation
-
         name = f"shard-{shard}-of-{num_shards}"
         with building.shared_work(self.dir(data_dir), self._identity(teacher), name) as scratch:
             if scratch is None:
                 return f"{self.dir(data_dir)} is ready: nothing to do."
-            done, total = Distillation(teacher, scratch, self.config.score_margin).translate(
+            done, total = self._distillation(teacher, scratch).translate(
                 shard=shard, num_shards=num_shards, progress=progress
             )
         rest = "When all are, run the command without --shard: it puts them together."
@@ -193,8 +196,17 @@ class DistilledProblem(TextProblem):
         settings = {"batch_tokens": self.config.batch_size, "xla": self.config.xla}
         return Teacher(teacher_dir, checkpoint, base, data_dir, options, **settings)
 
+    def _distillation(self, teacher: Teacher, scratch: str) -> Distillation:
+        from t2t_vqem.inference.distillation import Distillation
+
+        extra = os.path.expanduser(self.config.extra_sources)
+        return Distillation(teacher, scratch, self.config.score_margin, extra)
+
     def _identity(self, teacher: Teacher) -> dict[str, Any]:
-        return {**self._settings(), "source": teacher.fingerprint()}
+        source = teacher.fingerprint()
+        if self.config.extra_sources:
+            source["extra sources"] = hash_file(os.path.expanduser(self.config.extra_sources))
+        return {**self._settings(), "source": source}
 
     def _command(self, data_dir: str) -> str:
         return f"{super()._command(data_dir)} --teacher_dir=DIR"

@@ -1,4 +1,4 @@
-"""Translates the training sources of a problem with its teacher.
+"""Translates the training sources of a problem, and further ones, with its teacher.
 
 The work is cut into parts, each a window of lines that the translator sorts by length, so that a
 part comes out the same whatever else is translated in the same call. A finished part is a file of
@@ -9,6 +9,7 @@ work.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -20,28 +21,29 @@ from typing import Any, NamedTuple
 from t2t_vqem.constants import DEV, INPUTS, TRAIN, UsageError
 from t2t_vqem.data import building
 from t2t_vqem.data.progress import Progress
-from t2t_vqem.data.text_source import PairSource
+from t2t_vqem.data.text_source import PairSource, hash_file, read_lines
 from t2t_vqem.inference.failures import FAILURES, find_failure
 from t2t_vqem.inference.teacher import Teacher
 from t2t_vqem.inference.translate import WINDOW_LINES, Hypothesis, Translator
 from t2t_vqem.metrics.bleu import Score, sacrebleu_score
 from t2t_vqem.output_dir import write_file
 
+EXTRA = "extra"  # beside the splits: further sources
 FAILURES_FILE = "failures.jsonl"
 _SHOWN_FAILURES = 2  # of each kind, in the report
 _logger = logging.getLogger(__name__)
 
 
 class _Part(NamedTuple):
-    """Examples of a split that are translated together."""
+    """Examples of a split, or lines of EXTRA, that are translated together."""
 
     split: str
     start: int
     stop: int
 
     @property
-    def numbers(self) -> range:
-        return range(self.start, self.stop)
+    def size(self) -> int:
+        return self.stop - self.start
 
 
 class _Made(NamedTuple):
@@ -56,7 +58,8 @@ class _Failure(NamedTuple):
     """A training source that the teacher did not translate."""
 
     reason: str  # a key of FAILURES
-    number: int  # of the example in the base data
+    split: str  # TRAIN, or EXTRA
+    number: int  # of the example in the base data, or of the line, from 0
     source: str
     translation: str
 
@@ -71,9 +74,13 @@ class Distillation(PairSource):
         scratch: folder for the translations, with those of earlier calls.
         score_margin: of the further translations of a source, those are taken whose score is lower
             than the best one's by no more than this.
+        extra: path of further source sentences to train on, one on each line; "" for none.
+
+    Raises:
+        UsageError: the file of further sources cannot be used, with the line.
     """
 
-    def __init__(self, teacher: Teacher, scratch: str, score_margin: float):
+    def __init__(self, teacher: Teacher, scratch: str, score_margin: float, extra: str = ""):
         self._teacher = teacher
         self._score_margin = score_margin
         self._problem = teacher.problem
@@ -81,21 +88,29 @@ class Distillation(PairSource):
         self._vocabulary = self._problem.vocabulary(self._data_dir)
         self._records = {s: self._problem.records(self._data_dir, s) for s in (DEV, TRAIN)}
         self._scratch = scratch
-        splits = self._problem.manifest(self._data_dir)["splits"]
+        self._extra = extra
         # The dev split comes first: how good the teacher is shows before the long work.
+        sizes = {split: len(self._records[split]) for split in (DEV, TRAIN)}
+        if extra:
+            sizes[EXTRA] = sum(1 for _ in read_lines(extra))
+            if not sizes[EXTRA]:
+                raise UsageError(f"{extra} is empty, expected one source sentence on each line.")
         self._parts = [
-            _Part(split, start, min(start + WINDOW_LINES, splits[split]["num_examples"]))
-            for split in (DEV, TRAIN)
-            for start in range(0, splits[split]["num_examples"], WINDOW_LINES)
+            _Part(split, start, min(start + WINDOW_LINES, size))
+            for split, size in sizes.items()
+            for start in range(0, size, WINDOW_LINES)
         ]
         made_by = [self.fingerprint(), teacher.to_json()["decoding"], score_margin]
         self._made_by = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
 
     def describe(self) -> str:
-        return f"{self._problem.dir(self._data_dir)}, translated with {self._teacher.checkpoint}"
+        also = f" and {self._extra}" if self._extra else ""
+        data = self._problem.dir(self._data_dir)
+        return f"{data}{also}, translated with {self._teacher.checkpoint}"
 
     def fingerprint(self) -> dict[str, str]:
-        return self._teacher.fingerprint()
+        extra = {"extra sources": hash_file(self._extra)} if self._extra else {}
+        return {**self._teacher.fingerprint(), **extra}
 
     def translate(
         self, *, shard: int = 0, num_shards: int = 1, progress: bool = True
@@ -112,14 +127,14 @@ class Distillation(PairSource):
         """
         parts = self._parts[shard::num_shards]
         waiting = [part for part in parts if not os.path.exists(self._path(part))]
-        num_lines = sum(len(part.numbers) for part in waiting)
-        total = sum(len(part.numbers) for part in parts)
+        num_lines = sum(part.size for part in waiting)
+        total = sum(part.size for part in parts)
         translator = self._teacher.translator() if waiting else None
         started = time.monotonic()
         with Progress("translating", total, "sentences", enabled=progress) as bar:
             bar.advance(total - num_lines, skipped=True)
-            for part in waiting:
-                self._translate_part(part, translator, bar)
+            for part, sources in self._with_sources(waiting):
+                self._translate_part(part, sources, translator, bar)
                 if part.split == DEV and self._missing(DEV) == 0:
                     _logger.info("the teacher on dev: %s", self.dev_score())
         if waiting:
@@ -130,7 +145,8 @@ class Distillation(PairSource):
                 seconds,
                 num_lines / seconds,
             )
-        return len(self._parts) - self._missing(DEV, TRAIN), len(self._parts)
+        missing = self._missing(DEV, TRAIN, EXTRA)
+        return len(self._parts) - missing, len(self._parts)
 
     def _missing(self, *splits: str) -> int:
         return sum(p.split in splits and not os.path.exists(self._path(p)) for p in self._parts)
@@ -140,12 +156,26 @@ class Distillation(PairSource):
         name = f"{part.split}-{part.start:09}.{self._made_by[:16]}.json"
         return os.path.join(self._scratch, name)
 
-    def _translate_part(self, part: _Part, translator: Translator, bar: Progress) -> None:
-        sources = self._sources(part.split, part.numbers)
-        lines = map(self._vocabulary.decode, sources)
-        found = list(translator.translate(lines, first_index=part.start, progress=bar.advance))
+    def _with_sources(self, parts: Iterable[_Part]) -> Iterator[tuple[_Part, list[str]]]:
+        """Returns each part with its sentences; the parts of EXTRA have to be in order."""
+        lines = read_lines(self._extra) if self._extra else iter(())
+        position = 0
+        for part in parts:
+            if part.split == EXTRA:
+                window = itertools.islice(lines, part.start - position, part.stop - position)
+                position = part.stop
+                yield part, [line.decode() for line in window]
+            else:
+                # Records have lost nothing of the text: the vocabulary gives it back exactly.
+                rows = self._records[part.split].read(range(part.start, part.stop))
+                yield part, [self._vocabulary.decode(row[INPUTS].tolist()) for row in rows]
+
+    def _translate_part(
+        self, part: _Part, sources: list[str], translator: Translator, bar: Progress
+    ) -> None:
+        found = list(translator.translate(sources, first_index=part.start, progress=bar.advance))
         made = _Made([hypothesis.text for hypothesis in found], [], [])
-        for source, best in zip(sources, found, strict=True):
+        for source, best in zip(self._vocabulary.encode(sources), found, strict=True):
             least = best.score - self._score_margin
             near = [best, *(h for h in best.others if h.score >= least)]
             reasons = self._reasons(source, near)
@@ -162,22 +192,16 @@ class Distillation(PairSource):
             for target, h in zip(ids, found, strict=True)
         ]
 
-    def _sources(self, split: str, numbers: Iterable[int]) -> list[list[int]]:
-        """Returns the source ids of examples, without EOS. Records have lost nothing of the text:
-        the vocabulary gives it back exactly."""
-        return [row[INPUTS].tolist() for row in self._records[split].read(list(numbers))]
-
-    def _finished(self, split: str) -> Iterator[tuple[_Part, _Made]]:
-        """Returns what the parts of train or dev hold."""
-        for part in self._parts:
-            if part.split == split:
-                with open(self._path(part), encoding="utf-8") as file:
-                    yield part, _Made(**json.load(file))
+    def _finished(self, *splits: str) -> Iterator[tuple[_Part, list[str], _Made]]:
+        """Returns the parts of splits, the sentences of each, and what was made of them."""
+        parts = (part for part in self._parts if part.split in splits)
+        for part, sources in self._with_sources(parts):
+            with open(self._path(part), encoding="utf-8") as file:
+                yield part, sources, _Made(**json.load(file))
 
     def pairs(self, split: str) -> Iterator[tuple[bytes, bytes]]:
         if split == TRAIN:
-            for part, made in self._finished(TRAIN):
-                sources = map(self._vocabulary.decode, self._sources(TRAIN, part.numbers))
+            for _, sources, made in self._finished(TRAIN, EXTRA):
                 for source, targets in zip(sources, made.targets, strict=True):
                     for target in targets:
                         yield source.encode(), target.encode()
@@ -189,12 +213,11 @@ class Distillation(PairSource):
 
     def _failures(self) -> Iterator[_Failure]:
         """Returns the training sources on which the teacher failed."""
-        for part, made in self._finished(TRAIN):
-            found = zip(part.numbers, made.translations, made.failures, strict=True)
-            for number, text, reason in found:
+        for part, sources, made in self._finished(TRAIN, EXTRA):
+            found = zip(sources, made.translations, made.failures, strict=True)
+            for number, (source, text, reason) in enumerate(found, start=part.start):
                 if reason is not None:
-                    source = self._vocabulary.decode(self._sources(TRAIN, [number])[0])
-                    yield _Failure(reason, number, source, text)
+                    yield _Failure(reason, part.split, number, source, text)
 
     def copy_vocabulary(self, path: str) -> None:
         """Writes the vocabulary of the teacher and its data to a file."""
@@ -202,7 +225,7 @@ class Distillation(PairSource):
 
     def dev_score(self) -> Score:
         """Returns the BLEU of the teacher's translations of the dev split."""
-        translations = [text for _, made in self._finished(DEV) for text in made.translations]
+        translations = [text for _, _, made in self._finished(DEV) for text in made.translations]
         return sacrebleu_score(translations, self._problem.references(self._data_dir, DEV))
 
     def summary(self, directory: str) -> tuple[dict[str, Any], str]:
@@ -228,7 +251,7 @@ class Distillation(PairSource):
                         f"    {failed.reason}: {failed.source!r} gave {failed.translation!r}"
                     )
         score = self.dev_score()
-        total = sum(len(part.numbers) for part in self._parts if part.split == TRAIN)
+        total = sum(part.size for part in self._parts if part.split != DEV)
         about = {
             **self._teacher.to_json(),
             "dev_bleu": {"value": score.value, "signature": score.signature},

@@ -1,6 +1,7 @@
 """Distilled problems in one process, with the echo model for a teacher."""
 
 import dataclasses
+import gzip
 import json
 import pathlib
 import shutil
@@ -118,6 +119,90 @@ def test_several_translations_of_a_source_as_far_as_they_are_near(copy, small_pa
     single = make(copy)
     shutil.rmtree(pathlib.Path(copy.data_dir) / NAME)
     assert generate(copy, single)["teacher"]["dev_bleu"] == manifest["teacher"]["dev_bleu"]
+
+
+def write_extra(folder: pathlib.Path, lines: list[str]) -> str:
+    path = folder / "extra.en.gz"
+    path.write_bytes(gzip.compress("".join(f"{line}\n" for line in lines).encode()))
+    return str(path)
+
+
+def test_further_sources_are_translated_too(copy, small_parts, tmp_path):
+    lines = [f"{'three ' * (n % 5)}two{' four' * (n % 7)}" for n in range(70)]
+    lines[40] = ""
+    lines[41] = f"{MARKS['loop']} one two"
+    problem = make(copy, extra_sources=write_extra(tmp_path, lines))
+    manifest = generate(copy, problem)
+    vocabulary = problem.vocabulary(copy.data_dir)
+    reader = problem.records(copy.data_dir, TRAIN)
+    found = [
+        tuple(vocabulary.decode(record[side]) for side in ("inputs", "targets"))
+        for record in reader.read(range(len(reader)))
+    ]
+    failed = tuple(MARKS.values())
+    expected = [
+        (line, vocabulary.decode(vocabulary.encode(line)[::-1]))
+        for line in [*copy.train, *lines]
+        if line and not line.startswith(failed)
+    ]
+    assert found == expected
+    assert manifest["teacher"]["failed"] == {
+        "empty": 2,
+        "repetition": 2,
+        "cut": 1,
+        "long source": 0,
+    }
+    assert f"teacher failed on 5 of {len(copy.train) + 70} training sources" in problem.report(
+        copy.data_dir
+    )
+    failures = [json.loads(line) for line in contents(copy)["failures.jsonl"].splitlines()]
+    extra = [(f["number"], f["source"]) for f in failures if f["split"] == "extra"]
+    assert extra == [(40, ""), (41, lines[41])]
+    assert [f["split"] for f in failures] == ["train"] * 3 + ["extra"] * 2
+
+    write_extra(tmp_path, lines[:-1])
+    with pytest.raises(UsageError, match="source: extra sources was"):
+        generate(copy, problem)
+
+
+def test_further_sources_in_shards_and_after_a_kill(made, copy, small_parts, tmp_path, monkeypatch):
+    extra = write_extra(tmp_path, [f"three two{' four' * (n % 7)}" for n in range(70)])
+    generate(copy, make(copy, extra_sources=extra))
+    whole = contents(copy)
+    shutil.rmtree(pathlib.Path(copy.data_dir) / NAME)
+    problem = make(copy, extra_sources=extra)
+    words = [
+        problem.translate_shard(
+            copy.data_dir,
+            teacher_dir=copy.teacher_dir,
+            shard=shard,
+            num_shards=2,
+            progress=False,
+        )
+        for shard in (1, 0)
+    ]
+    assert "15 of 15 parts" in words[1]  # 2 of dev, 10 of train, 3 of the file
+    part = next(pathlib.Path(f"{copy.data_dir}/{NAME}.partial").rglob("extra-000000032.*.json"))
+    part.unlink()
+    generate(copy, problem)
+    assert contents(copy) == whole
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "extra.en: cannot be read"),
+        (b"", "extra.en is empty, expected one source sentence on each line"),
+        (b"one\ntw\xff\n", "extra.en, line 2: not UTF-8"),
+    ],
+)
+def test_further_sources_that_cannot_be_used(copy, tmp_path, content, message):
+    path = tmp_path / "extra.en"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UsageError, match=message):
+        generate(copy, make(copy, extra_sources=str(path)))
+    assert not (pathlib.Path(copy.data_dir) / NAME).exists()
 
 
 def test_more_translations_than_the_beam_has_are_refused(copy):
