@@ -127,13 +127,14 @@ class DistilledProblem(TextProblem):
         if source_dir or tfds_dir or not teacher_dir:  # already there, or an error
             return super().generate(data_dir, source_dir=source_dir, tfds_dir=tfds_dir)
         teacher = self._teacher(data_dir, teacher_dir, checkpoint)
+        identity = self._identity(teacher)
 
         def make(directory: str, scratch: str) -> dict[str, Any]:
             workers = num_workers or default_num_workers()
-            source = self._distillation(teacher, scratch)
+            source = self._distillation(teacher, scratch, identity)
             return self.build(directory, scratch, source, num_workers=workers, progress=progress)
 
-        return building.build(self.dir(data_dir), self._identity(teacher), make, keep=True)
+        return building.build(self.dir(data_dir), identity, make, keep=True)
 
     def translate_shard(
         self,
@@ -166,11 +167,12 @@ class DistilledProblem(TextProblem):
                 f"shard {shard} of {num_shards}: expected a number from 0 to {num_shards - 1}."
             )
         teacher = self._teacher(data_dir, teacher_dir, checkpoint)
+        identity = self._identity(teacher)
         name = f"shard-{shard}-of-{num_shards}"
-        with building.shared_work(self.dir(data_dir), self._identity(teacher), name) as scratch:
+        with building.shared_work(self.dir(data_dir), identity, name) as scratch:
             if scratch is None:
                 return f"{self.dir(data_dir)} is ready: nothing to do."
-            done, total = self._distillation(teacher, scratch).translate(
+            done, total = self._distillation(teacher, scratch, identity).translate(
                 shard=shard, num_shards=num_shards, progress=progress
             )
         rest = "When all are, run the command without --shard: it puts them together."
@@ -196,17 +198,22 @@ class DistilledProblem(TextProblem):
         settings = {"batch_tokens": self.config.batch_size, "xla": self.config.xla}
         return Teacher(teacher_dir, checkpoint, base, data_dir, options, **settings)
 
-    def _distillation(self, teacher: Teacher, scratch: str) -> Distillation:
+    def _distillation(
+        self, teacher: Teacher, scratch: str, identity: dict[str, Any]
+    ) -> Distillation:
         from t2t_vqem.inference.distillation import Distillation
 
-        extra = os.path.expanduser(self.config.extra_sources)
-        return Distillation(teacher, scratch, self.config.score_margin, extra)
+        margin = self.config.score_margin
+        return Distillation(teacher, scratch, margin, identity["source"], self._extra_sources)
 
     def _identity(self, teacher: Teacher) -> dict[str, Any]:
-        source = teacher.fingerprint()
-        if self.config.extra_sources:
-            source["extra sources"] = hash_file(os.path.expanduser(self.config.extra_sources))
-        return {**self._settings(), "source": source}
+        extra = self._extra_sources
+        hashes = {"extra sources": hash_file(extra)} if extra else {}
+        return {**self._settings(), "source": {**teacher.fingerprint(), **hashes}}
+
+    @property
+    def _extra_sources(self) -> str:
+        return os.path.expanduser(self.config.extra_sources)
 
     def _command(self, data_dir: str) -> str:
         return f"{super()._command(data_dir)} --teacher_dir=DIR"

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from t2t_vqem.constants import DEV, INPUTS, TRAIN, UsageError
 from t2t_vqem.data import building
 from t2t_vqem.data.progress import Progress
-from t2t_vqem.data.text_source import PairSource, hash_file, read_lines
+from t2t_vqem.data.text_source import PairSource, read_lines
 from t2t_vqem.inference.failures import FAILURES, find_failure
 from t2t_vqem.inference.teacher import Teacher
 from t2t_vqem.inference.translate import WINDOW_LINES, Hypothesis, Translator
@@ -74,13 +74,21 @@ class Distillation(PairSource):
         scratch: folder for the translations, with those of earlier calls.
         score_margin: of the further translations of a source, those are taken whose score is lower
             than the best one's by no more than this.
+        fingerprint: hashes of what the translations depend on beside the search.
         extra: path of further source sentences to train on, one on each line; "" for none.
 
     Raises:
         UsageError: the file of further sources cannot be used, with the line.
     """
 
-    def __init__(self, teacher: Teacher, scratch: str, score_margin: float, extra: str = ""):
+    def __init__(
+        self,
+        teacher: Teacher,
+        scratch: str,
+        score_margin: float,
+        fingerprint: dict[str, str],
+        extra: str = "",
+    ):
         self._teacher = teacher
         self._score_margin = score_margin
         self._problem = teacher.problem
@@ -88,6 +96,7 @@ class Distillation(PairSource):
         self._vocabulary = self._problem.vocabulary(self._data_dir)
         self._records = {s: self._problem.records(self._data_dir, s) for s in (DEV, TRAIN)}
         self._scratch = scratch
+        self._fingerprint = fingerprint
         self._extra = extra
         # The dev split comes first: how good the teacher is shows before the long work.
         sizes = {split: len(self._records[split]) for split in (DEV, TRAIN)}
@@ -100,7 +109,7 @@ class Distillation(PairSource):
             for split, size in sizes.items()
             for start in range(0, size, WINDOW_LINES)
         ]
-        made_by = [self.fingerprint(), teacher.to_json()["decoding"], score_margin]
+        made_by = [fingerprint, teacher.to_json()["decoding"], score_margin]
         self._made_by = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
 
     def describe(self) -> str:
@@ -109,8 +118,7 @@ class Distillation(PairSource):
         return f"{data}{also}, translated with {self._teacher.checkpoint}"
 
     def fingerprint(self) -> dict[str, str]:
-        extra = {"extra sources": hash_file(self._extra)} if self._extra else {}
-        return {**self._teacher.fingerprint(), **extra}
+        return self._fingerprint
 
     def translate(
         self, *, shard: int = 0, num_shards: int = 1, progress: bool = True
@@ -149,7 +157,7 @@ class Distillation(PairSource):
         return len(self._parts) - missing, len(self._parts)
 
     def _missing(self, *splits: str) -> int:
-        return sum(p.split in splits and not os.path.exists(self._path(p)) for p in self._parts)
+        return sum(not os.path.exists(self._path(part)) for part in self._parts_of(*splits))
 
     def _path(self, part: _Part) -> str:
         # With the hash, so that translations by others never get mixed in.
@@ -192,17 +200,18 @@ class Distillation(PairSource):
             for target, h in zip(ids, found, strict=True)
         ]
 
-    def _finished(self, *splits: str) -> Iterator[tuple[_Part, list[str], _Made]]:
-        """Returns the parts of splits, the sentences of each, and what was made of them."""
-        parts = (part for part in self._parts if part.split in splits)
-        for part, sources in self._with_sources(parts):
-            with open(self._path(part), encoding="utf-8") as file:
-                yield part, sources, _Made(**json.load(file))
+    def _parts_of(self, *splits: str) -> list[_Part]:
+        return [part for part in self._parts if part.split in splits]
+
+    def _read(self, part: _Part) -> _Made:
+        """Returns what a finished part holds."""
+        with open(self._path(part), encoding="utf-8") as file:
+            return _Made(**json.load(file))
 
     def pairs(self, split: str) -> Iterator[tuple[bytes, bytes]]:
         if split == TRAIN:
-            for _, sources, made in self._finished(TRAIN, EXTRA):
-                for source, targets in zip(sources, made.targets, strict=True):
+            for part, sources in self._with_sources(self._parts_of(TRAIN, EXTRA)):
+                for source, targets in zip(sources, self._read(part).targets, strict=True):
                     for target in targets:
                         yield source.encode(), target.encode()
         else:
@@ -213,7 +222,9 @@ class Distillation(PairSource):
 
     def _failures(self) -> Iterator[_Failure]:
         """Returns the training sources on which the teacher failed."""
-        for part, sources, made in self._finished(TRAIN, EXTRA):
+        parts = [p for p in self._parts_of(TRAIN, EXTRA) if any(self._read(p).failures)]
+        for part, sources in self._with_sources(parts):
+            made = self._read(part)
             found = zip(sources, made.translations, made.failures, strict=True)
             for number, (source, text, reason) in enumerate(found, start=part.start):
                 if reason is not None:
@@ -225,7 +236,7 @@ class Distillation(PairSource):
 
     def dev_score(self) -> Score:
         """Returns the BLEU of the teacher's translations of the dev split."""
-        translations = [text for _, _, made in self._finished(DEV) for text in made.translations]
+        translations = [t for part in self._parts_of(DEV) for t in self._read(part).translations]
         return sacrebleu_score(translations, self._problem.references(self._data_dir, DEV))
 
     def summary(self, directory: str) -> tuple[dict[str, Any], str]:
@@ -251,7 +262,7 @@ class Distillation(PairSource):
                         f"    {failed.reason}: {failed.source!r} gave {failed.translation!r}"
                     )
         score = self.dev_score()
-        total = sum(part.size for part in self._parts if part.split != DEV)
+        total = sum(part.size for part in self._parts_of(TRAIN, EXTRA))
         about = {
             **self._teacher.to_json(),
             "dev_bleu": {"value": score.value, "signature": score.signature},

@@ -59,6 +59,15 @@ def generate(data: Distillable, problem=None, **arguments) -> dict:
     return (problem or make(data)).generate(data.data_dir, **arguments)
 
 
+def training_pairs(data: Distillable, problem: DistilledProblem) -> list[tuple[str, str]]:
+    vocabulary = problem.vocabulary(data.data_dir)
+    reader = problem.records(data.data_dir, TRAIN)
+    return [
+        tuple(vocabulary.decode(record[side]) for side in ("inputs", "targets"))
+        for record in reader.read(range(len(reader)))
+    ]
+
+
 def contents(data: Distillable, name: str = NAME) -> dict[str, bytes]:
     folder = pathlib.Path(data.data_dir) / name
     return {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -101,11 +110,6 @@ def test_several_translations_of_a_source_as_far_as_they_are_near(copy, small_pa
     problem = make(copy, beam_size=4, num_translations=3, score_margin=margin)
     manifest = generate(copy, problem)
     vocabulary = problem.vocabulary(copy.data_dir)
-    reader = problem.records(copy.data_dir, TRAIN)
-    found = [
-        tuple(vocabulary.decode(record[side]) for side in ("inputs", "targets"))
-        for record in reader.read(range(len(reader)))
-    ]
     expected = []
     for line in copy.train:
         failed = line[0] in MARKS.values()
@@ -113,7 +117,7 @@ def test_several_translations_of_a_source_as_far_as_they_are_near(copy, small_pa
         if num > 1:
             targets.append(line)
         expected += [(line, target) for target in dict.fromkeys(targets)]
-    assert found == expected
+    assert training_pairs(copy, problem) == expected
     # A source that has one fit translation has not failed; dev is scored by the best.
     assert sum(manifest["teacher"]["failed"].values()) == (0 if num > 1 else 3)
     single = make(copy)
@@ -134,18 +138,13 @@ def test_further_sources_are_translated_too(copy, small_parts, tmp_path):
     problem = make(copy, extra_sources=write_extra(tmp_path, lines))
     manifest = generate(copy, problem)
     vocabulary = problem.vocabulary(copy.data_dir)
-    reader = problem.records(copy.data_dir, TRAIN)
-    found = [
-        tuple(vocabulary.decode(record[side]) for side in ("inputs", "targets"))
-        for record in reader.read(range(len(reader)))
-    ]
     failed = tuple(MARKS.values())
     expected = [
         (line, vocabulary.decode(vocabulary.encode(line)[::-1]))
         for line in [*copy.train, *lines]
         if line and not line.startswith(failed)
     ]
-    assert found == expected
+    assert training_pairs(copy, problem) == expected
     assert manifest["teacher"]["failed"] == {
         "empty": 2,
         "repetition": 2,
@@ -165,7 +164,7 @@ def test_further_sources_are_translated_too(copy, small_parts, tmp_path):
         generate(copy, problem)
 
 
-def test_further_sources_in_shards_and_after_a_kill(made, copy, small_parts, tmp_path, monkeypatch):
+def test_further_sources_in_shards_and_after_a_kill(copy, small_parts, tmp_path):
     extra = write_extra(tmp_path, [f"three two{' four' * (n % 7)}" for n in range(70)])
     generate(copy, make(copy, extra_sources=extra))
     whole = contents(copy)
