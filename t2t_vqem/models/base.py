@@ -50,7 +50,7 @@ class Model(keras.layers.Layer):
         raise NotImplementedError(f"{type(self).__name__} defines no example batch.")
 
     def warm_start_path(self, path: str) -> str:
-        """Names the weight of another run's model that the weight `path` can begin as."""
+        """Names what the weight `path` can begin as where another run has none of that name."""
         return path
 
     @property

@@ -218,9 +218,9 @@ def _train(
         problem.plan(data_dir, TRAIN, hparams, seed=settings.seed),
         problem.batch_maker(data_dir, hparams),
     )
-    if not start and settings.warm_start_from:
-        warm_start(state.model, settings.warm_start_from, vocabulary=settings.vocabulary)
-        state.begin_average()
+    start_model = functools.partial(_start_model, state, replicas, examples, settings.seed)
+    if not start and settings.warm_start_from and _warm_start(state, settings):
+        start_model = functools.partial(copy_from_chief, replicas, state)
     if replicas.is_chief:
         output_dir.save(settings, vocabulary)
     evaluate = None
@@ -244,7 +244,6 @@ def _train(
         stack.callback(progress.close)
         stop = stack.enter_context(StopRequest(num_workers=replicas.num_workers))
         stack.enter_context(stuck_worker_ended(replicas, stop))
-        start_model = functools.partial(_start_model, state, replicas, examples, settings.seed)
         step = Loop(
             step_fn,
             replicas=replicas,
@@ -277,6 +276,14 @@ def _outcome(
     why = f"stopped by {who}; the same command goes on" if stopped else "done"
     _logger.info("%s after step %d and %s: %s", why, step, elapsed, checkpoint)
     return Outcome(step, stopped)
+
+
+def _warm_start(state: TrainState, settings: RunSettings) -> bool:
+    """Begins with another run's weights; returns whether `Model.start` has nothing left to set."""
+    complete = warm_start(state.model, settings.warm_start_from, vocabulary=settings.vocabulary)
+    state.begin_average()
+    # A model that starts later makes its codes of vectors that it learns until then.
+    return complete and state.model.start_step == 0
 
 
 def _start_model(state: TrainState, replicas: Replicas, examples: _Examples, seed: int) -> None:

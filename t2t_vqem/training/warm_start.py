@@ -11,15 +11,19 @@ from t2t_vqem.output_dir import OutputDir
 _logger = logging.getLogger(__name__)
 
 
-def warm_start(model: Model, path: str, *, vocabulary: str | None) -> None:
+def warm_start(model: Model, path: str, *, vocabulary: str | None) -> bool:
     """Sets each variable that the other run has, under the same name and of the same shape.
 
-    `Model.warm_start_path` says which names are the same. Other variables stay as they are.
+    Where it has no variable of that name, `Model.warm_start_path` says which one serves. Other
+    variables stay as they are.
 
     Args:
         model: a built model.
         path: output directory of the other run; its best weights are taken, or else the latest.
         vocabulary: hash of the vocabulary that `model` is for; None where it has none.
+
+    Returns:
+        Whether the model's `state_variables`, such as codebooks, are among them.
 
     Raises:
         UsageError: there is no such run, its ids mean other pieces, or no variable fits.
@@ -35,12 +39,15 @@ def warm_start(model: Model, path: str, *, vocabulary: str | None) -> None:
     other = other_dir.build_model()
     checkpoint = other_dir.restore_for_inference(other)
     values = {variable.path: variable.value for variable in other.variables}
-    fitting = []
-    for variable in model.trainable_variables:
-        value = values.get(model.warm_start_path(variable.path))
+    fitting = set()
+    for variable in model.variables:
+        path_there = variable.path
+        if path_there not in values:
+            path_there = model.warm_start_path(path_there)
+        value = values.get(path_there)
         if value is not None and value.shape == variable.shape:
-            variable.value.assign(tf.convert_to_tensor(value))
-            fitting.append(variable)
+            variable.assign(tf.convert_to_tensor(value))
+            fitting.add(variable.path)
     if not fitting:
         raise UsageError(
             f"--warm_start_from={path}: none of the weights of that {other.name!r} fits the "
@@ -50,6 +57,7 @@ def warm_start(model: Model, path: str, *, vocabulary: str | None) -> None:
     _logger.info(
         "%d of %d weights begin as those of %s",
         len(fitting),
-        len(model.trainable_variables),
+        len(model.variables),
         checkpoint,
     )
+    return fitting.issuperset(variable.path for variable in model.state_variables())

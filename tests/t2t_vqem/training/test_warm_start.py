@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from t2t_vqem.config import TransformerHParams, TransformerNATHParams
 from t2t_vqem.constants import UsageError
-from t2t_vqem.output_dir import OutputDir, make_model
+from t2t_vqem.output_dir import OutputDir, make_model, named_weights
 from t2t_vqem.training import trainer
 from t2t_vqem.training.warm_start import warm_start
 
@@ -46,7 +46,7 @@ def student(problem, vocabulary, **changes):
 def test_weights_of_the_same_name_begin_as_the_teacher_s(tiny_text_data, teacher_dir, vocabulary):
     model = student(tiny_text_data.problem, vocabulary)
     before = {v.path: v.numpy() for v in model.variables}
-    warm_start(model, teacher_dir.path, vocabulary=vocabulary.hash)
+    assert not warm_start(model, teacher_dir.path, vocabulary=vocabulary.hash)
     teacher = teacher_dir.build_model()
     teacher_dir.restore_for_inference(teacher)
     theirs = {v.path: v.numpy() for v in teacher.variables}
@@ -60,6 +60,18 @@ def test_weights_of_the_same_name_begin_as_the_teacher_s(tiny_text_data, teacher
         else:
             np.testing.assert_array_equal(variable.numpy(), before[path], err_msg=path)
     assert begun == {"embedding", "encoder", "decoder", "predictor"}
+
+
+def test_a_latent_model_begins_as_another_with_its_codes_and_its_own_predictor(
+    tiny_text_data, untrained_run, vocabulary, tmp_path
+):
+    other_dir = untrained_run(tmp_path, STUDENT)
+    model = student(tiny_text_data.problem, vocabulary)
+    assert warm_start(model, other_dir.path, vocabulary=vocabulary.hash)
+    other = other_dir.build_model()
+    other_dir.restore_for_inference(other)
+    for ours, theirs in zip(model.variables, other.variables, strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy(), err_msg=ours.path)
 
 
 def test_weights_of_other_sizes_are_refused(tiny_text_data, teacher_dir, vocabulary):
@@ -114,3 +126,34 @@ def test_a_run_remembers_what_it_began_with(tiny_text_data, teacher_dir, tmp_pat
     for name in ("bleu", "reconstruction_bleu", "latent_accuracy", "perplexity", "repeats"):
         assert f'"{name}"' in evaluation
     assert '"length_error"' in evaluation
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("masking_steps", "kept"), [(0, True), (1, False)])
+def test_codes_that_a_run_begins_with_are_kept_unless_it_masks_first(
+    tiny_text_data, untrained_run, tmp_path, masking_steps, kept
+):
+    other_dir = untrained_run(tmp_path / "other", STUDENT)
+    other = other_dir.build_model()
+    other_dir.restore_for_inference(other)
+    other.quantizer.start(np.random.default_rng(0).normal(size=[60, 4]))
+    tf.train.Checkpoint(model=named_weights(other)).save(other_dir.join("best", "ckpt"))
+    sizes = ",".join(f"{k}={v}" for k, v in SIZES.items())
+    request = trainer.Request(
+        output_dir=str(tmp_path / "run"),
+        problem=tiny_text_data.problem_name,
+        hparams_set="transformer_nat_tiny",
+        hparams=f"{sizes},num_predictor_layers=1,num_target_encoder_layers=1,num_codes=6,"
+        f"code_size=4,num_buckets=1,batch_size=300,masking_steps={masking_steps},"
+        "codebook_decay=1.0,revive_below=0.0",
+        data_dir=tiny_text_data.data_dir,
+        warm_start_from=other_dir.path,
+        train_steps=2,
+        xla=False,
+    )
+    assert trainer.run(request).step == 2
+    run_dir = OutputDir(request.output_dir)
+    model = run_dir.build_model()
+    run_dir.restore_for_inference(model)
+    codes = [m.quantizer.codebooks.numpy() for m in (other, model)]
+    assert np.allclose(*codes, atol=1e-5) == kept
