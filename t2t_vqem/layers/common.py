@@ -40,6 +40,12 @@ class Layer(keras.layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(autocast=False, **kwargs)
 
+    def build(self, input_shape):
+        """Has nothing to do where only layers inside have variables: they are built when called.
+
+        Without this Keras would find that out by running `call` symbolically, at every level.
+        """
+
     def add_weight(self, **kwargs) -> keras.Variable:
         """Adds a variable that is read in the precision that it is stored in."""
         return super().add_weight(autocast=False, **kwargs)

@@ -31,6 +31,19 @@ def test_odd_width_leaves_one_column_empty():
     assert not sinusoidal_positions(5, 7)[:, 6].any()
 
 
+def test_layers_of_layers_are_built_by_one_call(monkeypatch):
+    """Not by Keras running them symbolically before, which takes several times as long."""
+    calls = []
+    call = Dense.call
+    monkeypatch.setattr(Dense, "call", lambda self, x: calls.append(self.name) or call(self, x))
+    layer = FeedForward(4, 6, name="feed_forward")
+    layer(normal(2, 4))
+    assert calls == ["expand", "contract"]
+    paths = [variable.path for variable in layer.variables]
+    names = ("expand/kernel", "expand/bias", "contract/kernel", "contract/bias")
+    assert paths == [f"feed_forward/{name}" for name in names]
+
+
 def test_dense_is_affine_over_the_last_axis():
     layer, x = Dense(5), normal(2, 3, 7)
     result = layer(x)
