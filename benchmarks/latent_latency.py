@@ -31,10 +31,11 @@ from decoding_speed import BATCH_SIZES, THREADS, Measured, Translate, measure, p
 from t2t_vqem import registry
 from t2t_vqem.data.text_source import read_lines
 from t2t_vqem.data.vocabulary import Vocabulary
+from t2t_vqem.decoding.latent_search import Latents
 from t2t_vqem.decoding.options import DecodeOptions
 from t2t_vqem.inference.translate import Translator
 from t2t_vqem.metrics import bleu
-from t2t_vqem.models.transformer_nat import Latents, TransformerNAT
+from t2t_vqem.models.transformer_nat import TransformerNAT
 from t2t_vqem.output_dir import OutputDir
 
 GREEDY = "transformer, greedy"

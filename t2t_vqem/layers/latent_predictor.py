@@ -10,14 +10,12 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from t2t_vqem.constants import EOS_ID, PAD_ID
+from t2t_vqem.constants import EOS_ID, FIRST_CODE, PAD_ID
 from t2t_vqem.layers.common import Layer, TokenEmbedding, sinusoidal_positions
 from t2t_vqem.layers.transformer import TransformerStack
 from t2t_vqem.ops.losses import drawn_cross_entropy
 from t2t_vqem.ops.masks import MASKED, causal_bias, mask_padding_token
 from t2t_vqem.ops.random import Rng, dropout
-
-FIRST_CODE = max(PAD_ID, EOS_ID) + 1
 
 
 class Source(NamedTuple):

@@ -7,6 +7,7 @@ import tensorflow as tf
 from t2t_vqem import registry
 from t2t_vqem.config import TransformerHParams
 from t2t_vqem.constants import PAD_ID
+from t2t_vqem.decoding import candidates
 from t2t_vqem.decoding.beam import beam_search
 from t2t_vqem.decoding.greedy import Decoded, StepFn, decode
 from t2t_vqem.decoding.options import DecodeOptions
@@ -103,8 +104,8 @@ class Transformer(Model):
         shifted = tf.pad(targets[:, :-1], [[0, 0], [1, 0]], constant_values=PAD_ID)
         x = self._with_positions(self.embedding(shifted))
         x = self.decoder(x, causal_bias(targets.shape[1]), memory, memory_bias)
-        log_probs = tf.nn.log_softmax(tf.cast(self.embedding.logits(x), tf.float32))
-        chosen = tf.gather(log_probs, targets, batch_dims=2)
+        embedding = self.embedding
+        chosen = candidates.log_probs_of(targets, embedding.logits, x, embedding.vocab_size)
         return tf.reduce_sum(tf.where(padding_mask(targets), chosen, 0.0), 1)
 
     def step_fn(

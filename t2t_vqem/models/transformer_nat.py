@@ -1,6 +1,7 @@
 """The latent non-autoregressive Transformer: a few codes one by one, then all tokens at once."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,18 +11,18 @@ from t2t_vqem import registry
 from t2t_vqem.config import TransformerNATHParams
 from t2t_vqem.constants import UsageError
 from t2t_vqem.decoding import candidates
-from t2t_vqem.decoding.beam import beam_search, length_penalty
-from t2t_vqem.decoding.greedy import Decoded, decode, most_probable
+from t2t_vqem.decoding.beam import length_penalty
+from t2t_vqem.decoding.greedy import Decoded
+from t2t_vqem.decoding.latent_search import Latents, search_latents
 from t2t_vqem.decoding.options import DecodeOptions
-from t2t_vqem.decoding.sampling import sampler
 from t2t_vqem.layers.common import Dense, TokenEmbedding, sinusoidal_positions
-from t2t_vqem.layers.latent_predictor import FIRST_CODE, LatentPredictor, Source
+from t2t_vqem.layers.latent_predictor import LatentPredictor, Source
 from t2t_vqem.layers.lengths import Lengthen, Shorten
 from t2t_vqem.layers.transformer import TransformerStack
 from t2t_vqem.models.base import LossOutput
 from t2t_vqem.models.bottleneck import QuantizedModel, make_quantizer, start_quantizer
 from t2t_vqem.ops.losses import token_cross_entropy
-from t2t_vqem.ops.masks import MASKED, mask_padding_token, num_tokens, padding_bias, padding_mask
+from t2t_vqem.ops.masks import MASKED, num_tokens, padding_bias, padding_mask
 from t2t_vqem.ops.random import Rng, dropout, uniform_from_bits
 
 # Lengths that the decoder is compiled for, in source lengths; what is decoded together takes the
@@ -29,14 +30,6 @@ from t2t_vqem.ops.random import Rng, dropout, uniform_from_bits
 # that more lengths would only take longer to compile.
 _ALONE_LENGTHS = (0.75, 1.0, 1.25, 1.5)
 _BATCH_LENGTHS = (1.25,)
-
-
-class Latents(NamedTuple):
-    """Codes of N rows."""
-
-    ids: tf.Tensor  # int32 [N, L], -1 after the last
-    counts: tf.Tensor  # int32 [N]
-    scores: tf.Tensor  # float32 [N], log-probability in nats
 
 
 @registry.models.register("transformer_nat")
@@ -164,13 +157,12 @@ class TransformerNAT(QuantizedModel):
         rng: Rng | None = None,
         unmasked: "_Unmasked | None" = None,
     ) -> tf.Tensor:
-        """The parallel decoder: vectors [N, L, code_size], mask [N, L] -> logits [N, T, V]."""
+        """The parallel decoder: vectors [N, L, code_size], mask [N, L] -> [N, T, D]."""
         x = self.lengthen(self.from_latent(vectors), rng=rng)
         if unmasked is not None:
             x = tf.where(unmasked.shown[..., None], unmasked.embedded, x)
         bias = padding_bias(tf.repeat(latent_mask, self.ratio, axis=1))
-        x = self.decoder(self._with_positions(x, rng), bias, *source, rng=rng)
-        return self.embedding.logits(x)
+        return self.decoder(self._with_positions(x, rng), bias, *source, rng=rng)
 
     def loss(self, batch: dict[str, tf.Tensor], rng: Rng | None = None) -> LossOutput:
         """Cross-entropy of tokens given latents, and of latents, and the commitment loss, in nats.
@@ -196,7 +188,7 @@ class TransformerNAT(QuantizedModel):
         if unmasked is not None:
             quantizes = tf.floor(self._masking_progress(rng))
             passed = tf.where(quantizes > 0, passed, tf.cast(vectors, passed.dtype))
-        logits = self._decode_vectors(passed, mask, source, rng, unmasked)
+        logits = self.embedding.logits(self._decode_vectors(passed, mask, source, rng, unmasked))
         tokens = token_cross_entropy(
             logits, targets, padding_mask(targets), self.hparams.label_smoothing
         )
@@ -269,35 +261,23 @@ class TransformerNAT(QuantizedModel):
             raise UsageError(
                 f"num_best {options.num_best}: transformer_nat gives one translation, expected 1."
             )
-        num = options.num_candidates
-        encoded = self.encode(inputs)
         rows = row_ids if row_ids is not None else tf.range(inputs.shape[0])
-        latents = self._search(inputs, encoded, options, max_length, seed=seed, row_ids=rows)
-        source = encoded.repeat(num)
-        scored = Source(*rescorer.encode(inputs)).repeat(num) if rescorer else None
-
-        def translate(length: int) -> tuple[tf.Tensor, ...]:
-            tokens, scores = self._decode_latents(latents, length, source)
-            repeats = tf.zeros_like(latents.counts)
-            if not options.keep_repeats:
-                tokens, repeats = candidates.remove_repeats(tokens)
-            if rescorer:
-                scores = rescorer.score(tokens, *scored)
-            elif num > 1:
-                scores += latents.scores
-            if num > 1:
-                sizes = num_tokens(tokens)
-                scores /= length_penalty(sizes, options.alpha)
-                # Beam search may have found fewer than asked for, but always the first.
-                is_first = tf.range(sizes.shape[0]) % num == 0
-                scores = tf.where((sizes > 0) | is_first, scores, MASKED)
-            tokens = tf.pad(tokens, [[0, 0], [0, max(0, max_length - tokens.shape[1])]])
-            return tokens[:, :max_length], scores, repeats
-
+        source = self.encode(inputs)
+        latents = self._search(inputs, source, options, max_length, seed=seed, row_ids=rows)
+        rescore = None
+        num = options.num_candidates
+        if rescorer:
+            scored = Source(*rescorer.encode(inputs)).repeat(num)
+            rescore = functools.partial(
+                rescorer.score, memory=scored.memory, memory_bias=scored.bias
+            )
+        translate = functools.partial(
+            self._translate, latents, source.repeat(num), options, max_length, rescore
+        )
         lengths = self._decoder_lengths(inputs.shape, latents.ids.shape[1])
         longest = tf.reduce_max(latents.counts)
         branch = tf.reduce_sum(tf.cast(longest > tf.constant(lengths[:-1], tf.int32), tf.int32))
-        branches = [lambda length=length: translate(length) for length in lengths]
+        branches = [functools.partial(translate, length) for length in lengths]
         tokens, scores, repeats = tf.switch_case(branch, branches)
         chosen = candidates.best_candidate(scores, num)
         return Decoded(*(tf.gather(x, chosen) for x in (tokens, scores, latents.ids, repeats)))
@@ -318,29 +298,46 @@ class TransformerNAT(QuantizedModel):
         limits = -(-limits // self.ratio)
         limits = tf.where(source_lengths > 0, limits, 0)  # rows that only fill up a batch
         length = -(-max_length // self.ratio)
-        num, beam_size = options.num_candidates, options.beam_size
-        if beam_size > 1:
-            step, cache = self.predictor.step_fn(source.repeat(beam_size), length)
-            found = beam_search(
-                step, cache, limits, beam_size, options.alpha, max_length=length, num_best=num
-            )
-            sizes = num_tokens(found.tokens)
-            found = found._replace(scores=found.scores * length_penalty(sizes, options.alpha))
-        else:
-            choose = None
-            if options.sampling_temperature:
-                rows = tf.repeat(row_ids * num, num) + tf.tile(tf.range(num), [inputs.shape[0]])
-                choose = sampler(
-                    options.sampling_temperature, options.sampling_top_k, seed=seed, row_ids=rows
-                )
-                if num > 1:
-                    choose = candidates.first_greedy(choose, num)
-            step, cache = self.predictor.step_fn(source.repeat(num), length)
-            limits = tf.repeat(limits, num)
-            found = decode(step, cache, limits, max_length=length, choose_fn=choose)
-        is_code = found.tokens >= FIRST_CODE
-        ids = tf.where(is_code, found.tokens - FIRST_CODE, -1)
-        return Latents(ids, tf.reduce_sum(tf.cast(is_code, tf.int32), 1), found.scores)
+        return search_latents(
+            lambda times: self.predictor.step_fn(source.repeat(times), length),
+            limits,
+            options,
+            max_length=length,
+            seed=seed,
+            row_ids=row_ids,
+        )
+
+    def _translate(
+        self,
+        latents: Latents,
+        source: Source,
+        options: DecodeOptions,
+        max_length: int,
+        rescore: Callable[[tf.Tensor], tf.Tensor] | None,
+        length: int,
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Makes translations of latents, of which no row has more than `length`.
+
+        Returns:
+          int32 [N, max_length], scores float32 [N], and how many repeated tokens were removed.
+        """
+        tokens, scores = self._decode_latents(latents, length, source)
+        repeats = tf.zeros_like(latents.counts)
+        if not options.keep_repeats:
+            tokens, repeats = candidates.remove_repeats(tokens)
+        num = options.num_candidates
+        if rescore:
+            scores = rescore(tokens)
+        elif num > 1:
+            scores += latents.scores
+        if num > 1:
+            sizes = num_tokens(tokens)
+            scores /= length_penalty(sizes, options.alpha)
+            # Beam search may have found fewer than asked for, but always the first.
+            is_first = tf.range(sizes.shape[0]) % num == 0
+            scores = tf.where((sizes > 0) | is_first, scores, MASKED)
+        tokens = tf.pad(tokens, [[0, 0], [0, max(0, max_length - tokens.shape[1])]])
+        return tokens[:, :max_length], scores, repeats
 
     def _decoder_lengths(self, shape: tf.TensorShape, most: int) -> list[int]:
         """Returns numbers of latents, rising, for which the decoder is compiled.
@@ -364,13 +361,12 @@ class TransformerNAT(QuantizedModel):
         """
         mask = tf.range(length)[None] < latents.counts[:, None]
         vectors = self.quantizer.look_up(tf.maximum(latents.ids[:, :length], 0)[..., None])
-        logits = mask_padding_token(self._decode_vectors(vectors, mask, source))
-        tokens = most_probable(logits)
+        x = self._decode_vectors(vectors, mask, source)
+        embedding = self.embedding
+        tokens, log_probs = candidates.choose_tokens(embedding.logits, x, embedding.vocab_size)
         ended = candidates.end_at_eos(tokens, latents.counts * self.ratio)
-        logits -= tf.reduce_max(logits, -1, keepdims=True)  # known from choosing
-        log_probs = -tf.math.log(tf.reduce_sum(tf.exp(logits), -1))
         # An EOS after the last latent is not the decoder's: what it says there does not count.
-        decoded = tf.range(logits.shape[1])[None] < latents.counts[:, None] * self.ratio
+        decoded = tf.range(tokens.shape[1])[None] < latents.counts[:, None] * self.ratio
         decoded &= padding_mask(ended)[:, :-1]
         scores = tf.reduce_sum(tf.where(decoded, log_probs, 0.0), 1)
         return candidates.remove_fill(ended) if self.hparams.whole_words else ended, scores

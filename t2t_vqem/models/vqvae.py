@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from t2t_vqem import registry
 from t2t_vqem.config import VQVAEHParams
-from t2t_vqem.constants import EOS_ID, PAD_ID, UsageError
+from t2t_vqem.constants import FIRST_CODE, UsageError
 from t2t_vqem.decoding.greedy import decode
 from t2t_vqem.decoding.sampling import sampler
 from t2t_vqem.layers.code_prior import CodePrior
@@ -20,9 +20,6 @@ from t2t_vqem.ops.likelihoods import gaussian_nats, num_parameters, pixel_log_pr
 from t2t_vqem.ops.losses import token_cross_entropy
 from t2t_vqem.ops.masks import MASKED
 from t2t_vqem.ops.random import Rng
-
-# The decoding loop ends a row at EOS and begins it with PAD, so its tokens are codes plus this.
-_FIRST_CODE = max(PAD_ID, EOS_ID) + 1
 
 
 @registry.models.register("vqvae")
@@ -222,10 +219,10 @@ class VQVAE(QuantizedModel):
         """
         hparams = self.hparams
         length = self.num_latents * hparams.num_codebooks
-        masked = tf.fill([num, _FIRST_CODE], MASKED)
+        masked = tf.fill([num, FIRST_CODE], MASKED)
 
         def step(tokens, position, cache):
-            logits, cache = self.prior.step(tokens - _FIRST_CODE, position, cache)
+            logits, cache = self.prior.step(tokens - FIRST_CODE, position, cache)
             return tf.concat([masked, logits], 1), cache
 
         decoded = decode(
@@ -235,7 +232,7 @@ class VQVAE(QuantizedModel):
             max_length=length,
             choose_fn=sampler(temperature, top_k, seed=seed, row_ids=row_ids),
         )
-        ids = decoded.tokens - _FIRST_CODE
+        ids = decoded.tokens - FIRST_CODE
         return tf.reshape(ids, [num, self.num_latents, hparams.num_codebooks])
 
 

@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from t2t_vqem.ops.blocks import divide, in_blocks, num_blocks, num_rows
+
 _BLOCK = 2**21  # numbers, such as distances, of a block of vectors: 8 MiB stay in the cache
 _GROUP = 64  # codes of a group
 _LLOYD_ITERATIONS = 5  # from k-means++; training goes on from there
@@ -59,7 +61,7 @@ def assign(
     """
     half_norms, codes = _padded(codes, penalties)
     if uniforms is None:
-        uniforms = tf.zeros([_num_rows(x), 0])
+        uniforms = tf.zeros([num_rows(x), 0])
 
     def block(x, uniforms):
         scores = half_norms - tf.matmul(x, codes, transpose_b=True)  # (d^2 - |x|^2) / 2
@@ -77,7 +79,9 @@ def assign(
         return nearest, distance, samples
 
     outputs = [(tf.int32, []), (tf.float32, []), (tf.int32, uniforms.shape[1:])]
-    nearest, distance, samples = _in_blocks(block, [x, uniforms], outputs, codes.shape[0])
+    nearest, distance, samples = in_blocks(
+        block, [x, uniforms], outputs, codes.shape[0], block=_BLOCK
+    )
     return Assignment(nearest, distance, samples if uniforms.shape[1] else None)
 
 
@@ -141,53 +145,6 @@ def _first_above(rising: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     return tf.minimum(index, rising.shape[-1] - 1)
 
 
-def _in_blocks(
-    function: Callable[..., tuple[tf.Tensor, ...]],
-    inputs: list[tf.Tensor],
-    outputs: list[tuple[tf.DType, list[int]]],
-    numbers: int,
-) -> list[tf.Tensor]:
-    """Applies a function of rows to all rows, a block at a time.
-
-    Args:
-      function: takes a block [R, ...] of each input, returns a block of each output.
-      inputs: of N rows each.
-      outputs: type and shape, without the axis of rows, of what `function` returns.
-      numbers: how many each row needs on the way, which the size of a block depends on.
-
-    Returns:
-      The outputs, [N, ...] each.
-    """
-    num_rows = _num_rows(inputs[0])
-    num_blocks = _num_blocks(num_rows, numbers)
-    if isinstance(num_rows, int) and num_blocks <= 1:
-        return list(function(*inputs))
-    rows = -(-num_rows // num_blocks) if isinstance(num_rows, int) else None
-    results = tf.map_fn(
-        lambda block: function(*block),
-        tuple(_divide(x, num_blocks) for x in inputs),
-        parallel_iterations=1,
-        fn_output_signature=tuple(tf.TensorSpec([rows, *shape], dtype) for dtype, shape in outputs),
-    )
-    return [tf.reshape(x, [-1, *x.shape[2:]])[:num_rows] for x in results]
-
-
-def _num_rows(x: tf.Tensor) -> int | tf.Tensor:
-    return tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
-
-
-def _num_blocks(num_rows: int | tf.Tensor, numbers: int) -> int | tf.Tensor:
-    return -(-num_rows // max(_GROUP, _BLOCK // numbers))
-
-
-def _divide(x: tf.Tensor, num_blocks: int | tf.Tensor) -> tf.Tensor:
-    """[N, ...] -> [num_blocks, R, ...], the last block filled up with zeros."""
-    num_rows = _num_rows(x)
-    rows = -(-num_rows // num_blocks)
-    x = tf.pad(x, [[0, rows * num_blocks - num_rows]] + [[0, 0]] * (len(x.shape) - 1))
-    return tf.reshape(x, [num_blocks, rows, *x.shape[1:]])
-
-
 def moments(x: tf.Tensor, ids: tf.Tensor, weights: tf.Tensor, num_codes: int) -> Moments:
     """Counts and sums of what each code was given; m draws of a vector count 1/m each.
 
@@ -233,7 +190,7 @@ def mean_code(codes: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
         picked = [tf.gather(codes, column) for column in tf.unstack(ids, axis=1)]
         return (tf.add_n(picked) / num_samples,)
 
-    (mean,) = _in_blocks(block, [ids], [(tf.float32, [width])], num_samples * width)
+    (mean,) = in_blocks(block, [ids], [(tf.float32, [width])], num_samples * width, block=_BLOCK)
     return mean
 
 
@@ -260,10 +217,10 @@ def expectation(
       temperature: t, float32 scalar.
       penalties: float32 [K], added to the squared distances.
     """
-    num_vectors, num_codes = _num_rows(x), codes.shape[0]
+    num_vectors, num_codes = num_rows(x), codes.shape[0]
     half_norms = _half_norms(codes, penalties)
-    num_blocks = _num_blocks(num_vectors, num_codes)
-    blocks, weights = _divide(x, num_blocks), _divide(weights, num_blocks)
+    steps = num_blocks(num_vectors, num_codes, block=_BLOCK)
+    blocks, weights = divide(x, steps), divide(weights, steps)
 
     def body(i, means, total):
         block = blocks[i]
@@ -275,9 +232,9 @@ def expectation(
         total = Moments(total.counts + tf.reduce_sum(shares, 0), total.sums + sums)
         return i + 1, means, total
 
-    means = tf.TensorArray(tf.float32, num_blocks, element_shape=blocks.shape[1:])
+    means = tf.TensorArray(tf.float32, steps, element_shape=blocks.shape[1:])
     start = tf.constant(0), means, Moments(tf.zeros([num_codes]), tf.zeros(codes.shape))
-    _, means, total = tf.while_loop(lambda i, *_: i < num_blocks, body, start)
+    _, means, total = tf.while_loop(lambda i, *_: i < steps, body, start)
     return Expectation(tf.reshape(means.stack(), [-1, x.shape[1]])[:num_vectors], total)
 
 
@@ -324,7 +281,7 @@ def kmeans_plus_plus(x: tf.Tensor, num_codes: int, seed: int) -> tf.Tensor:
     Returns:
       float32 [K, D].
     """
-    num_vectors = _num_rows(x)
+    num_vectors = num_rows(x)
     uniforms = tf.random.stateless_uniform([num_codes], [seed, num_codes])
     norms = tf.reduce_sum(tf.square(x), -1)
 
@@ -346,7 +303,7 @@ def kmeans_plus_plus(x: tf.Tensor, num_codes: int, seed: int) -> tf.Tensor:
 
 def lloyd(x: tf.Tensor, codes: tf.Tensor, iterations: int) -> tf.Tensor:
     """Runs K-means over vectors [N, D] from codes [K, D]; unused codes stay where they are."""
-    weights = tf.ones([_num_rows(x)])
+    weights = tf.ones([num_rows(x)])
     for _ in range(iterations):
         found = moments(x, assign(x, codes).nearest[:, None], weights, codes.shape[0])
         means = found.sums / tf.maximum(found.counts, 1.0)[:, None]

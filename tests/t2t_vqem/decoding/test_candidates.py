@@ -3,15 +3,20 @@
 import itertools
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
+from t2t_vqem.decoding import candidates
 from t2t_vqem.decoding.candidates import (
     best_candidate,
+    choose_tokens,
     end_at_eos,
     first_greedy,
+    log_probs_of,
     remove_fill,
     remove_repeats,
 )
+from t2t_vqem.ops import blocks
 
 
 def test_repeats_are_removed_and_the_rest_moves_up():
@@ -56,3 +61,35 @@ def test_the_best_candidate_is_found_for_each_sentence():
     scores = tf.constant([-3.0, -1.0, -2.0, -5.0, -6.0, -7.0])
     assert best_candidate(scores, 3).numpy().tolist() == [1, 3]
     assert best_candidate(scores, 1).numpy().tolist() == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("at_a_time", [2**25, 40], ids=["one block", "blocks"])
+def test_tokens_and_their_probabilities_are_those_of_the_softmax(monkeypatch, compiled, at_a_time):
+    monkeypatch.setattr(candidates, "_LOGITS", at_a_time)
+    monkeypatch.setattr(blocks, "LEAST_ROWS", 4)
+    rng = np.random.default_rng(0)
+    x, table = (rng.normal(size=s).astype(np.float32) for s in ([5, 3, 6], [9, 6]))
+    x[0, 0] = 3 * table[0]  # PAD would be the most probable here
+    tokens = rng.integers(0, 9, [5, 3])
+
+    def both(x, tokens):
+        def logits_fn(rows):
+            assert rows.shape[0] == (15 if at_a_time > 40 else 4)
+            return tf.matmul(rows, table, transpose_b=True)
+
+        return *choose_tokens(logits_fn, x, 9), log_probs_of(tokens, logits_fn, x, 9)
+
+    call = tf.function(both, jit_compile=True, autograph=False) if compiled else both
+    chosen, log_probs, found = call(tf.constant(x), tf.constant(tokens, tf.int32))
+    logits = x.astype(np.float64) @ table.astype(np.float64).T
+    assert logits[0, 0].argmax() == 0
+    expected = np.take_along_axis(log_softmax(logits), tokens[..., None], -1)
+    np.testing.assert_allclose(found, expected[..., 0], atol=1e-5)
+    logits[..., 0] = -np.inf
+    np.testing.assert_array_equal(chosen, logits.argmax(-1))
+    np.testing.assert_allclose(log_probs, log_softmax(logits).max(-1), atol=1e-5)
+
+
+def log_softmax(logits):
+    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))

@@ -11,6 +11,7 @@ from t2t_vqem import registry
 from t2t_vqem.config import TransformerHParams, TransformerNATHParams
 from t2t_vqem.constants import EOS_ID, FILL_ID, UsageError
 from t2t_vqem.data.groups import GROUP_SIZES
+from t2t_vqem.decoding.latent_search import Latents
 from t2t_vqem.decoding.options import DecodeOptions
 from t2t_vqem.models import transformer_nat
 from t2t_vqem.ops.random import Rng
@@ -283,7 +284,7 @@ def test_a_score_is_that_of_the_tokens_however_long_the_decoder_is():
     ids = np.random.default_rng(2).integers(0, K, [12, 3]).astype(np.int32)
     found = []
     for length in (3, 5):
-        latents = transformer_nat.Latents(
+        latents = Latents(
             tf.constant(np.pad(ids, [[0, 0], [0, length - 3]], constant_values=-1)),
             tf.fill([12], 3),
             tf.zeros([12]),
@@ -363,9 +364,7 @@ def test_of_the_hypotheses_of_a_beam_the_likeliest_translation_is_taken(rescored
         whole = sorted((pair for pair in whole if pair[1]), reverse=True)[:num]
         totals = []
         for score, codes in whole:
-            found = transformer_nat.Latents(
-                tf.constant([codes]), tf.constant([len(codes)]), tf.zeros([1])
-            )
+            found = Latents(tf.constant([codes]), tf.constant([len(codes)]), tf.zeros([1]))
             tokens, own = model._decode_latents(found, len(codes), source)
             if rescored:
                 memory = teacher.encode(batch["inputs"][row : row + 1])

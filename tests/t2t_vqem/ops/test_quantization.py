@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from t2t_vqem.ops import quantization
+from t2t_vqem.ops import blocks, quantization
 from t2t_vqem.ops.quantization import (
     assign,
     expectation,
@@ -42,7 +42,9 @@ def distances(x: np.ndarray, codes: np.ndarray) -> np.ndarray:
 def block(request, monkeypatch):
     """Sets the size of blocks, so that few vectors need several, the last one not full."""
     monkeypatch.setattr(quantization, "_BLOCK", request.param)
-    monkeypatch.setattr(quantization, "_GROUP", 8 if request.param == 200 else 64)
+    few = 8 if request.param == 200 else 64
+    monkeypatch.setattr(quantization, "_GROUP", few)
+    monkeypatch.setattr(blocks, "LEAST_ROWS", few)
 
 
 @pytest.mark.parametrize("sizes", SIZES)

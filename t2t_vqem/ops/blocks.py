@@ -1,0 +1,63 @@
+"""Going through rows a block at a time, so that what each needs on the way fits into memory.
+
+N rows; N need not be known when a graph is built.
+"""
+
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+LEAST_ROWS = 64  # of a block: fewer would make slow products
+
+
+def in_blocks(
+    function: Callable[..., tuple[tf.Tensor, ...]],
+    inputs: Sequence[tf.Tensor],
+    outputs: Sequence[tuple[tf.DType, Sequence[int]]],
+    numbers: int,
+    *,
+    block: int,
+) -> list[tf.Tensor]:
+    """Applies a function of rows to all rows, a block at a time.
+
+    Args:
+      function: takes a block [R, ...] of each input, returns a block of each output.
+      inputs: of N rows each.
+      outputs: type and shape, without the axis of rows, of what `function` returns.
+      numbers: how many each row needs on the way.
+      block: how many there may be at a time.
+
+    Returns:
+      The outputs, [N, ...] each.
+    """
+    rows = num_rows(inputs[0])
+    blocks = num_blocks(rows, numbers, block=block)
+    if isinstance(rows, int) and blocks <= 1:
+        return list(function(*inputs))
+    block_rows = -(-rows // blocks) if isinstance(rows, int) else None
+    signature = [tf.TensorSpec([block_rows, *shape], dtype) for dtype, shape in outputs]
+    results = tf.map_fn(
+        lambda parts: function(*parts),
+        tuple(divide(x, blocks) for x in inputs),
+        parallel_iterations=1,
+        fn_output_signature=tuple(signature),
+    )
+    return [tf.reshape(x, [-1, *x.shape[2:]])[:rows] for x in results]
+
+
+def num_rows(x: tf.Tensor) -> int | tf.Tensor:
+    """Returns N of x [N, ...], a number where it is known."""
+    return tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
+
+
+def num_blocks(rows: int | tf.Tensor, numbers: int, *, block: int) -> int | tf.Tensor:
+    """Returns how many blocks `in_blocks` makes of N rows."""
+    return -(-rows // max(LEAST_ROWS, block // numbers))
+
+
+def divide(x: tf.Tensor, blocks: int | tf.Tensor) -> tf.Tensor:
+    """[N, ...] -> [blocks, R, ...], the last block filled up with zeros."""
+    rows = num_rows(x)
+    block_rows = -(-rows // blocks)
+    x = tf.pad(x, [[0, block_rows * blocks - rows]] + [[0, 0]] * (len(x.shape) - 1))
+    return tf.reshape(x, [blocks, block_rows, *x.shape[1:]])
