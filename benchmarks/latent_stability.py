@@ -1,0 +1,186 @@
+"""Hard EM against soft EM in the latent translator: quality and use of the codes over time.
+
+    pip install matplotlib
+    python benchmarks/latent_stability.py --work_dir=runs --teacher_dir=runs/teacher \\
+        --results=benchmarks/results/latent_stability.md
+
+Trains a latent model for each kind of bottleneck, number of codes and seed on the distilled data in
+--work_dir, which latent_translation.py makes, and reports the dev set over steps. Started again,
+what is done is kept, and an unfinished training goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import pathlib
+from collections.abc import Callable
+
+from commands import evaluations, read_log, run
+from report import header, pyplot, save, write
+
+LINES = {"hard_em": "--", "soft_em": "-"}
+Run = tuple[str, int, int]  # kind, codes, seed
+
+
+def main() -> None:
+    """Trains what is missing and writes the results."""
+    args = parse_arguments()
+    logs = {}
+    for codes, seed, kind in itertools.product(args.codes, args.seeds, args.kinds):
+        logs[kind, codes, seed] = train(args, kind, codes, seed)
+        report(args, logs)  # also of what is not complete yet
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Returns the command's arguments."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--problem", default="translate_ende_multi30k_distilled")
+    parser.add_argument("--work_dir", required=True, help="folder with data/; runs go there too")
+    parser.add_argument("--teacher_dir", required=True, help="the run to begin with")
+    parser.add_argument("--latent_set", default="transformer_nat_multi30k")
+    parser.add_argument("--kinds", nargs="+", default=["hard_em", "soft_em"], choices=list(LINES))
+    parser.add_argument("--codes", type=int, nargs="+", default=[256, 1024, 4096])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--eval_every", type=int, default=250)
+    parser.add_argument("--hparams", default="", help="further ones of every model")
+    parser.add_argument("--results", help="Markdown file to write; its plot goes beside it")
+    return parser.parse_args()
+
+
+def train(args: argparse.Namespace, kind: str, codes: int, seed: int) -> list[dict]:
+    """Trains a model to its last step; returns what the run has logged."""
+    work_dir = pathlib.Path(args.work_dir)
+    output_dir = work_dir / f"stability-{kind}-{codes}-{seed}"
+    # The temperature falls in the first half, as in the registered sets.
+    hparams = f"bottleneck_kind={kind},num_codes={codes},temperature_steps={args.steps // 2}"
+    run(
+        "t2t-trainer",
+        f"--problem={args.problem}",
+        f"--hparams_set={args.latent_set}",
+        f"--hparams={hparams},{args.hparams}".rstrip(","),
+        f"--warm_start_from={args.teacher_dir}",
+        f"--data_dir={work_dir / 'data'}",
+        f"--output_dir={output_dir}",
+        f"--train_steps={args.steps}",
+        f"--local_eval_frequency={args.eval_every}",
+        f"--save_checkpoints_steps={args.eval_every}",
+        "--keep_checkpoint_max=1",
+        f"--seed={seed}",
+    )
+    return read_log(output_dir)
+
+
+def report(args: argparse.Namespace, logs: dict[Run, list[dict]]) -> None:
+    """Writes the tables and the plot of the runs so far."""
+    lines = header(f"Stability of hard and soft EM: {args.problem}", ["t2t-vqem", "tensorflow"])
+    lines += [
+        f"`{args.latent_set}`, {args.steps} steps, one number for each of the seeds "
+        f"{', '.join(map(str, args.seeds))}. BLEU: `{_last(logs).get('signature')}`.",
+        *at_the_end(logs),
+        *over_steps(logs),
+    ]
+    if args.results:
+        picture = pathlib.Path(args.results).with_suffix(".svg")
+        plot(logs, picture)
+        lines += ["", f"![The dev set over steps]({picture.name})"]
+    write(lines, args.results)
+
+
+def _last(logs: dict[Run, list[dict]]) -> dict:
+    return evaluations(next(iter(logs.values())))[-1]
+
+
+def by_seed(
+    logs: dict[Run, list[dict]], kind: str, codes: int, cell: Callable[[list[dict]], str]
+) -> str:
+    """Returns the same cell of each seed's run."""
+    found = [log for (k, c, _), log in logs.items() if (k, c) == (kind, codes)]
+    return ", ".join(cell(log) for log in found)
+
+
+def settings(logs: dict[Run, list[dict]]) -> list[tuple[str, int]]:
+    """Returns kinds and numbers of codes, each once."""
+    return list(dict.fromkeys((kind, codes) for kind, codes, _ in logs))
+
+
+def at_the_end(logs: dict[Run, list[dict]]) -> list[str]:
+    """Returns what the last evaluation and the last hundred updates of each run say."""
+    names = {
+        "bleu": "BLEU, predicted latents",
+        "reconstruction_bleu": "BLEU, latents of the reference",
+        "perplexity": "perplexity of codes",
+        "codes_used": "codes used",
+        "latent_accuracy": "accuracy of latents",
+    }
+    of_updates = {"codes_revived": "codes revived in an update", "codes_moved": "a code moves by"}
+    titles = [*names.values(), *of_updates.values()]
+    lines = ["", "## Dev, at the end", "", f"| kind | codes | {' | '.join(titles)} |"]
+    lines += ["|" + "---|" * (len(titles) + 2)]
+    for kind, codes in settings(logs):
+        cells = [
+            by_seed(logs, kind, codes, lambda log, name=name: f"{evaluations(log)[-1][name]:.3g}")
+            for name in names
+        ]
+        for name in of_updates:
+            cells.append(by_seed(logs, kind, codes, lambda log, n=name: f"{updates(log)[n]:.2g}"))
+        lines.append(f"| {kind} | {codes} | {' | '.join(cells)} |")
+    return lines
+
+
+def updates(log: list[dict]) -> dict:
+    """Returns the figures of the last hundred updates."""
+    return [line for line in log if line["kind"] == "train"][-1]
+
+
+def over_steps(logs: dict[Run, list[dict]]) -> list[str]:
+    """Returns quality and use of the codes at each evaluation."""
+    steps = sorted({line["step"] for log in logs.values() for line in evaluations(log)})
+    titles = {"perplexity": "Perplexity of codes", "bleu": "BLEU, predicted latents"}
+    lines = []
+    for name, title in titles.items():
+        lines += ["", f"## {title} (dev)", ""]
+        lines += ["| kind | codes | " + " | ".join(f"{step:,}" for step in steps) + " |"]
+        lines += ["|" + "---|" * (len(steps) + 2)]
+        for kind, codes in settings(logs):
+            cells = [
+                by_seed(logs, kind, codes, lambda log, n=name, at=step: value(log, n, at))
+                for step in steps
+            ]
+            lines.append(f"| {kind} | {codes} | {' | '.join(cells)} |")
+    return lines
+
+
+def value(log: list[dict], name: str, step: int) -> str:
+    """Returns the figure of the evaluation at a step."""
+    return next((f"{e[name]:.3g}" for e in evaluations(log) if e["step"] == step), "")
+
+
+def plot(logs: dict[Run, list[dict]], path: pathlib.Path) -> None:
+    """Draws the dev set over the steps of training: a colour for each number of codes."""
+    plt = pyplot()
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.5))
+    titles = {
+        "bleu": "sacreBLEU, predicted latents",
+        "reconstruction_bleu": "sacreBLEU, latents of the reference",
+        "perplexity": "perplexity, share of the codes",
+    }
+    colours = {codes: f"C{n}" for n, codes in enumerate(sorted({run[1] for run in logs}))}
+    for axis, (name, title) in zip(axes, titles.items(), strict=True):
+        named = set()
+        for (kind, codes, _), log in logs.items():
+            found = evaluations(log)
+            values = [e[name] / (codes if name == "perplexity" else 1) for e in found]
+            label = None if (kind, codes) in named else f"{kind}, {codes} codes"
+            named.add((kind, codes))
+            style = {"color": colours[codes], "linestyle": LINES[kind], "label": label}
+            axis.plot([e["step"] for e in found], values, marker=".", **style)
+        axis.set(xlabel="step", title=title)
+        axis.grid(alpha=0.3)
+    axes[0].legend()
+    save(figure, path)
+
+
+if __name__ == "__main__":
+    main()
