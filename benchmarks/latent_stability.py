@@ -78,6 +78,7 @@ def report(args: argparse.Namespace, logs: dict[Run, list[dict]]) -> None:
     lines += [
         f"`{args.latent_set}`, {args.steps} steps, one number for each of the seeds "
         f"{', '.join(map(str, args.seeds))}. BLEU: `{_last(logs).get('signature')}`.",
+        *missing(args, logs),
         *at_the_end(logs),
         *over_steps(logs),
     ]
@@ -86,6 +87,14 @@ def report(args: argparse.Namespace, logs: dict[Run, list[dict]]) -> None:
         plot(logs, picture)
         lines += ["", f"![The dev set over steps]({picture.name})"]
     write(lines, args.results)
+
+
+def missing(args: argparse.Namespace, logs: dict[Run, list[dict]]) -> list[str]:
+    """Returns what says which runs are not done yet, if any."""
+    wanted = itertools.product(args.kinds, args.codes, args.seeds)
+    left = [run for run in wanted if run not in logs]
+    names = [f"{kind} with {codes} codes, seed {seed}" for kind, codes, seed in left]
+    return ["", f"Not trained yet: {'; '.join(names)}."] if names else []
 
 
 def _last(logs: dict[Run, list[dict]]) -> dict:
