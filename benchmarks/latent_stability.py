@@ -16,8 +16,9 @@ import itertools
 import pathlib
 from collections.abc import Callable
 
-from commands import evaluations, read_log, run
-from report import header, pyplot, save, write
+from commands import evaluations, read_log
+from latent_translation import train
+from report import header, plot_over_steps, write
 
 LINES = {"hard_em": "--", "soft_em": "-"}
 Run = tuple[str, int, int]  # kind, codes, seed
@@ -28,7 +29,7 @@ def main() -> None:
     args = parse_arguments()
     logs = {}
     for codes, seed, kind in itertools.product(args.codes, args.seeds, args.kinds):
-        logs[kind, codes, seed] = train(args, kind, codes, seed)
+        logs[kind, codes, seed] = trained(args, kind, codes, seed)
         report(args, logs)  # also of what is not complete yet
 
 
@@ -49,25 +50,22 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def train(args: argparse.Namespace, kind: str, codes: int, seed: int) -> list[dict]:
+def trained(args: argparse.Namespace, kind: str, codes: int, seed: int) -> list[dict]:
     """Trains a model to its last step; returns what the run has logged."""
-    work_dir = pathlib.Path(args.work_dir)
-    output_dir = work_dir / f"stability-{kind}-{codes}-{seed}"
-    # The temperature falls in the first half, as in the registered sets.
+    output_dir = pathlib.Path(args.work_dir) / f"stability-{kind}-{codes}-{seed}"
+    # The temperature falls in the first half, as in the longer training on Multi30k.
     hparams = f"bottleneck_kind={kind},num_codes={codes},temperature_steps={args.steps // 2}"
-    run(
-        "t2t-trainer",
-        f"--problem={args.problem}",
-        f"--hparams_set={args.latent_set}",
+    train(
+        args,
+        args.problem,
+        args.latent_set,
+        output_dir,
+        args.steps,
         f"--hparams={hparams},{args.hparams}".rstrip(","),
         f"--warm_start_from={args.teacher_dir}",
-        f"--data_dir={work_dir / 'data'}",
-        f"--output_dir={output_dir}",
-        f"--train_steps={args.steps}",
-        f"--local_eval_frequency={args.eval_every}",
-        f"--save_checkpoints_steps={args.eval_every}",
         "--keep_checkpoint_max=1",
         f"--seed={seed}",
+        eval_every=args.eval_every,
     )
     return read_log(output_dir)
 
@@ -75,9 +73,10 @@ def train(args: argparse.Namespace, kind: str, codes: int, seed: int) -> list[di
 def report(args: argparse.Namespace, logs: dict[Run, list[dict]]) -> None:
     """Writes the tables and the plot of the runs so far."""
     lines = header(f"Stability of hard and soft EM: {args.problem}", ["t2t-vqem", "tensorflow"])
+    signature = evaluations(next(iter(logs.values())))[-1]["signature"]
     lines += [
         f"`{args.latent_set}`, {args.steps} steps, one number for each of the seeds "
-        f"{', '.join(map(str, args.seeds))}. BLEU: `{_last(logs).get('signature')}`.",
+        f"{', '.join(map(str, args.seeds))}. BLEU: `{signature}`.",
         *missing(args, logs),
         *at_the_end(logs),
         *over_steps(logs),
@@ -92,13 +91,9 @@ def report(args: argparse.Namespace, logs: dict[Run, list[dict]]) -> None:
 def missing(args: argparse.Namespace, logs: dict[Run, list[dict]]) -> list[str]:
     """Returns what says which runs are not done yet, if any."""
     wanted = itertools.product(args.kinds, args.codes, args.seeds)
-    left = [run for run in wanted if run not in logs]
+    left = [one for one in wanted if one not in logs]
     names = [f"{kind} with {codes} codes, seed {seed}" for kind, codes, seed in left]
     return ["", f"Not trained yet: {'; '.join(names)}."] if names else []
-
-
-def _last(logs: dict[Run, list[dict]]) -> dict:
-    return evaluations(next(iter(logs.values())))[-1]
 
 
 def by_seed(
@@ -168,27 +163,20 @@ def value(log: list[dict], name: str, step: int) -> str:
 
 def plot(logs: dict[Run, list[dict]], path: pathlib.Path) -> None:
     """Draws the dev set over the steps of training: a colour for each number of codes."""
-    plt = pyplot()
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.5))
     titles = {
         "bleu": "sacreBLEU, predicted latents",
         "reconstruction_bleu": "sacreBLEU, latents of the reference",
         "perplexity": "perplexity, share of the codes",
     }
-    colours = {codes: f"C{n}" for n, codes in enumerate(sorted({run[1] for run in logs}))}
-    for axis, (name, title) in zip(axes, titles.items(), strict=True):
-        named = set()
-        for (kind, codes, _), log in logs.items():
-            found = evaluations(log)
-            values = [e[name] / (codes if name == "perplexity" else 1) for e in found]
-            label = None if (kind, codes) in named else f"{kind}, {codes} codes"
-            named.add((kind, codes))
-            style = {"color": colours[codes], "linestyle": LINES[kind], "label": label}
-            axis.plot([e["step"] for e in found], values, marker=".", **style)
-        axis.set(xlabel="step", title=title)
-        axis.grid(alpha=0.3)
-    axes[0].legend()
-    save(figure, path)
+    colours = {codes: f"C{n}" for n, codes in enumerate(sorted({codes for _, codes, _ in logs}))}
+    curves, named = [], set()
+    for (kind, codes, _), log in logs.items():
+        shares = [{**e, "perplexity": e["perplexity"] / codes} for e in evaluations(log)]
+        label = None if (kind, codes) in named else f"{kind}, {codes} codes"
+        named.add((kind, codes))
+        style = {"color": colours[codes], "linestyle": LINES[kind], "label": label}
+        curves.append((shares, style))
+    plot_over_steps(titles, curves, path)
 
 
 if __name__ == "__main__":

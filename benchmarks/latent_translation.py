@@ -24,7 +24,7 @@ import pathlib
 import re
 
 from commands import evaluations, read_log, run
-from report import header, pyplot, save, write
+from report import header, plot_over_steps, write
 
 CANDIDATES = 9
 MANY_CANDIDATES = 16
@@ -153,6 +153,7 @@ def train(
     output_dir: pathlib.Path,
     steps: int,
     *more: str,
+    eval_every: int = 500,
 ) -> None:
     """Trains a model to its last step; one that is there already is left as it is."""
     run(
@@ -162,8 +163,8 @@ def train(
         f"--data_dir={pathlib.Path(args.work_dir) / 'data'}",
         f"--output_dir={output_dir}",
         f"--train_steps={steps}",
-        "--local_eval_frequency=500",
-        "--save_checkpoints_steps=500",
+        f"--local_eval_frequency={eval_every}",
+        f"--save_checkpoints_steps={eval_every}",
         *more,
     )
 
@@ -242,21 +243,12 @@ def over_steps(runs: dict[str, list[dict]]) -> list[str]:
 
 def plot(runs: dict[str, list[dict]], path: pathlib.Path) -> None:
     """Draws BLEU and perplexity on the dev set over the steps of training."""
-    plt = pyplot()
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.5))
     titles = {
         "bleu": "sacreBLEU, predicted latents",
         "reconstruction_bleu": "sacreBLEU, latents of the reference",
         "perplexity": "perplexity of codes",
     }
-    for axis, (name, title) in zip(axes, titles.items(), strict=True):
-        for variant, log in runs.items():
-            steps = [line["step"] for line in log]
-            axis.plot(steps, [line[name] for line in log], marker=".", label=variant)
-        axis.set(xlabel="step", title=title)
-        axis.grid(alpha=0.3)
-    axes[0].legend()
-    save(figure, path)
+    plot_over_steps(titles, [(log, {"label": name}) for name, log in runs.items()], path)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pathlib
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -61,6 +61,30 @@ def pyplot() -> Any:
 
     plt.rcParams["svg.hashsalt"] = "t2t-vqem"
     return plt
+
+
+def plot_over_steps(
+    titles: Mapping[str, str],
+    curves: Sequence[tuple[Sequence[Mapping[str, Any]], dict[str, Any]]],
+    path: pathlib.Path,
+) -> None:
+    """Draws figures over the steps of training, beside each other.
+
+    Args:
+      titles: name of each figure -> its title.
+      curves: for each run its evaluations, of which each has "step" and the figures, and how its
+        line is drawn, as matplotlib's `plot` takes it.
+      path: where the picture goes.
+    """
+    drawn, axes = pyplot().subplots(1, len(titles), figsize=(11, 3.5))
+    for axis, (name, title) in zip(axes, titles.items(), strict=True):
+        for log, style in curves:
+            steps = [line["step"] for line in log]
+            axis.plot(steps, [line[name] for line in log], marker=".", **style)
+        axis.set(xlabel="step", title=title)
+        axis.grid(alpha=0.3)
+    axes[0].legend()
+    save(drawn, path)
 
 
 def save(figure: Any, path: pathlib.Path) -> None:

@@ -4,7 +4,7 @@ PAD_ID = 0
 EOS_ID = 1
 UNK_ID = 2  # exists because SentencePiece demands it; byte fallback never produces it
 FILL_ID = UNK_ID  # so it is free for what fills up a group of tokens, see data/groups.py
-FIRST_CODE = 2  # where tokens are codes: code c is token FIRST_CODE + c, after PAD and EOS
+FIRST_CODE = max(PAD_ID, EOS_ID) + 1  # where tokens are codes: code c is token FIRST_CODE + c
 
 INPUTS = "inputs"
 TARGETS = "targets"
