@@ -134,7 +134,8 @@ class DistilledProblem(TextProblem):
             source = self._distillation(teacher, scratch, identity)
             return self.build(directory, scratch, source, num_workers=workers, progress=progress)
 
-        return building.build(self.dir(data_dir), identity, make, keep=True)
+        defaults = self._setting_defaults()
+        return building.build(self.dir(data_dir), identity, make, keep=True, defaults=defaults)
 
     def translate_shard(
         self,
@@ -169,9 +170,10 @@ class DistilledProblem(TextProblem):
         teacher = self._teacher(data_dir, teacher_dir, checkpoint)
         identity = self._identity(teacher)
         name = f"shard-{shard}-of-{num_shards}"
-        with building.shared_work(self.dir(data_dir), identity, name) as scratch:
+        directory, defaults = self.dir(data_dir), self._setting_defaults()
+        with building.shared_work(directory, identity, name, defaults=defaults) as scratch:
             if scratch is None:
-                return f"{self.dir(data_dir)} is ready: nothing to do."
+                return f"{directory} is ready: nothing to do."
             done, total = self._distillation(teacher, scratch, identity).translate(
                 shard=shard, num_shards=num_shards, progress=progress
             )
@@ -184,7 +186,7 @@ class DistilledProblem(TextProblem):
         names = [field.name for field in dataclasses.fields(self.base.Config)]
         config = {name: value for name, value in to_json(self.config).items() if name in names}
         base = self.base(from_json(self.base.Config, config))
-        building.compare(base.manifest(data_dir), {"config": config}, base.dir(data_dir))
+        base.check_config(data_dir)
 
         from t2t_vqem.decoding.options import DecodeOptions
         from t2t_vqem.inference.teacher import Teacher

@@ -161,10 +161,17 @@ def type_name(hint: Any) -> str:
 
 def to_json(config: Any) -> dict[str, Any]:
     """Returns the fields of a configuration as values that `json.dump` writes."""
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in dataclasses.asdict(config).items()
-    }
+    return _as_json(dataclasses.asdict(config))
+
+
+def json_defaults(cls: type) -> dict[str, Any]:
+    """Returns the defaults of the fields that have one, as `to_json` writes them."""
+    defaults = {field.name: default_of(field) for field in dataclasses.fields(cls)}
+    return _as_json({k: v for k, v in defaults.items() if v is not dataclasses.MISSING})
+
+
+def _as_json(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
 
 def from_json(cls: type[C], values: dict[str, Any]) -> C:

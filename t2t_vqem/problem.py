@@ -17,7 +17,7 @@ from t2t_vqem.data.reader import MakeBatch
 from t2t_vqem.data.records import RecordReader, Schema
 from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.data.workers import default_num_workers
-from t2t_vqem.fields import Config, to_json
+from t2t_vqem.fields import Config, json_defaults, to_json
 from t2t_vqem.registry import snake_case
 
 _FORMAT = 2  # of what `generate` writes; to be raised when data of before cannot be read any more
@@ -189,7 +189,9 @@ class Problem(abc.ABC):
         existing = building.read_manifest(self.dir(data_dir))
         given = self.source_given(source_dir=source_dir, tfds_dir=tfds_dir)
         if existing is not None and not given:
-            building.compare(existing, self._settings(), self.dir(data_dir))
+            building.compare(
+                existing, self._settings(), self.dir(data_dir), self._setting_defaults()
+            )
             _logger.info("%s is already generated: done.", self.dir(data_dir))
             return existing
         source = self.source(source_dir=source_dir, tfds_dir=tfds_dir)
@@ -204,10 +206,25 @@ class Problem(abc.ABC):
                 num_workers=num_workers or default_num_workers(),
                 progress=progress,
             ),
+            defaults=self._setting_defaults(),
         )
 
     def _settings(self) -> dict[str, Any]:
         return {"format": _FORMAT, "problem": self.name, "config": to_json(self.config)}
+
+    def _setting_defaults(self) -> dict[str, Any]:
+        """Returns what data were made with that are older than a setting; see `compare`."""
+        return {"config": json_defaults(self.Config)}
+
+    def check_config(self, data_dir: str) -> None:
+        """Checks that the data were made with the problem's settings.
+
+        Raises:
+            UsageError: with others; or they have not been made.
+        """
+        wanted = {"config": to_json(self.config)}
+        manifest, directory = self.manifest(data_dir), self.dir(data_dir)
+        building.compare(manifest, wanted, directory, self._setting_defaults())
 
     def _command(self, data_dir: str) -> str:
         return f"t2t-datagen --problem={self.name} --data_dir={data_dir}"

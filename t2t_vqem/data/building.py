@@ -38,6 +38,7 @@ def build(
     make: Callable[[str, str], dict[str, Any]],
     *,
     keep: bool = False,
+    defaults: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Returns the manifest of the data set in `directory`, after making it if it is not there.
 
@@ -49,6 +50,7 @@ def build(
             call with the same identity has left.
         keep: whether what a call with another identity has left is too costly to be removed, and
             an error instead.
+        defaults: see `compare`.
 
     Raises:
         UsageError: `directory` holds a data set with another identity, the disk is full, or the
@@ -61,12 +63,12 @@ def build(
     with _disk_full_explained(directory):
         os.makedirs(os.path.dirname(directory), exist_ok=True)
         with _locked(f"{directory}.lock", directory):
-            existing = _finished(directory, identity)
+            existing = _finished(directory, identity, defaults)
             if existing is not None:
                 return existing
             # A kill between the manifest and the renaming leaves both done but the renaming.
             if read_manifest(partial, identity) is None:
-                _start(partial, scratch, identity, keep=keep)
+                _start(partial, scratch, identity, keep=keep, defaults=defaults)
                 write_manifest(partial, {**identity, **make(partial, scratch)})
             shutil.rmtree(scratch, ignore_errors=True)
             os.rename(partial, directory)
@@ -74,7 +76,9 @@ def build(
 
 
 @contextlib.contextmanager
-def shared_work(directory: str, identity: dict[str, Any], share: str) -> Iterator[str | None]:
+def shared_work(
+    directory: str, identity: dict[str, Any], share: str, *, defaults: dict[str, Any] | None = None
+) -> Iterator[str | None]:
     """Lets several processes, also on several machines, do parts of the work of one data set.
 
     Each leaves what it has finished where the `make` of a later `build` finds it. While one of them
@@ -84,6 +88,7 @@ def shared_work(directory: str, identity: dict[str, Any], share: str) -> Iterato
         directory: where the data set shall be, on a file system that all of them see.
         identity: as in `build`.
         share: name of the part of the work; no two processes may be at the same one.
+        defaults: see `compare`.
 
     Yields:
         The folder for what is needed on the way; None where the data set is already there.
@@ -102,20 +107,22 @@ def shared_work(directory: str, identity: dict[str, Any], share: str) -> Iterato
             _locked(lock, directory, shared=True),
             _locked(f"{directory}.{share}.lock", f"{share} of {directory}"),
         ):
-            if _finished(directory, identity) is not None:
+            if _finished(directory, identity, defaults) is not None:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(lock)  # no `build` will come that would do it
                 yield None
             else:
-                _start(partial, scratch, identity, keep=True)
+                _start(partial, scratch, identity, keep=True, defaults=defaults)
                 yield scratch
 
 
-def _finished(directory: str, identity: dict[str, Any]) -> dict[str, Any] | None:
+def _finished(
+    directory: str, identity: dict[str, Any], defaults: dict[str, Any] | None
+) -> dict[str, Any] | None:
     """Returns the manifest if the data set is there already, None if there is nothing."""
     existing = read_manifest(directory)
     if existing is not None:
-        compare(existing, identity, directory)
+        compare(existing, identity, directory, defaults)
         _logger.info("%s is already generated from the same sources: done.", directory)
     elif os.path.isdir(directory) and os.listdir(directory):
         raise UsageError(
@@ -202,7 +209,14 @@ def remove_unfinished(scratch: str) -> None:
             os.unlink(os.path.join(scratch, name))
 
 
-def _start(partial: str, scratch: str, identity: dict[str, Any], *, keep: bool) -> None:
+def _start(
+    partial: str,
+    scratch: str,
+    identity: dict[str, Any],
+    *,
+    keep: bool,
+    defaults: dict[str, Any] | None,
+) -> None:
     """Makes the folders; what a run with another identity has left is removed, or refused."""
     path = os.path.join(scratch, _IDENTITY)
     before = _read_identity(path)
@@ -210,7 +224,7 @@ def _start(partial: str, scratch: str, identity: dict[str, Any], *, keep: bool) 
         _logger.info("going on from what an earlier run has left in %s", partial)
         return
     if keep and before is not None:
-        compare(before, identity, partial)
+        compare(before, identity, partial, defaults)
     if not keep and os.path.isdir(partial):
         _logger.info("%s was left by a run with other sources or settings: removed", partial)
         shutil.rmtree(partial)
@@ -226,8 +240,20 @@ def _read_identity(path: str) -> dict[str, Any] | None:
         return None
 
 
-def compare(existing: dict[str, Any], identity: dict[str, Any], directory: str) -> None:
+def compare(
+    existing: dict[str, Any],
+    identity: dict[str, Any],
+    directory: str,
+    defaults: dict[str, Any] | None = None,
+) -> None:
     """Compares a manifest with an identity that is wanted; what the identity leaves out is free.
+
+    Args:
+        existing: the manifest.
+        identity: as in `build`.
+        directory: where the manifest is, for the message.
+        defaults: by key of the identity, what a dict under it means where it lacks a name: data
+            made before there was a setting are those of its default.
 
     Raises:
         UsageError: they differ; the message has what was and what is wanted.
@@ -238,6 +264,7 @@ def compare(existing: dict[str, Any], identity: dict[str, Any], directory: str) 
         if got == wanted:
             continue
         if isinstance(wanted, dict) and isinstance(got, dict):
+            got = {**(defaults or {}).get(key, {}), **got}
             names = [n for n in {**got, **wanted} if got.get(n) != wanted.get(n)]
             differences += [f"{key}: {n} was {got.get(n)!r}, now {wanted.get(n)!r}" for n in names]
         else:

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from t2t_vqem import registry
-from t2t_vqem.config import Resolved, from_json, resolve, to_json
+from t2t_vqem.config import Resolved, from_json, resolve
 from t2t_vqem.constants import DEV, TRAIN, UsageError
 from t2t_vqem.data import building
 from t2t_vqem.data.batching import BatchPlan
@@ -136,7 +136,7 @@ def resolve_settings(request: Request, output_dir: OutputDir) -> RunSettings:
     )
     problem = registry.problems.get(problem_name)(resolved.problem_config)
     manifest = problem.manifest(data_dir)
-    building.compare(manifest, {"config": to_json(resolved.problem_config)}, problem.dir(data_dir))
+    problem.check_config(data_dir)
     vocabulary = vocabulary_of(problem, data_dir)
     warm_start_from = request.warm_start_from or (saved and saved.warm_start_from)
     settings = RunSettings(

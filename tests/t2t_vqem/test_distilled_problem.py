@@ -352,6 +352,30 @@ def test_a_shard_is_done_by_one_process_and_the_whole_by_nobody_else(copy, small
     assert "12 of 12" in problem.translate_shard(copy.data_dir, shard=0, **arguments)
 
 
+def test_data_older_than_a_setting_are_those_of_its_default(copy, small_parts):
+    problem = make(copy)
+    arguments = {"teacher_dir": copy.teacher_dir, "num_shards": 2, "progress": False}
+    problem.translate_shard(copy.data_dir, shard=0, **arguments)
+    path = pathlib.Path(f"{copy.data_dir}/{NAME}.partial/scratch/identity.json")
+    identity = json.loads(path.read_text())
+    del identity["config"]["num_translations"]
+    path.write_text(json.dumps(identity))
+    problem.translate_shard(copy.data_dir, shard=1, **arguments)
+
+    manifest = generate(copy)
+    del manifest["config"]["num_translations"]
+    building.write_manifest(problem.dir(copy.data_dir), manifest)
+    assert generate(copy) == manifest
+    assert generate(copy, teacher_dir=None) == manifest
+    problem.check_config(copy.data_dir)
+    other = make(copy, num_translations=2, beam_size=2)
+    message = "beam_size was 1, now 2\n.*num_translations was 1, now 2"
+    with pytest.raises(UsageError, match=message):
+        generate(copy, other)
+    with pytest.raises(UsageError, match=message):
+        other.check_config(copy.data_dir)
+
+
 def test_made_data_stay_as_they_are(copy):
     manifest = generate(copy)
     files = contents(copy)
