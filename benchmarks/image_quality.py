@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--source_dir", required=True, help="Folder of the official archive.")
     parser.add_argument("--work_dir", required=True, help="Folder for data and run.")
     parser.add_argument("--hparams_set", default="vqvae_cifar10_small", help="Of the VQ-VAE.")
-    parser.add_argument("--train_steps", type=int, default=12_000, help="Updates.")
+    parser.add_argument("--train_steps", type=int, default=10_000, help="Updates.")
     parser.add_argument("--seed", type=int, default=1, help="Of training and samples.")
     parser.add_argument("--results", required=True, help="Markdown file; pictures go beside it.")
     args = parser.parse_args()

@@ -17,6 +17,8 @@ from t2t_vqem.layers.common import Dense, Layer
 # block to block and codes lie far from 0 around a mean that says nothing: the autoencoder then
 # needs several times as many steps for the same quality. Not 0, so that all has a gradient at once.
 _SMALL = 0.1
+# Larger patches than 4x4 are for convolutions to halve: channels grow fourfold with each step.
+_MAX_REARRANGED = 2
 
 
 def space_to_depth(x: tf.Tensor) -> tf.Tensor:
@@ -148,9 +150,12 @@ class _Stack(Layer):
 
 
 class ConvEncoder(Layer):
-    """Images to a field of latents: halvings, then residual blocks, then the latents' width.
+    """Images to a field of latents: patches, halvings, then residual blocks, then the width.
 
-    As in van den Oord et al. (2017, section 4.1): half of the channels until the last halving.
+    As in van den Oord et al. (2017, section 4.1), but that the first two halvings only rearrange,
+    patches of 4x4 pixels becoming channels (Dosovitskiy et al. 2021, "An Image is Worth 16x16
+    Words", section 3.1). What convolutions of larger fields cost serves quality better as further
+    channels and blocks at the latents' size.
     """
 
     def __init__(
@@ -167,7 +172,7 @@ class ConvEncoder(Layer):
 
         Args:
           width: D of the latents.
-          channels: of the convolutions at the latents' size.
+          channels: of the convolutions.
           num_downsamplings: how often height and width are halved, n.
           num_blocks: residual blocks.
           residual_channels: channels inside them.
@@ -175,15 +180,18 @@ class ConvEncoder(Layer):
         """
         super().__init__(**kwargs)
         policy = self.dtype_policy
-        widths = _channels_outwards(channels, num_downsamplings)[::-1]
+        self.num_rearranged = min(num_downsamplings, _MAX_REARRANGED)
         self.halvings = [
-            Downsample(size, name=f"halving_{i}", dtype=policy) for i, size in enumerate(widths)
+            Downsample(channels, name=f"halving_{i}", dtype=policy)
+            for i in range(num_downsamplings - self.num_rearranged)
         ]
         self.stack = _Stack(channels, num_blocks, residual_channels, name="stack", dtype=policy)
         self.output_transform = Dense(width, scale=_SMALL, name="output", dtype=policy)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps images [B, H, W, ch] to latents [B, H / 2^n, W / 2^n, D]."""
+        for _ in range(self.num_rearranged):
+            x = space_to_depth(x)
         for halving in self.halvings:
             x = tf.nn.relu(halving(x))
         return self.output_transform(self.stack(x))
@@ -206,7 +214,7 @@ class ConvDecoder(Layer):
 
         Args:
           width: what comes out for each pixel.
-          channels: of the convolutions at the latents' size.
+          channels: of the convolutions.
           num_upsamplings: how often height and width are doubled, n.
           num_blocks: residual blocks.
           residual_channels: channels inside them.
@@ -214,22 +222,21 @@ class ConvDecoder(Layer):
         """
         super().__init__(**kwargs)
         policy = self.dtype_policy
+        self.num_rearranged = min(num_upsamplings, _MAX_REARRANGED)
         self.stack = _Stack(channels, num_blocks, residual_channels, name="stack", dtype=policy)
-        # One step further out than the encoder's: each doubling leads to the next size.
-        widths = _channels_outwards(channels, num_upsamplings + 1)[1:]
         self.doublings = [
-            Upsample(size, name=f"doubling_{i}", dtype=policy) for i, size in enumerate(widths)
+            Upsample(channels, name=f"doubling_{i}", dtype=policy)
+            for i in range(num_upsamplings - self.num_rearranged)
         ]
-        self.output_transform = Dense(width, name="output", dtype=policy)
+        patch = width * 4**self.num_rearranged
+        self.output_transform = Dense(patch, name="output", dtype=policy)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps latents [B, h, w, D] to [B, 2^n h, 2^n w, width]."""
         x = self.stack(x)
         for doubling in self.doublings:
             x = tf.nn.relu(doubling(x))
-        return self.output_transform(x)
-
-
-def _channels_outwards(channels: int, num_sizes: int) -> list[int]:
-    """Channels at each size of the image, from the smallest size to larger ones."""
-    return [channels] + [max(1, channels // 2)] * (num_sizes - 1)
+        x = self.output_transform(x)
+        for _ in range(self.num_rearranged):
+            x = depth_to_space(x)
+        return x

@@ -108,23 +108,51 @@ def test_residual_block_equals_the_definition():
 SIZES = {"channels": 8, "num_blocks": 2, "residual_channels": 6}
 
 
-def coders(**kwargs):
-    encoder = ConvEncoder(5, num_downsamplings=2, name="encoder", **SIZES, **kwargs)
-    decoder = ConvDecoder(7, num_upsamplings=2, name="decoder", **SIZES, **kwargs)
+def coders(halvings: int = 2, **kwargs):
+    encoder = ConvEncoder(5, num_downsamplings=halvings, name="encoder", **SIZES, **kwargs)
+    decoder = ConvDecoder(7, num_upsamplings=halvings, name="decoder", **SIZES, **kwargs)
     return encoder, decoder
 
 
-def test_encoder_and_decoder_have_opposite_shapes():
-    encoder, decoder = coders()
-    latents = encoder(tf.constant(normal(2, 12, 8, 3)))
+@pytest.mark.parametrize("halvings", [0, 1, 2, 3])
+def test_encoder_and_decoder_have_opposite_shapes(halvings):
+    encoder, decoder = coders(halvings)
+    block = 2**halvings
+    latents = encoder(tf.constant(normal(2, 3 * block, 2 * block, 3)))
     assert latents.shape == (2, 3, 2, 5)
-    assert decoder(latents).shape == (2, 12, 8, 7)
+    assert decoder(latents).shape == (2, 3 * block, 2 * block, 7)
     paths = [v.path for layer in (encoder, decoder) for v in layer.variables]
     assert len(set(paths)) == len(paths)
 
 
-def test_gradients_reach_every_variable():
-    encoder, decoder = coders()
+def centre_alone(conv: Conv) -> None:
+    """Has a 3x3 convolution see the pixel itself, none of its neighbours."""
+    centre = np.zeros([3, 3, 1, 1], np.float32)
+    centre[1, 1] = 1
+    conv.kernel.assign(conv.kernel * centre)
+
+
+def test_two_halvings_make_each_patch_of_4x4_pixels_a_latent_and_back():
+    sizes = {"channels": 8, "num_blocks": 0, "residual_channels": 6}
+    encoder = ConvEncoder(5, num_downsamplings=2, **sizes)
+    decoder = ConvDecoder(7, num_upsamplings=2, **sizes)
+    moved = []
+    for coder, shape, place in ((encoder, (12, 8, 3), (7, 2)), (decoder, (3, 2, 5), (1, 0))):
+        x = normal(1, *shape)
+        coder(tf.constant(x))
+        centre_alone(coder.stack.conv)
+        changed = x.copy()
+        changed[(0, *place)] += 1
+        difference = coder(tf.constant(changed)) - coder(tf.constant(x))
+        moved.append(np.abs(difference).max(-1)[0] > 0)
+    expected = np.array([[False, False], [True, False], [False, False]])
+    np.testing.assert_array_equal(moved[0], expected)
+    np.testing.assert_array_equal(moved[1], np.kron(expected, np.ones([4, 4], bool)))
+
+
+@pytest.mark.parametrize("halvings", [1, 2, 3])
+def test_gradients_reach_every_variable(halvings):
+    encoder, decoder = coders(halvings)
     x = tf.constant(normal(2, 8, 8, 3))
     decoder(encoder(x))
     variables = encoder.trainable_variables + decoder.trainable_variables
