@@ -145,7 +145,9 @@ def test_evaluation_is_that_of_one(model, two, unbroken):
     ours, wanted = evaluations(two.folder / "new")[4], evaluations(unbroken)[4]
     assert ours.keys() == wanted.keys()
     for name in ours.keys() - {"kind", "seconds", "signature"}:
-        assert ours[name] == pytest.approx(wanted[name], rel=1e-4), name
+        # SSIM of whole grey levels, near 0 so early: one that is rounded the other way shows.
+        slack = 1e-4 if name == "ssim" else 0
+        assert ours[name] == pytest.approx(wanted[name], rel=1e-4, abs=slack), name
     if "bleu" in wanted:  # a sum of counts, exact
         assert (ours["bleu"], ours["signature"]) == (wanted["bleu"], wanted["signature"])
 
