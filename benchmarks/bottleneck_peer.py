@@ -6,10 +6,10 @@
 
 --source_dir holds the official CIFAR-10 archive. Both train the same autoencoder, that of the set
 vqvae_cifar10_small, by Adam on squared error over the variance of the pixels, plus what the
-bottleneck asks for, on the same batches. The peer runs with its defaults and with
-what its documentation recommends against dead codes (K-means start, replacing codes). Every
-training is a process of its own; they take turns over the seeds. Wall time is that of all steps;
-what the first three took longer than the median one is told as compiling.
+bottleneck asks for, on the same batches. The peer runs with its defaults and with what its
+documentation recommends against dead codes (K-means start, replacing codes). Every training is a
+process of its own; they take turns over the seeds. Wall time is that of all steps; what the first
+three took longer than the median one is told as compiling.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from collections.abc import Iterator
 import numpy as np
 from report import header, write
 
-CHANNELS, INNER, BLOCKS, WIDTH = 128, 64, 4, 32
+CHANNELS, INNER, BLOCKS, WIDTH = 192, 96, 2, 32
 PATCH = 4  # pixels high and wide
 BATCH, LEARNING_RATE, BETA = 128, 1e-3, 0.25
 SMALL = 0.1  # scale at the start of the latents and of what residual blocks add, on both sides
