@@ -542,12 +542,19 @@ def test_one_batch_can_be_learned_by_heart(kind):
             v.assign(value)
         return output.metrics["nll"][0] / output.metrics["nll"][1]
 
-    first = float(step(tf.constant(0)))
-    for number in range(1, 800):
-        last = float(step(tf.constant(number)))
-    assert last < 0.1 * first
     expected = [target.tolist() for _, target in sentences(batch)]
-    again = model.reconstruct(**batch).numpy()
-    assert [row[row > 0].tolist() for row in again] == expected
-    decoded = model.infer(batch["inputs"], DecodeOptions(keep_repeats=True), max_length=12)
-    assert [rowwise(decoded, row)[1] for row in range(4)] == expected
+
+    def known() -> bool:
+        again = model.reconstruct(**batch).numpy()
+        if [row[row > 0].tolist() for row in again] != expected:
+            return False
+        decoded = model.infer(batch["inputs"], DecodeOptions(keep_repeats=True), max_length=12)
+        return [rowwise(decoded, row)[1] for row in range(4)] == expected
+
+    first = float(step(tf.constant(0)))
+    for number in range(1, 801):
+        last = float(step(tf.constant(number)))
+        # Not at the end only: a code revived a few steps ago is not yet known to the decoder.
+        if number % 200 == 0 and last < 0.01 * first and known():
+            return
+    pytest.fail(f"loss {last:.3f} after {number} steps, {first:.3f} before, and not known by heart")
