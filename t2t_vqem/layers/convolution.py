@@ -37,6 +37,16 @@ def depth_to_space(x: tf.Tensor) -> tf.Tensor:
     return tf.reshape(x, [batch, 2 * height, 2 * width, channels // 4])
 
 
+def _bordered(x: tf.Tensor) -> tf.Tensor:
+    """Puts one row of zeros on each side of [B, H, W, ch].
+
+    For kernels of even size, where XLA on a CPU has no fast path for the kernel's gradient if the
+    convolution itself pads, and takes twenty times as long. For those of odd size it has one, and
+    the gradient of the input is then computed where it is wanted only, not for the zeros too.
+    """
+    return tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])
+
+
 class _Convolution(Layer):
     """What the convolutions share: variables, and the product."""
 
@@ -51,13 +61,9 @@ class _Convolution(Layer):
         self.kernel = self.add_weight(shape=shape, initializer=uniform, name="kernel")
         self.bias = self.add_weight(shape=(self.channels,), initializer="zeros", name="bias")
 
-    def _convolve(self, x: tf.Tensor, padding: int) -> tf.Tensor:
-        """Convolves x [B, H, W, in] with the kernel after zeros around it, without the bias."""
-        if padding:
-            # Not as an argument of the convolution: XLA on a CPU has no fast path for the kernel's
-            # gradient then, if the kernel's size is even, and takes twenty times as long.
-            x = tf.pad(x, [[0, 0], [padding, padding], [padding, padding], [0, 0]])
-        return tf.nn.conv2d(x, tf.cast(self.kernel, x.dtype), strides=1, padding="VALID")
+    def _convolve(self, x: tf.Tensor, padding: str = "VALID") -> tf.Tensor:
+        """Convolves x [B, H, W, in] with the kernel, without the bias."""
+        return tf.nn.conv2d(x, tf.cast(self.kernel, x.dtype), strides=1, padding=padding)
 
     def _add_bias(self, x: tf.Tensor) -> tf.Tensor:
         return x + tf.cast(self.bias, x.dtype)
@@ -83,7 +89,7 @@ class Conv(_Convolution):
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps [B, H, W, in] to [B, H, W, channels]."""
-        return self._add_bias(self._convolve(x, self.size // 2))
+        return self._add_bias(self._convolve(x, "SAME"))
 
 
 class Downsample(_Convolution):
@@ -95,8 +101,7 @@ class Downsample(_Convolution):
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps [B, 2H, 2W, in] to [B, H, W, channels]."""
-        blocks = space_to_depth(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]))
-        return self._add_bias(self._convolve(blocks, 0))
+        return self._add_bias(self._convolve(space_to_depth(_bordered(x))))
 
 
 class Upsample(_Convolution):
@@ -108,7 +113,7 @@ class Upsample(_Convolution):
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps [B, H, W, in] to [B, 2H, 2W, channels]."""
-        return self._add_bias(depth_to_space(self._convolve(x, 1))[:, 1:-1, 1:-1])
+        return self._add_bias(depth_to_space(self._convolve(_bordered(x)))[:, 1:-1, 1:-1])
 
 
 class ResidualBlock(Layer):
