@@ -23,7 +23,7 @@ def option(
     minimum: float | None = None,
     maximum: float | None = None,
     below: float | None = None,
-    choices: tuple[str, ...] | None = None,
+    choices: tuple[Any, ...] | None = None,
 ) -> Any:
     """Declares a field of a `Config`.
 

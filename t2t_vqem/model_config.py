@@ -185,6 +185,12 @@ class VQVAEHParams(BottleneckHParams, HParams):
         2, "residual blocks of the encoder, and of the decoder", minimum=0
     )
     residual_size: int = option(64, "channels inside a residual block", minimum=1)
+    encoding_turns: int = option(
+        1,
+        "turns in which the field is encoded, 1, 2 or 4: the latents of each know the codes of "
+        "those before it, which makes nearer images and costs a residual block a turn",
+        choices=(1, 2, 4),
+    )
     num_mixtures: int = option(5, "logistic distributions mixed for each pixel", minimum=1)
     squared_error_weight: float = option(
         0.0,

@@ -16,7 +16,7 @@ from t2t_vqem.layers.common import Dense, Layer
 # Of a residual branch's last map and of the latents at the start. At full scale the sum grows from
 # block to block and codes lie far from 0 around a mean that says nothing: the autoencoder then
 # needs several times as many steps for the same quality. Not 0, so that all has a gradient at once.
-_SMALL = 0.1
+SMALL = 0.1
 # Larger patches than 4x4 are for convolutions to halve: channels grow fourfold with each step.
 _MAX_REARRANGED = 2
 
@@ -129,17 +129,25 @@ class ResidualBlock(Layer):
         """
         super().__init__(**kwargs)
         self.contract = Conv(inner_channels, name="contract", dtype=self.dtype_policy)
-        self.expand = Dense(channels, scale=_SMALL, name="expand", dtype=self.dtype_policy)
+        self.expand = Dense(channels, scale=SMALL, name="expand", dtype=self.dtype_policy)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps [B, H, W, ch] to the same shape."""
         return x + self.expand(tf.nn.relu(self.contract(tf.nn.relu(x))))
 
 
-class _Stack(Layer):
+class ConvStack(Layer):
     """A 3x3 convolution and residual blocks: what encoder and decoder do at the latents' size."""
 
     def __init__(self, channels: int, num_blocks: int, residual_channels: int, **kwargs):
+        """Makes the layer.
+
+        Args:
+          channels: channels that come out.
+          num_blocks: residual blocks.
+          residual_channels: channels inside them.
+          **kwargs: Keras layer arguments.
+        """
         super().__init__(**kwargs)
         self.conv = Conv(channels, name="conv", dtype=self.dtype_policy)
         self.blocks = [
@@ -148,6 +156,7 @@ class _Stack(Layer):
         ]
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Maps [B, H, W, in] to [B, H, W, channels]."""
         x = self.conv(x)
         for block in self.blocks:
             x = block(x)
@@ -190,16 +199,20 @@ class ConvEncoder(Layer):
             Downsample(channels, name=f"halving_{i}", dtype=policy)
             for i in range(num_downsamplings - self.num_rearranged)
         ]
-        self.stack = _Stack(channels, num_blocks, residual_channels, name="stack", dtype=policy)
-        self.output_transform = Dense(width, scale=_SMALL, name="output", dtype=policy)
+        self.stack = ConvStack(channels, num_blocks, residual_channels, name="stack", dtype=policy)
+        self.output_transform = Dense(width, scale=SMALL, name="output", dtype=policy)
 
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Maps images [B, H, W, ch] to latents [B, H / 2^n, W / 2^n, D]."""
+    def features(self, x: tf.Tensor) -> tf.Tensor:
+        """Maps images [B, H, W, ch] to what latents are made of [B, H / 2^n, W / 2^n, channels]."""
         for _ in range(self.num_rearranged):
             x = space_to_depth(x)
         for halving in self.halvings:
             x = tf.nn.relu(halving(x))
-        return self.output_transform(self.stack(x))
+        return self.stack(x)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Maps images [B, H, W, ch] to latents [B, H / 2^n, W / 2^n, D]."""
+        return self.output_transform(self.features(x))
 
 
 class ConvDecoder(Layer):
@@ -228,7 +241,7 @@ class ConvDecoder(Layer):
         super().__init__(**kwargs)
         policy = self.dtype_policy
         self.num_rearranged = min(num_upsamplings, _MAX_REARRANGED)
-        self.stack = _Stack(channels, num_blocks, residual_channels, name="stack", dtype=policy)
+        self.stack = ConvStack(channels, num_blocks, residual_channels, name="stack", dtype=policy)
         self.doublings = [
             Upsample(channels, name=f"doubling_{i}", dtype=policy)
             for i in range(num_upsamplings - self.num_rearranged)

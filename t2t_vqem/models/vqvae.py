@@ -13,6 +13,7 @@ from t2t_vqem.decoding.greedy import decode
 from t2t_vqem.decoding.sampling import sampler
 from t2t_vqem.layers.code_prior import CodePrior
 from t2t_vqem.layers.convolution import ConvDecoder, ConvEncoder
+from t2t_vqem.layers.turns import Turns
 from t2t_vqem.metrics.images import psnr, ssim
 from t2t_vqem.models.base import LossOutput
 from t2t_vqem.models.bottleneck import QuantizedModel, make_quantizer, start_quantizer
@@ -72,6 +73,14 @@ class VQVAE(QuantizedModel):
             name="encoder",
             **convolutions,
         )
+        self.turns = None
+        if hparams.encoding_turns > 1:
+            self.turns = Turns(
+                hparams.code_size,
+                num_turns=hparams.encoding_turns,
+                name="turns",
+                **(convolutions | {"num_blocks": 1}),
+            )
         self.decoder = ConvDecoder(
             num_parameters(channels, hparams.num_mixtures),
             num_upsamplings=hparams.num_downsamplings,
@@ -116,7 +125,13 @@ class VQVAE(QuantizedModel):
     def encode(self, images: tf.Tensor) -> tf.Tensor:
         """Encodes uint8 [B, H, W, ch] to latent vectors float32 [B, h, w, D], not quantised."""
         scaled = tf.cast(images, tf.float32) / 127.5 - 1
-        return tf.cast(self.encoder(tf.cast(scaled, self.compute_dtype)), tf.float32)
+        features = self.encoder.features(tf.cast(scaled, self.compute_dtype))
+        latents = self.encoder.output_transform(features)
+        if self.turns is not None:
+            latents = self.turns(
+                features, latents, quantize=lambda x: self.quantizer.quantize_vectors(x).vectors
+            )
+        return tf.cast(latents, tf.float32)
 
     def loss(self, batch: dict[str, tf.Tensor], rng: Rng | None = None) -> LossOutput:
         """Nats to tell the pixels given the codes, and the codes, and what makes codes good.

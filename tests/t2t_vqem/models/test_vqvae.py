@@ -35,6 +35,10 @@ HPARAMS = VQVAEHParams(
     prior_dropout=0.0,
 )
 KINDS = pytest.mark.parametrize("kind", ["vq", "hard_em", "soft_em"])
+TURNS = pytest.mark.parametrize("turns", [1, 2, 4])
+KINDS_AND_TURNS = pytest.mark.parametrize(
+    ("kind", "turns"), [("vq", 1), ("hard_em", 1), ("soft_em", 1), ("soft_em", 2)]
+)
 
 
 def make(shape=SHAPE, **changes):
@@ -130,9 +134,9 @@ def test_evaluation_counts_the_codes_that_encoding_gives():
     assert float(described["codes_used"]) == pytest.approx((counts > 0).mean())
 
 
-@KINDS
-def test_the_prior_never_disturbs_the_autoencoder(kind):
-    model, batch = started(bottleneck_kind=kind), example()
+@KINDS_AND_TURNS
+def test_the_prior_never_disturbs_the_autoencoder(kind, turns):
+    model, batch = started(bottleneck_kind=kind, encoding_turns=turns), example()
     own = {v.path for v in model.prior.trainable_variables}
     variables = model.trainable_variables
     with tf.GradientTape(persistent=True) as tape:
@@ -152,11 +156,15 @@ def test_the_prior_never_disturbs_the_autoencoder(kind):
             assert np.abs(tf.convert_to_tensor(gradient)).max() > 0, variable.path
 
 
-def test_the_encoder_learns_through_the_quantiser():
-    model, batch = started(), example()
+@TURNS
+def test_the_encoder_learns_through_the_quantiser(turns):
+    model, batch = started(encoding_turns=turns), example()
     with tf.GradientTape() as tape:
         nats = model.loss(batch, rng=Rng(0, 1)).metrics["reconstruction_bits"][0]
-    for gradient in tape.gradient(nats, model.encoder.trainable_variables):
+    variables = list(model.encoder.trainable_variables)
+    if turns > 1:
+        variables += model.turns.trainable_variables
+    for gradient in tape.gradient(nats, variables):
         assert np.abs(gradient).max() > 0
 
 
@@ -187,16 +195,18 @@ def test_nothing_but_empty_rows_weighs_nothing():
     assert not any(np.any(value) for value in tf.nest.flatten(output))
 
 
-def test_an_image_is_coded_alike_alone_and_in_company():
-    model, batch = started(), example()
+@TURNS
+def test_an_image_is_coded_alike_alone_and_in_company(turns):
+    model, batch = started(encoding_turns=turns), example()
     together = model.encode_to_codes(batch["images"]).numpy()
     for row in range(4):
         alone = model.encode_to_codes(batch["images"][row : row + 1]).numpy()
         np.testing.assert_array_equal(alone[0], together[row])
 
 
-def test_reconstruction_is_the_mean_image_of_the_codes():
-    model, batch = started(), example()
+@TURNS
+def test_reconstruction_is_the_mean_image_of_the_codes(turns):
+    model, batch = started(encoding_turns=turns), example()
     codes = model.encode_to_codes(batch["images"])
     images = model.decode_codes(codes)
     assert images.dtype == tf.uint8
@@ -261,9 +271,10 @@ def test_top_k_leaves_the_most_probable_codes():
 
 
 @pytest.mark.slow
-@KINDS
-def test_compiled_loss_and_gradients_equal_eager_ones(kind):
-    model, batch = started(bottleneck_kind=kind, prior_dropout=0.1), example()
+@KINDS_AND_TURNS
+def test_compiled_loss_and_gradients_equal_eager_ones(kind, turns):
+    model = started(bottleneck_kind=kind, encoding_turns=turns, prior_dropout=0.1)
+    batch = example()
     variables = model.trainable_variables
 
     def gradients():
@@ -278,8 +289,10 @@ def test_compiled_loss_and_gradients_equal_eager_ones(kind):
         np.testing.assert_allclose(eager, fast, rtol=1e-3, atol=1e-4 * max(scale, 1e-3))
 
 
-def test_one_batch_and_two_halves_give_the_same_sums():
-    model, batch = started(bottleneck_kind="soft_em", prior_dropout=0.2), example()
+@TURNS
+def test_one_batch_and_two_halves_give_the_same_sums(turns):
+    changes = {"bottleneck_kind": "soft_em", "encoding_turns": turns, "prior_dropout": 0.2}
+    model, batch = started(**changes), example()
     whole = model.loss(batch, rng=Rng(0, 5, 0, 4))
     halves = [
         model.loss({k: v[i : i + 2] for k, v in batch.items()}, rng=Rng(0, 5, i, 4)) for i in (0, 2)
@@ -289,11 +302,12 @@ def test_one_batch_and_two_halves_give_the_same_sums():
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
-@KINDS
-def test_bfloat16_is_close_to_float32(kind):
+@KINDS_AND_TURNS
+def test_bfloat16_is_close_to_float32(kind, turns):
     batch = example()
-    precise = make(bottleneck_kind=kind).loss(batch)
-    mixed = make(bottleneck_kind=kind, dtype="bfloat16").loss(batch)
+    changes = {"bottleneck_kind": kind, "encoding_turns": turns}
+    precise = make(**changes).loss(batch)
+    mixed = make(**changes, dtype="bfloat16").loss(batch)
     np.testing.assert_allclose(mixed.loss, precise.loss, rtol=6e-2)
     assert all(value.dtype == tf.float32 for value in tf.nest.flatten(mixed))
 
@@ -346,11 +360,12 @@ def test_size_that_cannot_be_halved_so_often_is_an_error():
 
 
 @pytest.mark.slow
-@KINDS
-def test_four_pictures_can_be_learned_by_heart(kind):
+@KINDS_AND_TURNS
+def test_four_pictures_can_be_learned_by_heart(kind, turns):
     model = make(
         (8, 8, 1),
         bottleneck_kind=kind,
+        encoding_turns=turns,
         num_codebooks=1,
         num_codes=16,
         temperature_steps=50,

@@ -1,0 +1,89 @@
+"""Encoding in turns: who knows what of whom."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from t2t_vqem.layers.turns import ORDERS, Turns, turns_of
+
+B, H, W, FEATURES, WIDTH = 2, 4, 6, 5, 3
+
+
+def make(num_turns: int) -> tuple[Turns, tf.Tensor, tf.Tensor]:
+    rng = np.random.default_rng(0)
+    layer = Turns(WIDTH, num_turns=num_turns, channels=8, num_blocks=1, residual_channels=4)
+    features = tf.constant(rng.normal(size=[B, H, W, FEATURES]), tf.float32)
+    latents = tf.constant(rng.normal(size=[B, H, W, WIDTH]), tf.float32)
+    layer(features, latents, quantize=tf.round)
+    for variable in layer.trainable_variables:
+        variable.assign(variable + rng.normal(0, 0.5, variable.shape))
+    return layer, features, latents
+
+
+@pytest.mark.parametrize("num_turns", ORDERS)
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (8, 8)])
+def test_places_of_one_turn_have_no_common_side(num_turns, size):
+    turns = turns_of(*size, num_turns)
+    assert turns.shape == size
+    assert turns[0, 0] == 0
+    if size == (8, 8):
+        np.testing.assert_array_equal(np.bincount(turns.ravel()), [64 // num_turns] * num_turns)
+    if num_turns > 1:
+        assert (turns[1:] != turns[:-1]).all()
+        assert (turns[:, 1:] != turns[:, :-1]).all()
+
+
+@pytest.mark.parametrize("num_turns", [2, 4])
+def test_a_turn_knows_the_codes_of_those_before_it_alone(num_turns):
+    layer, features, latents = make(num_turns)
+    turns = turns_of(H, W, num_turns)
+    result = layer(features, latents, quantize=tf.round).numpy()
+    np.testing.assert_array_equal(result[:, turns == 0], latents.numpy()[:, turns == 0])
+    assert (result[:, turns > 0] != latents.numpy()[:, turns > 0]).all()
+    for turn in range(num_turns):
+        other = tf.constant((turns == turn)[..., None], tf.float32)
+        changed = layer(
+            features, latents, quantize=lambda x, other=other: tf.round(x) + other
+        ).numpy()
+        same = (changed == result).all((0, -1))
+        assert same[turns <= turn].all()
+        assert turn == num_turns - 1 or not same[turns == turn + 1].any()
+
+
+def test_what_a_turn_adds_can_be_computed_by_hand():
+    """Two turns, in float64: the second's latents by the layer's own weights and equations."""
+    layer, features, latents = make(2)
+    first = turns_of(H, W, 2)[None, :, :, None] == 0
+    codes = np.where(first, np.round(latents.numpy()), 0)
+    mark = np.broadcast_to(first, [B, H, W, 1])
+    x = np.concatenate([features.numpy(), codes, mark], -1).astype(np.float64)
+    weights = {variable.path: variable.numpy() for variable in layer.trainable_variables}
+
+    def weight(part: str) -> np.ndarray:
+        (found,) = (value for path, value in weights.items() if path.endswith(part))
+        return found.astype(np.float64)
+
+    def convolved(x: np.ndarray, name: str) -> np.ndarray:
+        kernel, padded = weight(f"{name}/kernel"), np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
+        parts = (padded[:, i : i + H, j : j + W] @ kernel[i, j] for i in range(3) for j in range(3))
+        return sum(parts) + weight(f"{name}/bias")
+
+    def product(x: np.ndarray, name: str) -> np.ndarray:
+        return x @ weight(f"{name}/kernel") + weight(f"{name}/bias")
+
+    x = convolved(x, "stack/conv")
+    x += product(np.maximum(convolved(np.maximum(x, 0), "contract"), 0), "expand")
+    expected = latents.numpy() + np.where(first, 0, product(np.maximum(x, 0), "output"))
+    found = layer(features, latents, quantize=tf.round)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_reach_the_earlier_turns_through_their_codes():
+    layer, features, latents = make(2)
+    second = turns_of(H, W, 2) == 1
+    with tf.GradientTape() as tape:
+        tape.watch(latents)
+        result = layer(features, latents, quantize=tf.identity)
+        total = tf.reduce_sum(tf.boolean_mask(result, second, axis=1))
+    gradient = tape.gradient(total, latents).numpy()
+    assert np.abs(gradient[:, ~second]).max() > 0
