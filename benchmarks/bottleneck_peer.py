@@ -5,11 +5,11 @@
         --results=benchmarks/results/bottleneck_peer.md
 
 --source_dir holds the official CIFAR-10 archive. Both train the same autoencoder, that of the set
-vqvae_cifar10_small with encoding_turns=1, by Adam on squared error over the variance of the pixels,
-plus what the bottleneck asks for, on the same batches. The peer runs with its defaults and with
-what its documentation recommends against dead codes (K-means start, replacing codes). Every
-training is a process of its own; they take turns over the seeds. Wall time is that of all steps;
-what the first three took longer than the median one is told as compiling.
+vqvae_cifar10_small, by Adam on squared error over the variance of the pixels, plus what the
+bottleneck asks for, on the same batches. The peer runs with its defaults and with what its
+documentation recommends against dead codes (K-means start, replacing codes). Every training is a
+process of its own; they take turns over the seeds. Wall time is that of all steps; what the first
+three took longer than the median one is told as compiling.
 """
 
 from __future__ import annotations

@@ -188,7 +188,8 @@ class VQVAEHParams(BottleneckHParams, HParams):
     encoding_turns: int = option(
         1,
         "turns in which the field is encoded, 1, 2 or 4: the latents of each know the codes of "
-        "those before it, which makes nearer images and costs a residual block a turn",
+        "those before it, which makes nearer images; each further one costs a convolution and a "
+        "residual block",
         choices=(1, 2, 4),
     )
     num_mixtures: int = option(5, "logistic distributions mixed for each pixel", minimum=1)
