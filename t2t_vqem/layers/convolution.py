@@ -202,17 +202,20 @@ class ConvEncoder(Layer):
         self.stack = ConvStack(channels, num_blocks, residual_channels, name="stack", dtype=policy)
         self.output_transform = Dense(width, scale=SMALL, name="output", dtype=policy)
 
-    def features(self, x: tf.Tensor) -> tf.Tensor:
-        """Maps images [B, H, W, ch] to what latents are made of [B, H / 2^n, W / 2^n, channels]."""
+    def call(
+        self, x: tf.Tensor, *, with_features: bool = False
+    ) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
+        """Maps images [B, H, W, ch] to latents [B, H / 2^n, W / 2^n, D].
+
+        With `with_features` returns also what the last product makes them of, `channels` wide.
+        """
         for _ in range(self.num_rearranged):
             x = space_to_depth(x)
         for halving in self.halvings:
             x = tf.nn.relu(halving(x))
-        return self.stack(x)
-
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Maps images [B, H, W, ch] to latents [B, H / 2^n, W / 2^n, D]."""
-        return self.output_transform(self.features(x))
+        features = self.stack(x)
+        latents = self.output_transform(features)
+        return (latents, features) if with_features else latents
 
 
 class ConvDecoder(Layer):

@@ -125,8 +125,8 @@ class VQVAE(QuantizedModel):
     def encode(self, images: tf.Tensor) -> tf.Tensor:
         """Encodes uint8 [B, H, W, ch] to latent vectors float32 [B, h, w, D], not quantised."""
         scaled = tf.cast(images, tf.float32) / 127.5 - 1
-        features = self.encoder.features(tf.cast(scaled, self.compute_dtype))
-        latents = self.encoder.output_transform(features)
+        scaled = tf.cast(scaled, self.compute_dtype)
+        latents, features = self.encoder(scaled, with_features=True)
         if self.turns is not None:
             latents = self.turns(
                 features, latents, quantize=lambda x: self.quantizer.quantize_vectors(x).vectors

@@ -104,6 +104,15 @@ def test_the_bound_is_that_of_its_parts():
     assert float(output.loss) == pytest.approx(total, rel=1e-5)
 
 
+@TURNS
+def test_weights_are_named_after_the_part_that_has_them(turns):
+    """Checkpoints go by these names."""
+    parts = {"encoder", "decoder", "quantizer", "prior"} | ({"turns"} if turns > 1 else set())
+    paths = [variable.path for variable in make(encoding_turns=turns).variables]
+    assert {path.split("/")[0] for path in paths} == parts
+    assert len(set(paths)) == len(paths)
+
+
 def test_squared_error_is_a_part_of_the_loss_and_not_of_the_bound():
     batch = example()
     plain, weighted = (started(squared_error_weight=w).loss(batch) for w in (0.0, 3.0))
