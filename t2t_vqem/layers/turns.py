@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from t2t_vqem.layers.common import Dense, Layer
-from t2t_vqem.layers.convolution import SMALL, ConvStack
+from t2t_vqem.layers.convolution import SMALL, Conv, ResidualBlock
 
 # By the number of turns: which turn the places of a field have, repeated over it. Places of one
 # turn do not touch each other's sides.
@@ -54,7 +54,13 @@ class Turns(Layer):
         super().__init__(**kwargs)
         policy = self.dtype_policy
         self.num_turns = num_turns
-        self.stack = ConvStack(channels, num_blocks, residual_channels, name="stack", dtype=policy)
+        # Features have seen their surroundings; what a turn must look around for are codes.
+        self.features_transform = Dense(channels, name="features", dtype=policy)
+        self.codes_transform = Conv(channels, name="codes", dtype=policy)
+        self.blocks = [
+            ResidualBlock(channels, residual_channels, name=f"block_{i}", dtype=policy)
+            for i in range(num_blocks)
+        ]
         self.output_transform = Dense(width, scale=SMALL, name="output", dtype=policy)
 
     def call(
@@ -71,11 +77,15 @@ class Turns(Layer):
           [B, h, w, D].
         """
         turns = turns_of(*latents.shape[1:3], self.num_turns)[None, :, :, None]
+        features = self.features_transform(features)
         corrected = latents
         for turn in range(1, self.num_turns):
             known = tf.cast(turns < turn, latents.dtype)
             codes = quantize(corrected) * known
             known *= tf.ones_like(codes[..., :1])
-            change = self.output_transform(self.stack(tf.concat([features, codes, known], -1)))
+            x = features + self.codes_transform(tf.concat([codes, known], -1))
+            for block in self.blocks:
+                x = block(x)
+            change = self.output_transform(tf.nn.relu(x))
             corrected = tf.where(tf.constant(turns == turn), latents + change, corrected)
         return corrected

@@ -56,7 +56,7 @@ def test_what_a_turn_adds_can_be_computed_by_hand():
     first = turns_of(H, W, 2)[None, :, :, None] == 0
     codes = np.where(first, np.round(latents.numpy()), 0)
     mark = np.broadcast_to(first, [B, H, W, 1])
-    x = np.concatenate([features.numpy(), codes, mark], -1).astype(np.float64)
+    x = np.concatenate([codes, mark], -1).astype(np.float64)
     weights = {variable.path: variable.numpy() for variable in layer.trainable_variables}
 
     def weight(part: str) -> np.ndarray:
@@ -71,7 +71,7 @@ def test_what_a_turn_adds_can_be_computed_by_hand():
     def product(x: np.ndarray, name: str) -> np.ndarray:
         return x @ weight(f"{name}/kernel") + weight(f"{name}/bias")
 
-    x = convolved(x, "stack/conv")
+    x = product(features.numpy(), "features") + convolved(x, "codes")
     x += product(np.maximum(convolved(np.maximum(x, 0), "contract"), 0), "expand")
     expected = latents.numpy() + np.where(first, 0, product(np.maximum(x, 0), "output"))
     found = layer(features, latents, quantize=tf.round)
