@@ -76,11 +76,14 @@ def _check_input_of(values: flags.FlagValues, sources: list[str], from_codes: bo
             f"--sampling_temp={values.sampling_temp}: images are sampled at a temperature above 0; "
             "at 0 all would be the same"
         )
-    if values.encode_to_file and (from_codes or not sources):
-        given = f"{values.decode_from_file} holds codes already" if from_codes else "there are none"
-        raise UsageError(
-            f"--encode_to_file is for images, by --decode_split or --decode_from_file; {given}"
-        )
+    for name in ("encode_to_file", "search_passes"):
+        if values[name].value and (from_codes or not sources):
+            given = "there are none"
+            if from_codes:
+                given = f"{values.decode_from_file} holds codes already"
+            raise UsageError(
+                f"--{name} is for images, by --decode_split or --decode_from_file; {given}"
+            )
 
 
 def _check_output(values: flags.FlagValues, sources: list[str], from_codes: bool) -> None:
@@ -114,6 +117,7 @@ def _load(values: flags.FlagValues, output_dir: Any, problem: ImageProblem) -> _
         model,
         image_shape=problem.image_shape,
         batch_size=values.batch_size or DEFAULT_BATCH_SIZE,
+        search_passes=values.search_passes,
         xla=values.xla,
     )
     return _Loaded(decoder, weights_digest(model), checkpoint)
@@ -148,18 +152,16 @@ def _sample(values: flags.FlagValues, decoder: Any) -> None:
 def _reconstruct(values: flags.FlagValues, originals: ImageSet, loaded: _Loaded) -> None:
     """Writes codes and reconstructions where they are asked for, and prints the figures."""
     decoder, images, names = loaded.decoder, originals.images, originals.names
-    if values.encode_to_file or values.decode_to_file != "-":
+    with Progress("encoding", len(images), "images") as progress:
+        codes = decoder.encode(images, progress=progress.advance)
+    if values.encode_to_file:
+        code_set = CodeSet(codes, loaded.weights, loaded.checkpoint)
+        image_files.write_codes(values.encode_to_file, code_set, names)
+    if values.decode_to_file != "-":
         num_decoded = _num_decoded(values, len(images))
-        encoded = images if values.encode_to_file else images[:num_decoded]
-        with Progress("encoding", len(encoded), "images") as progress:
-            codes = decoder.encode(encoded, progress=progress.advance)
-        if values.encode_to_file:
-            code_set = CodeSet(codes, loaded.weights, loaded.checkpoint)
-            image_files.write_codes(values.encode_to_file, code_set, names)
-        if values.decode_to_file != "-":
-            _decode(values, decoder, codes[:num_decoded], images[:num_decoded], names)
+        _decode(values, decoder, codes[:num_decoded], images[:num_decoded], names)
     with Progress("measuring", len(images), "images") as progress:
-        figures = decoder.measure(images, progress=progress.advance)
+        figures = decoder.measure(images, codes, progress=progress.advance)
     what = values.decode_split or values.decode_from_file
     text = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
     print(f"{what}, {len(images):,} images: {text}")

@@ -11,6 +11,7 @@ input or output.
 
     t2t-decoder --output_dir=runs/vqvae --decode_to_file=samples.png --num_samples=64 --seed=1
     t2t-decoder --output_dir=runs/vqvae --decode_split=test --decode_to_file=test.png
+    t2t-decoder --output_dir=runs/vqvae --decode_split=test --search_passes=1
     t2t-decoder --output_dir=runs/vqvae --decode_from_file=photos --encode_to_file=codes.npz
     t2t-decoder --output_dir=runs/vqvae --decode_from_file=codes.npz --decode_to_file=images.npy
 
@@ -19,7 +20,8 @@ them, or arrays of 8-bit values [images, height, width, channels]. These are enc
 decoded again, and the figures of the model are printed: bits per dimension, PSNR and more. A .png
 shows images in a grid, reconstructions to the right of their originals; .npy holds images or
 reconstructions, .npz ("images" and "reconstructions") both. A file that --encode_to_file wrote
-holds codes, which are decoded to the same reconstructions by the model that made them.
+holds codes, which are decoded to the same reconstructions by the model that made them. What
+--search_passes finds are other codes of the same model, as many, whose images are nearer.
 
     t2t-decoder --output_dir=runs/nat --decode_from_file=newstest2014.en --decode_to_file=out.de \\
         --num_candidates=9 --rescore_dir=runs/base
@@ -63,6 +65,14 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string(
     "encode_to_file", None, "Images: where their codes go, a .npz.", flag_values=FLAGS
+)
+flags.DEFINE_integer(
+    "search_passes",
+    0,
+    "Images: go this often through the codes of an image, each time replacing those for which "
+    "others make it nearer; 0 takes the nearest codes. A pass takes as long as some 60 decodings.",
+    lower_bound=0,
+    flag_values=FLAGS,
 )
 flags.DEFINE_integer(
     "num_samples",
@@ -187,7 +197,7 @@ TEXT_ONLY = (
     *("decode_interactive", "score_file", "beam_size", "alpha", "extra_length"),
     *LATENT_TEXT_ONLY,
 )
-IMAGES_ONLY = ("encode_to_file", "num_samples")
+IMAGES_ONLY = ("encode_to_file", "search_passes", "num_samples")
 
 
 def main(argv: list[str]) -> None:

@@ -28,8 +28,8 @@ class ImageModel(Protocol):
 
     hparams: Any  # with num_codes, K
 
-    def encode_to_codes(self, images: tf.Tensor) -> tf.Tensor:
-        """Encodes uint8 [B, H, W, channels] to codes int32 [B, L, C]."""
+    def encode_to_codes(self, images: tf.Tensor, *, search_passes: int = 0) -> tf.Tensor:
+        """Encodes uint8 [B, H, W, channels] to codes int32 [B, L, C], searching for better ones."""
 
     def decode_codes(self, ids: tf.Tensor) -> tf.Tensor:
         """Decodes int32 [B, L, C] to images uint8 [B, H, W, channels]."""
@@ -56,6 +56,7 @@ class ImageDecoder:
         *,
         image_shape: tuple[int, int, int],
         batch_size: int = DEFAULT_BATCH_SIZE,
+        search_passes: int = 0,
         xla: bool = True,
     ):
         """Makes a decoder; nothing is compiled yet.
@@ -64,6 +65,7 @@ class ImageDecoder:
           model: a built model.
           image_shape: (H, W, channels) of its images.
           batch_size: B, images of a batch; the last one is filled up.
+          search_passes: of a search, in `encode`, for codes whose images are nearer.
           xla: whether to compile with XLA: faster steps, some seconds of compilation.
 
         Raises:
@@ -77,6 +79,7 @@ class ImageDecoder:
         self._model = model
         self._image_shape = tuple(image_shape)
         self._batch_size = batch_size
+        self._search_passes = search_passes
         self._xla = xla
         self._samplers: dict[tuple[float, int], Callable[..., tf.Tensor]] = {}
 
@@ -152,11 +155,14 @@ class ImageDecoder:
         draw = functools.partial(self._samplers[key], tf.constant(seed, tf.int32))
         return self._in_batches(draw, np.arange(num_images, dtype=np.int32), progress)
 
-    def measure(self, images: np.ndarray, *, progress: _Progress = None) -> dict[str, float]:
+    def measure(
+        self, images: np.ndarray, codes: np.ndarray, *, progress: _Progress = None
+    ) -> dict[str, float]:
         """Returns the model's own figures on images, as evaluation during training reports them.
 
         Args:
           images: uint8 [N, H, W, channels], at least one.
+          codes: int32 [N, L, C], of these images, as `encode` gives them.
           progress: called with the number of images that were finished.
         """
         sums: dict[str, np.ndarray] = {}
@@ -164,7 +170,8 @@ class ImageDecoder:
         for start in range(0, len(images), self._batch_size):
             rows = images[start : start + self._batch_size]
             mask = np.arange(self._batch_size) < len(rows)
-            output = self._loss(self._filled(rows), mask)
+            its_codes = codes[start : start + self._batch_size]
+            output = self._loss(self._filled(rows), mask, self._filled(its_codes))
             for name, pair in output.metrics.items():
                 sums[name] = sums.get(name, 0.0) + np.array(pair, np.float64)
             new = output.statistics
@@ -185,7 +192,8 @@ class ImageDecoder:
     @functools.cached_property
     def _encode(self) -> Callable[[np.ndarray], tf.Tensor]:
         signature = [tf.TensorSpec([self._batch_size, *self._image_shape], tf.uint8)]
-        return self._compiled(self._model.encode_to_codes, signature)
+        encode = functools.partial(self._model.encode_to_codes, search_passes=self._search_passes)
+        return self._compiled(encode, signature)
 
     @functools.cached_property
     def _decode(self) -> Callable[[np.ndarray], tf.Tensor]:
@@ -197,10 +205,13 @@ class ImageDecoder:
         signature = [
             tf.TensorSpec([self._batch_size, *self._image_shape], tf.uint8),
             tf.TensorSpec([self._batch_size], tf.bool),
+            tf.TensorSpec([self._batch_size, *self.code_shape], tf.int32),
         ]
-        return self._compiled(
-            lambda images, mask: self._model.loss({"images": images, "mask": mask}), signature
-        )
+
+        def loss(images: tf.Tensor, mask: tf.Tensor, codes: tf.Tensor) -> LossOutput:
+            return self._model.loss({"images": images, "mask": mask, "codes": codes})
+
+        return self._compiled(loss, signature)
 
     def _make_sampler(self, temperature: float, top_k: int) -> Callable[..., tf.Tensor]:
         def sample(seed: tf.Tensor, row_ids: tf.Tensor) -> tf.Tensor:

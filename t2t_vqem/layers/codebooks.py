@@ -106,6 +106,11 @@ class Codebooks(Layer):
         return tf.convert_to_tensor(self._age)
 
     @property
+    def distance(self) -> tf.Tensor:
+        """float32 [C], running mean of the squared distance of vectors to their nearest codes."""
+        return tf.convert_to_tensor(self._distance)
+
+    @property
     def codebooks(self) -> tf.Tensor:
         """float32 [C, K, D/C]."""
         if self.kind == "vq":
@@ -124,7 +129,7 @@ class Codebooks(Layer):
         if not self.balance:
             return None
         shares = tf.maximum(tf.convert_to_tensor(self._shares), _RAREST)
-        unit = tf.convert_to_tensor(self._distance)[:, None]
+        unit = self.distance[:, None]
         return self.balance * unit * tf.math.log(shares)
 
     def _direction(self, x: tf.Tensor) -> tf.Tensor:

@@ -9,6 +9,7 @@ import tensorflow as tf
 from t2t_vqem import registry
 from t2t_vqem.config import VQVAEHParams
 from t2t_vqem.constants import FIRST_CODE, UsageError
+from t2t_vqem.decoding.code_search import search_codes
 from t2t_vqem.decoding.greedy import decode
 from t2t_vqem.decoding.sampling import sampler
 from t2t_vqem.layers.code_prior import CodePrior
@@ -141,7 +142,8 @@ class VQVAE(QuantizedModel):
         latent vectors, and says nothing of how good the model is.
 
         Args:
-          batch: "images" uint8 [B, H, W, ch]; "mask" bool [B], False for a row without an image.
+          batch: "images" uint8 [B, H, W, ch]; "mask" bool [B], False for a row without an image; in
+            evaluation perhaps "codes" int32 [B, L, C], which take the place of the nearest codes.
           rng: randomness of training; None evaluates: nearest codes, no dropout.
 
         Returns:
@@ -150,12 +152,15 @@ class VQVAE(QuantizedModel):
           "reconstruction_bits" and "prior_bits", what a uniform prior would need instead of the
           latter, "uniform_prior_bits", and the bound with that, "bits_per_dim_uniform". An image:
           "rate" (bits of the codes under the prior), "psnr" (dB), in evaluation "ssim". A latent
-          vector: "commitment". Statistics: in training the quantiser's, in evaluation how often
-          each code was used.
+          vector: "commitment", of nearest codes. Statistics: in training the quantiser's, in
+          evaluation how often each code was used.
         """
         images, mask = batch["images"], batch["mask"]
         field_mask = tf.broadcast_to(mask[:, None, None], [mask.shape[0], *self.field])
         quantized = self.quantizer.quantize_vectors(self.encode(images), field_mask, rng=rng)
+        if "codes" in batch:
+            ids = tf.reshape(batch["codes"], quantized.ids.shape)
+            quantized = quantized._replace(ids=ids, vectors=self.quantizer.look_up(ids))
         parameters = self.decoder(quantized.vectors)
         ids = tf.reshape(quantized.ids, [images.shape[0], self.num_latents, -1])
         reconstruction = _masked_sum(-pixel_log_prob(parameters, images), mask)
@@ -196,16 +201,33 @@ class VQVAE(QuantizedModel):
         real = tf.broadcast_to(mask[:, None], [batch, length])
         return token_cross_entropy(logits, tf.reshape(ids, [batch, length]), real, 0.0).nll
 
-    def encode_to_codes(self, images: tf.Tensor) -> tf.Tensor:
-        """Encodes uint8 [B, H, W, ch] to codes int32 [B, L, C], in the order of reading."""
+    def encode_to_codes(self, images: tf.Tensor, *, search_passes: int = 0) -> tf.Tensor:
+        """Encodes uint8 [B, H, W, ch] to codes int32 [B, L, C], in the order of reading.
+
+        They are the nearest to what the encoder makes of the images; with `search_passes`, from
+        there on those whose images are nearer (`decoding.code_search`).
+        """
         ids = self.quantizer.quantize_vectors(self.encode(images)).ids
+        if search_passes:
+            ids = search_codes(
+                images,
+                ids,
+                codebooks=self.quantizer.codebooks,
+                steps=tf.sqrt(self.quantizer.distance),
+                decode=self._mean_images,
+                num_passes=search_passes,
+            )
         return tf.reshape(ids, [images.shape[0], self.num_latents, self.hparams.num_codebooks])
 
     def decode_codes(self, ids: tf.Tensor) -> tf.Tensor:
         """Decodes int32 [B, L, C] to the mean image uint8 [B, H, W, ch]."""
         field = tf.reshape(ids, [ids.shape[0], *self.field, ids.shape[-1]])
-        parameters = self.decoder(self.quantizer.look_up(field))
-        return _as_bytes(pixel_mean(parameters, self.image_shape[-1]))
+        return _as_bytes(self._mean_images(self.quantizer.look_up(field)))
+
+    def _mean_images(self, vectors: tf.Tensor) -> tf.Tensor:
+        """Decodes vectors [B, h, w, D] to float32 [B, H, W, ch]."""
+        vectors = tf.cast(vectors, self.compute_dtype)
+        return pixel_mean(self.decoder(vectors), self.image_shape[-1])
 
     def reconstruct(self, images: tf.Tensor) -> tf.Tensor:
         """Encodes and decodes uint8 [B, H, W, ch]."""

@@ -173,6 +173,18 @@ def test_codes_give_the_same_reconstructions(decode, tmp_path):
     np.testing.assert_array_equal(picture(grid), image_grid(np.load(again)[:9]))
 
 
+def test_searched_codes_make_nearer_images(decode, tmp_path):
+    codes, once, again = (tmp_path / name for name in ("codes.npz", "once.npy", "again.npy"))
+    plain = figures_in(decode("--decode_split=dev").out)
+    files = [f"--encode_to_file={codes}", f"--decode_to_file={once}"]
+    searched = figures_in(decode("--decode_split=dev", "--search_passes=1", *files).out)
+    assert searched["psnr"] > plain["psnr"] + 0.1
+    assert searched["reconstruction_bits"] != plain["reconstruction_bits"]
+    assert searched["uniform_prior_bits"] == plain["uniform_prior_bits"]
+    decode(f"--decode_from_file={codes}", f"--decode_to_file={again}")
+    assert once.read_bytes() == again.read_bytes()
+
+
 def test_codes_of_other_weights_are_refused(decode, output_dir, tmp_path):
     codes, out = tmp_path / "codes.npz", tmp_path / "out.npy"
     decode("--decode_split=test", f"--encode_to_file={codes}")
@@ -247,6 +259,8 @@ SAMPLES = "--decode_to_file=OUT.png"
         ([SAMPLES, "--data_dir=x"], "--data_dir is for --decode_split"),
         ([SAMPLES, "--decode_from_file=absent"], "--decode_from_file=absent: there is no such"),
         ([SAMPLES, "--encode_to_file=OUT.npz"], "--encode_to_file is for images, by"),
+        ([SAMPLES, "--search_passes=1"], "--search_passes is for images, by"),
+        (["--decode_split=dev", "--search_passes=-1"], "search_passes"),
         (["--decode_split=dev", "--encode_to_file=OUT.npy"], "that ends in .npz"),
         (["--decode_split=dev", "--encode_to_file=OUT.npz", "--num_samples=3"], "how many images"),
         (
@@ -266,15 +280,17 @@ def test_misuse_is_one_message(decode, tmp_path, arguments, message):
 
 
 def test_codes_cannot_be_encoded_again(decode, tmp_path):
-    codes = tmp_path / "codes.npz"
+    codes, out = tmp_path / "codes.npz", tmp_path / "out.npy"
     decode("--decode_split=test", f"--encode_to_file={codes}")
-    again = [f"--decode_from_file={codes}", f"--encode_to_file={tmp_path}/again.npz"]
-    assert f"{codes} holds codes already" in decode(*again, status=2).err
+    for flag in (f"--encode_to_file={tmp_path}/again.npz", "--search_passes=2"):
+        result = decode(f"--decode_from_file={codes}", flag, f"--decode_to_file={out}", status=2)
+        assert f"{codes} holds codes already" in result.err
+    assert not out.exists()
 
 
 def test_flags_for_images_are_not_for_text(tmp_path, capfd):
     (tmp_path / "flags.json").write_text(json.dumps({"problem": "translate_text"}))
-    for flag in ("--num_samples=3", "--encode_to_file=x.npz"):
+    for flag in ("--num_samples=3", "--encode_to_file=x.npz", "--search_passes=1"):
         assert run(t2t_decoder, f"--output_dir={tmp_path}", flag) == 2
         name = flag.partition("=")[0]
         assert f"{name} is for runs of images, and the one in {tmp_path} is of text" in (

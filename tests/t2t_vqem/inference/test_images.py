@@ -41,14 +41,17 @@ class Blocks(Model):
         mask = tf.cast(batch["mask"], tf.float32)
         brightness = tf.reduce_mean(tf.cast(batch["images"], tf.float32), [1, 2, 3])
         pair = (tf.reduce_sum(brightness * mask), tf.reduce_sum(mask))
-        return LossOutput(*pair, {"brightness": pair}, {"rows": tf.reduce_sum(mask)})
+        codes = batch["codes"] if "codes" in batch else tf.zeros([1, 6, 2])
+        codes = tf.reduce_sum(tf.cast(codes, tf.float32), [1, 2])
+        sums = {"brightness": pair, "codes": (tf.reduce_sum(codes * mask), pair[1])}
+        return LossOutput(*pair, sums, {"rows": tf.reduce_sum(mask)})
 
     def describe_statistics(self, statistics):
         return {"rows": statistics["rows"]}
 
-    def encode_to_codes(self, images):
+    def encode_to_codes(self, images, *, search_passes=0):
         self.traces.append("encode")
-        codes = tf.cast(images[:, ::2, ::2, :2], tf.int32) % NUM_CODES
+        codes = (tf.cast(images[:, ::2, ::2, :2], tf.int32) + search_passes) % NUM_CODES
         return tf.reshape(codes, [images.shape[0], 6, 2])
 
     def decode_codes(self, ids):
@@ -99,7 +102,7 @@ def test_each_function_is_traced_once(decoder, model):
     for number in (1, 3, 7):
         decoder.reconstruct(random_images(number))
         decoder.sample(number, temperature=0.5, top_k=2)
-        decoder.measure(random_images(number))
+        decoder.measure(random_images(number), np.zeros([number, 6, 2], np.int32))
     assert sorted(map(str, model.traces)) == [
         "('sample', 3, 0.5, 2)",
         "decode",
@@ -132,8 +135,21 @@ def test_temperature_zero_is_refused(decoder):
 @pytest.mark.parametrize("number", [1, 3, 8])
 def test_figures_are_means_over_the_images(decoder, number):
     images = random_images(number)
-    figures = decoder.measure(images)
-    assert figures == {"brightness": pytest.approx(images.mean(), rel=1e-6), "rows": number}
+    codes = decoder.encode(images)
+    assert decoder.measure(images, codes) == {
+        "brightness": pytest.approx(images.mean(), rel=1e-6),
+        "codes": pytest.approx(codes.sum((1, 2)).mean(), rel=1e-6),
+        "rows": number,
+    }
+
+
+def test_codes_are_searched_for_as_often_as_the_decoder_was_told(model):
+    images = random_images(4)
+    plain, twice = (
+        ImageDecoder(model, image_shape=SHAPE, search_passes=passes, xla=False).encode(images)
+        for passes in (0, 2)
+    )
+    np.testing.assert_array_equal(twice, (plain + 2) % NUM_CODES)
 
 
 def test_codes_that_the_model_cannot_have_made_are_refused(decoder):

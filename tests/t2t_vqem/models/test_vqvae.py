@@ -225,6 +225,23 @@ def test_reconstruction_is_the_mean_image_of_the_codes(turns):
     assert (model.decode_codes(other)[0].numpy() != images[0].numpy()).any()
 
 
+@KINDS_AND_TURNS
+def test_a_search_makes_images_nearer_and_they_are_measured(kind, turns):
+    model, batch = started(bottleneck_kind=kind, encoding_turns=turns), example()
+    plain, searched = (model.encode_to_codes(batch["images"], search_passes=n) for n in (0, 1))
+    nearest, given = model.loss(batch), model.loss({**batch, "codes": plain})
+    for a, b in zip(tf.nest.flatten(nearest), tf.nest.flatten(given), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+    found = model.loss({**batch, "codes": searched})
+    before, after = (psnr(batch["images"], model.decode_codes(ids)) for ids in (plain, searched))
+    assert float(found.metrics["psnr"][0]) == pytest.approx(float(tf.reduce_sum(after)), rel=1e-5)
+    assert (after.numpy() > before.numpy()).all()
+    counts = np.stack([np.bincount(np.ravel(searched[..., c]), minlength=K) for c in range(C)])
+    np.testing.assert_array_equal(found.statistics, counts)
+    alone = model.encode_to_codes(batch["images"][1:2], search_passes=1)
+    np.testing.assert_array_equal(alone[0], searched[1])
+
+
 def test_samples_follow_the_prior():
     """Draws of the first two codes against the probabilities that the whole sequence gives."""
     model = started()
