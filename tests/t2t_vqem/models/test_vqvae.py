@@ -242,6 +242,14 @@ def test_a_search_makes_images_nearer_and_they_are_measured(kind, turns):
     np.testing.assert_array_equal(alone[0], searched[1])
 
 
+def test_a_search_in_bfloat16_makes_images_nearer():
+    model, batch = started(dtype="bfloat16"), example()
+    plain, searched = (
+        model.decode_codes(model.encode_to_codes(batch["images"], search_passes=n)) for n in (0, 1)
+    )
+    assert (psnr(batch["images"], searched) > psnr(batch["images"], plain)).numpy().all()
+
+
 def test_samples_follow_the_prior():
     """Draws of the first two codes against the probabilities that the whole sequence gives."""
     model = started()
@@ -372,7 +380,9 @@ def test_other_shapes(shape, downsamplings):
     model = make(shape, num_downsamplings=downsamplings)
     batch = example(2, shape)
     length = math.prod(shape[:2]) // 4**downsamplings
-    assert model.encode_to_codes(batch["images"]).shape == (2, length, C)
+    for passes in (0, 1):
+        codes = model.encode_to_codes(batch["images"], search_passes=passes)
+        assert codes.shape == (2, length, C)
     assert model.reconstruct(batch["images"]).shape == (2, *shape)
     assert np.isfinite(model.loss(batch).loss)
 
