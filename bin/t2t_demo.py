@@ -125,7 +125,7 @@ def transformer_chapter(
         "data_dir": data_dir,
         "output_dir": run_dir,
         "train_steps": train_steps,
-        "local_eval_frequency": train_steps,
+        "schedule": "train",  # what it has learned is seen on the test split
         "save_checkpoints_steps": 500,
         "seed": seed,
     }
@@ -172,7 +172,7 @@ def latent_chapter(
         "data_dir": data_dir,
         "output_dir": run_dir,
         "train_steps": train_steps,
-        "local_eval_frequency": train_steps,
+        "schedule": "train",  # what it has learned is seen on the test split
         "save_checkpoints_steps": 300,
         "seed": seed,
     }
@@ -208,7 +208,7 @@ def digits_chapter(folder: str, data_dir: str, seed: int, train_steps: int) -> C
         "data_dir": data_dir,
         "output_dir": run_dir,
         "train_steps": train_steps,
-        "local_eval_frequency": train_steps,
+        "schedule": "train",  # what it has learned is seen on the test split
         "save_checkpoints_steps": 500,
         "seed": seed,
     }
