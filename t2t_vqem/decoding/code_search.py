@@ -13,6 +13,7 @@ Shapes: B batch, h and w the height and width of the field of codes, C codebooks
 d width of a code, D = C d, M candidates of a place, H, W and ch those of images.
 """
 
+import functools
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -54,13 +55,16 @@ def search_codes(
         return _errors(images, decode(_look_up(codebooks, ids)), [height, width])
 
     def step(i: tf.Tensor, ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        codebook = i // _APART**2 % num_codebooks
-        changes = (pattern == i % _APART**2)[..., None] & (tf.range(num_codebooks) == codebook)
+        part, c = i % _APART**2, i // _APART**2 % num_codebooks
+        changes = (pattern == part)[..., None] & (tf.range(num_codebooks) == c)
         least, gradient = _errors_and_gradient(images, _look_up(codebooks, ids), decode, ids.shape)
         least = _around(least)
         found = ids
-        candidates = _candidates(ids, gradient, codebooks, steps, codebook)
-        for candidate in tf.unstack(candidates, axis=-1):
+        own = functools.partial(_places_of, part=part)
+        candidates = _candidates(
+            own(ids[..., c]), own(gradient[..., c, :]), codes=codebooks[c], step=steps[c]
+        )
+        for candidate in tf.unstack(_spread(candidates, height, width), axis=-1):
             trial = tf.where(changes, candidate[..., None], ids)
             error = _around(errors_of(trial))
             found = tf.where((error < least)[..., None], tf.where(changes, trial, found), found)
@@ -105,14 +109,37 @@ def _errors_and_gradient(
     return errors, tf.reshape(gradient, [*shape, vectors.shape[-1] // shape[-1]])
 
 
+def _places_of(x: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
+    """Returns what x [B, h, w, ...] has at the places of a part, [B, h / 3, w / 3, ...].
+
+    The sides are rounded up: where a row of places has fewer of the part, there are zeros.
+    """
+    batch, height, width, *rest = x.shape
+    sides = [[0, 0], [0, -height % _APART], [0, -width % _APART], *([[0, 0]] * len(rest))]
+    blocks = [batch, -(-height // _APART), _APART, -(-width // _APART), _APART, *rest]
+    return tf.reshape(tf.pad(x, sides), blocks)[:, :, part // _APART, :, part % _APART]
+
+
+def _spread(x: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Puts x [B, h / 3, w / 3, ...] of a part to its places, and around them: [B, h, w, ...]."""
+    return tf.repeat(tf.repeat(x, _APART, 1), _APART, 2)[:, :height, :width]
+
+
 def _candidates(
-    ids: tf.Tensor, gradient: tf.Tensor, codebooks: tf.Tensor, steps: tf.Tensor, codebook: tf.Tensor
+    ids: tf.Tensor, gradient: tf.Tensor, *, codes: tf.Tensor, step: tf.Tensor
 ) -> tf.Tensor:
-    """Returns other codes [B, h, w, M] of a codebook, nearest to a step against the gradient."""
-    codes = codebooks[codebook]
-    direction = tf.math.l2_normalize(gradient[..., codebook, :], -1, epsilon=1e-20)
-    ids = ids[..., codebook]
-    target = tf.gather(codes, ids) - steps[codebook] * direction
+    """Returns the M codes nearest to a step against the gradient, without the present ones.
+
+    Args:
+      ids: int32 [...], present codes.
+      gradient: float32 [..., d], that of the error by their vectors.
+      codes: float32 [K, d].
+      step: float32 scalar.
+
+    Returns:
+      int32 [..., M].
+    """
+    target = tf.gather(codes, ids) - step * tf.math.l2_normalize(gradient, -1, epsilon=1e-20)
     distances = tf.reduce_sum(tf.square(codes), -1) - 2 * tf.matmul(target, codes, transpose_b=True)
     distances += tf.where(ids[..., None] == tf.range(codes.shape[0]), distances.dtype.max, 0.0)
     return tf.math.top_k(-distances, min(NUM_CANDIDATES, codes.shape[0])).indices
