@@ -12,8 +12,9 @@ def vqvae_cifar10() -> VQVAEHParams:
 
     The latent field and the codebook of the literature (8x8, K=512), residual blocks as those of
     van den Oord et al. (2017, section 4.1), all at the latents' size, and a Transformer as the
-    prior. The squared error weighs most in its loss, and codes are kept equally used: what the
-    literature compares at this rate are PSNR and perplexity.
+    prior. Half of the codes are chosen knowing the others, the squared error weighs most in the
+    loss, and codes are kept equally used: what the literature compares at this rate are PSNR and
+    perplexity.
 
         t2t-trainer --problem=image_cifar10 --model=vqvae --hparams_set=vqvae_cifar10 \\
           --data_dir=data --output_dir=runs/vqvae --train_steps=100000
@@ -36,6 +37,7 @@ def vqvae_cifar10() -> VQVAEHParams:
         beta=32.0,
         codebook_decay=0.9,
         balance=2.0,
+        encoding_turns=2,
         prior_layers=4,
         prior_size=256,
         prior_filter_size=1024,
@@ -84,11 +86,10 @@ def vqvae_cifar10_small() -> VQVAEHParams:
         t2t-trainer --problem=image_cifar10 --model=vqvae --hparams_set=vqvae_cifar10_small \\
           --data_dir=data --output_dir=runs/vqvae_small --train_steps=10000
 
-    Expected on the test set: 25.6 dB PSNR, perplexity 510, 5.16 bits/dim, after 87 minutes on two
-    CPU cores without AVX-512, beside other work (see benchmarks/results/image_quality.md). For a
-    short run a higher rate is better: 600 steps with learning_rate=4e-3,warmup_steps=100 have
-    24.7 dB on the dev set; with encoding_turns=2 too, which is not yet measured over long runs,
-    24.9 dB.
+    Expected on the test set: 25.8 dB PSNR, perplexity 509, 5.05 bits/dim, after 83 minutes on two
+    CPU cores without AVX-512, beside other work; with `t2t-decoder --search_passes=1` 26.2 dB, 510
+    and 5.04 (see benchmarks/results/image_quality.md). For a short run a higher rate is better,
+    such as learning_rate=4e-3,warmup_steps=100 for 600 steps.
     """
     return dataclasses.replace(
         vqvae_cifar10(),
