@@ -76,11 +76,9 @@ def _check_input_of(values: flags.FlagValues, sources: list[str], from_codes: bo
             f"--sampling_temp={values.sampling_temp}: images are sampled at a temperature above 0; "
             "at 0 all would be the same"
         )
+    given = f"{values.decode_from_file} holds codes already" if from_codes else "there are none"
     for name in ("encode_to_file", "search_passes"):
         if values[name].value and (from_codes or not sources):
-            given = "there are none"
-            if from_codes:
-                given = f"{values.decode_from_file} holds codes already"
             raise UsageError(
                 f"--{name} is for images, by --decode_split or --decode_from_file; {given}"
             )

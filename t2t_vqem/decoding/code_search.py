@@ -67,7 +67,7 @@ def search_codes(
         for candidate in tf.unstack(_spread(candidates, height, width), axis=-1):
             trial = tf.where(changes, candidate[..., None], ids)
             error = _around(errors_of(trial))
-            found = tf.where((error < least)[..., None], tf.where(changes, trial, found), found)
+            found = tf.where(changes & (error < least)[..., None], trial, found)
             least = tf.minimum(least, error)
         return i + 1, found
 
