@@ -118,17 +118,17 @@ def transformer_chapter(
 ) -> Chapter:
     """An autoregressive Transformer; decoded greedily and with a beam."""
     run_dir = os.path.join(folder, "transformer")
-    train = {
-        "problem": PROBLEM,
-        "model": "transformer",
-        "hparams_set": "transformer_cldr",
-        "data_dir": data_dir,
-        "output_dir": run_dir,
-        "train_steps": train_steps,
-        "schedule": "train",  # what it has learned is seen on the test split
-        "save_checkpoints_steps": 500,
-        "seed": seed,
-    }
+    train = training(
+        "Training: a small Transformer, from scratch",
+        problem=PROBLEM,
+        model="transformer",
+        hparams_set="transformer_cldr",
+        data_dir=data_dir,
+        output_dir=run_dir,
+        train_steps=train_steps,
+        save_checkpoints_steps=500,
+        seed=seed,
+    )
     greedy = decoding(
         "Translating the test sentences, the best word each time",
         run_dir,
@@ -143,12 +143,7 @@ def transformer_chapter(
         beam_size=4,
     )
     return Chapter(
-        [
-            Command("Training: a small Transformer, from scratch", "t2t-trainer", train),
-            greedy,
-            beam,
-        ],
-        [Translations("greedy", greedy), Translations("beam 4", beam)],
+        [train, greedy, beam], [Translations("greedy", greedy), Translations("beam 4", beam)]
     )
 
 
@@ -164,32 +159,31 @@ def latent_chapter(
         "teacher_dir": teacher_dir,
         "data_dir": data_dir,
     }
-    train = {
-        "problem": problem,
-        "model": "transformer_nat",
-        "hparams_set": "transformer_nat_cldr",
-        "warm_start_from": teacher_dir,
-        "data_dir": data_dir,
-        "output_dir": run_dir,
-        "train_steps": train_steps,
-        "schedule": "train",  # what it has learned is seen on the test split
-        "save_checkpoints_steps": 300,
-        "seed": seed,
-    }
+    train = training(
+        "Training: a latent Transformer that learns from them",
+        problem=problem,
+        model="transformer_nat",
+        hparams_set="transformer_nat_cldr",
+        warm_start_from=teacher_dir,
+        data_dir=data_dir,
+        output_dir=run_dir,
+        train_steps=train_steps,
+        save_checkpoints_steps=300,
+        seed=seed,
+    )
     latent = decoding(
         "Translating the test sentences: a few codes one by one, then all words at once",
         run_dir,
         test,
         os.path.join(folder, "latent.de"),
     )
-    return Chapter(
-        [
-            Command("Data: the Transformer's own translations", "t2t-datagen", data),
-            Command("Training: a latent Transformer that learns from them", "t2t-trainer", train),
-            latent,
-        ],
-        [Translations("latent", latent)],
-    )
+    distilled = Command("Data: the Transformer's own translations", "t2t-datagen", data)
+    return Chapter([distilled, train, latent], [Translations("latent", latent)])
+
+
+def training(title: str, **settings: object) -> Command:
+    """Trains without looking at the dev split: what was learned is seen on the test split."""
+    return Command(title, "t2t-trainer", {**settings, "schedule": "train"})
 
 
 def decoding(title: str, run_dir: str, test: TestFiles, path: str, **options: object) -> Command:
@@ -201,17 +195,17 @@ def decoding(title: str, run_dir: str, test: TestFiles, path: str, **options: ob
 def digits_chapter(folder: str, data_dir: str, seed: int, train_steps: int) -> Chapter:
     """A vector-quantised autoencoder of digits and the prior over its codes."""
     run_dir = os.path.join(folder, "digits")
-    train = {
-        "problem": IMAGE_PROBLEM,
-        "model": "vqvae",
-        "hparams_set": "vqvae_digits",
-        "data_dir": data_dir,
-        "output_dir": run_dir,
-        "train_steps": train_steps,
-        "schedule": "train",  # what it has learned is seen on the test split
-        "save_checkpoints_steps": 500,
-        "seed": seed,
-    }
+    train = training(
+        "Training: an autoencoder with discrete codes, and a prior over the codes",
+        problem=IMAGE_PROBLEM,
+        model="vqvae",
+        hparams_set="vqvae_digits",
+        data_dir=data_dir,
+        output_dir=run_dir,
+        train_steps=train_steps,
+        save_checkpoints_steps=500,
+        seed=seed,
+    )
     reconstructions, samples = (
         os.path.join(folder, f"digits.{name}.png") for name in ("reconstructions", "samples")
     )
@@ -222,11 +216,7 @@ def digits_chapter(folder: str, data_dir: str, seed: int, train_steps: int) -> C
                 "t2t-datagen",
                 {"problem": IMAGE_PROBLEM, "data_dir": data_dir},
             ),
-            Command(
-                "Training: an autoencoder with discrete codes, and a prior over the codes",
-                "t2t-trainer",
-                train,
-            ),
+            train,
             Command(
                 "Encoding test digits into codes, and decoding the codes",
                 "t2t-decoder",
