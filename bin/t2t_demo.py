@@ -33,11 +33,11 @@ flags.DEFINE_integer(
     "train_size", 14_000, "Sentences to train on.", lower_bound=1, flag_values=FLAGS
 )
 flags.DEFINE_integer(
-    "train_steps", 800, "Updates of the translator's weights.", lower_bound=1, flag_values=FLAGS
+    "train_steps", 1100, "Updates of the translator's weights.", lower_bound=1, flag_values=FLAGS
 )
 flags.DEFINE_integer(
     "latent_train_steps",
-    450,
+    550,
     "Updates of the weights of the latent translator.",
     lower_bound=1,
     flag_values=FLAGS,

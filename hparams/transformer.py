@@ -163,13 +163,14 @@ def transformer_multi30k_deep_shallow() -> TransformerHParams:
 
 @hparams_sets.register()
 def transformer_cldr() -> TransformerHParams:
-    """Transformer for the built-in problem: trains in about two minutes on two CPU cores.
+    """Transformer for the built-in problem: trains in a minute and a half on two CPU cores.
 
         t2t-trainer --problem=translate_ende_cldr --model=transformer \\
-          --hparams_set=transformer_cldr --data_dir=data --output_dir=runs/cldr --train_steps=1600
+          --hparams_set=transformer_cldr --data_dir=data --output_dir=runs/cldr --train_steps=1100
 
-    Expected: about 95 sacreBLEU on the dev split. The sentences are made by rule, so that there is
-    hardly any noise: next to no dropout, no label smoothing, and a high rate.
+    Expected: 89.9 sacreBLEU on the test split, 90.3 with beam 4; those of `t2t-demo`. The sentences
+    are made by rule, so that there is hardly any noise: next to no dropout, no label smoothing, and
+    a high rate.
     """
     return dataclasses.replace(
         transformer_multi30k(),
@@ -181,7 +182,7 @@ def transformer_cldr() -> TransformerHParams:
         attention_dropout=0.0,
         relu_dropout=0.0,
         label_smoothing=0.0,
-        batch_size=1024,
+        batch_size=512,  # of 1024, half as many updates learn less
         num_buckets=3,  # compiling a length takes as long as a hundred steps
         max_length=64,
         learning_rate=3e-3,

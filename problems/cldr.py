@@ -34,7 +34,7 @@ class TranslateEndeCldr(TextProblem):
         dev_size: int = option(500, "sentences to choose a checkpoint by", minimum=1)
         test_size: int = option(500, "sentences to test on", minimum=1)
         vocab_size: int = option(
-            1500, "ids of the vocabulary, with 3 special ones and 256 for bytes", minimum=260
+            3000, "ids of the vocabulary, with 3 special ones and 256 for bytes", minimum=260
         )
         seed: int = option(0, "seed of the sentences and of the vocabulary's sample", minimum=0)
 
