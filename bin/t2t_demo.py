@@ -30,14 +30,14 @@ flags.DEFINE_integer(
     "seed", 1, "Seed of the data and of training.", lower_bound=0, flag_values=FLAGS
 )
 flags.DEFINE_integer(
-    "train_size", 14_000, "Sentences to train on.", lower_bound=1, flag_values=FLAGS
+    "train_size", 10_000, "Sentences to train on.", lower_bound=1, flag_values=FLAGS
 )
 flags.DEFINE_integer(
-    "train_steps", 1100, "Updates of the translator's weights.", lower_bound=1, flag_values=FLAGS
+    "train_steps", 950, "Updates of the translator's weights.", lower_bound=1, flag_values=FLAGS
 )
 flags.DEFINE_integer(
     "latent_train_steps",
-    550,
+    450,
     "Updates of the weights of the latent translator.",
     lower_bound=1,
     flag_values=FLAGS,

@@ -166,11 +166,11 @@ def transformer_cldr() -> TransformerHParams:
     """Transformer for the built-in problem: trains in a minute and a half on two CPU cores.
 
         t2t-trainer --problem=translate_ende_cldr --model=transformer \\
-          --hparams_set=transformer_cldr --data_dir=data --output_dir=runs/cldr --train_steps=1100
+          --hparams_set=transformer_cldr --data_dir=data --output_dir=runs/cldr --train_steps=950
 
-    Expected: 89.9 sacreBLEU on the test split, 90.3 with beam 4; those of `t2t-demo`. The sentences
-    are made by rule, so that there is hardly any noise: next to no dropout, no label smoothing, and
-    a high rate.
+    Expected: 90.2 sacreBLEU on the test split, 91.3 with beam 4; those of `t2t-demo`. The sentences
+    are made by rule, so that there is hardly any noise, and each is seen only a few times: no
+    dropout, no label smoothing, and a high rate.
     """
     return dataclasses.replace(
         transformer_multi30k(),
@@ -178,7 +178,7 @@ def transformer_cldr() -> TransformerHParams:
         num_decoder_layers=2,
         hidden_size=128,
         filter_size=512,
-        dropout=0.05,
+        dropout=0.0,
         attention_dropout=0.0,
         relu_dropout=0.0,
         label_smoothing=0.0,
