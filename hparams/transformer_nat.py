@@ -187,7 +187,7 @@ def transformer_nat_cldr() -> TransformerNATHParams:
         num_predictor_layers=2,
         hidden_size=128,
         filter_size=512,
-        whole_words=True,  # they have 2.3 pieces each
+        whole_words=True,  # they have two pieces each
         dropout=0.0,
         attention_dropout=0.0,
         relu_dropout=0.0,
