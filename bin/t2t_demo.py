@@ -4,17 +4,21 @@
 
 Trains a translator, a latent one that learns from it and says a sentence at once, and a model of
 handwritten digits that draws new ones. Runs the other commands and prints each as you would type
-it. Started again after a stop, it goes on where it was. Needs the optional dependencies "demo":
+it; what need not wait for another runs beside it, since a command that compiles keeps one core
+busy. Started again after a stop, it goes on where it was. Needs the optional dependencies "demo":
 pip install 't2t-vqem[demo]'
 """
 
+import contextlib
 import importlib
+import itertools
 import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, NoReturn
 
 from absl import flags
@@ -63,11 +67,15 @@ class Picture(NamedTuple):
 
 
 class Chapter(NamedTuple):
-    """One model of the demo: the commands that train and use it, and what they made."""
+    """One model of the demo: the commands that make it, and those that use it."""
 
     commands: list[Command]
     translations: Sequence[Translations] = ()
     pictures: Sequence[Picture] = ()
+
+    def decodings(self) -> list[Command]:
+        """The commands of the translations."""
+        return [found.command for found in self.translations]
 
 
 def main(argv: list[str]) -> None:
@@ -78,22 +86,24 @@ def main(argv: list[str]) -> None:
     folder = os.path.expanduser(FLAGS.output_dir)
     data_dir = os.path.join(folder, "data")
     test = TestFiles(*(os.path.join(data_dir, PROBLEM, f"test.{code}") for code in ("en", "de")))
-    chapters = [
-        data_chapter(data_dir, FLAGS.seed, FLAGS.train_size),
-        transformer_chapter(folder, data_dir, test, FLAGS.seed, FLAGS.train_steps),
-        latent_chapter(folder, data_dir, test, FLAGS.seed, FLAGS.latent_train_steps),
-        digits_chapter(folder, data_dir, FLAGS.seed, FLAGS.image_train_steps),
-    ]
+    data = data_chapter(data_dir, FLAGS.seed, FLAGS.train_size)
+    transformer = transformer_chapter(folder, data_dir, test, FLAGS.seed, FLAGS.train_steps)
+    latent = latent_chapter(folder, data_dir, test, FLAGS.seed, FLAGS.latent_train_steps)
+    digits = digits_chapter(folder, data_dir, FLAGS.seed, FLAGS.image_train_steps)
     signal.signal(signal.SIGTERM, _exit_on_signal)
     begin = time.monotonic()
-    commands = [command for chapter in chapters for command in chapter.commands]
-    for number, command in enumerate(commands, start=1):
-        print(f"\n[{number}/{len(commands)}] {command.title}\n\n$ {command.typed()}\n", flush=True)
-        run(command)
-    translations = [found for chapter in chapters for found in chapter.translations]
+    parts = [data.commands + transformer.commands, digits.commands]
+    parts += [latent.commands, transformer.decodings(), latent.decodings()]
+    first, unseen_first, second, unseen_second, last = numbered(parts)
+    with beside(unseen_first):
+        run_all(first)
+    with beside(unseen_second):
+        run_all(second)
+    run_all(last)
+    translations = [*transformer.translations, *latent.translations]
     times = {found.system: milliseconds(found, test) for found in translations}
     print(f"\n{report(test, translations, times, FLAGS.num_examples)}\n")
-    for picture in [found for chapter in chapters for found in chapter.pictures]:
+    for picture in digits.pictures:
         print(f"{picture.title}:\n  {picture.path}")
     print()
     print(f"All of it took {time.monotonic() - begin:.0f} seconds. To translate your own lines:\n")
@@ -142,9 +152,7 @@ def transformer_chapter(
         os.path.join(folder, "transformer.beam4.de"),
         beam_size=4,
     )
-    return Chapter(
-        [train, greedy, beam], [Translations("greedy", greedy), Translations("beam 4", beam)]
-    )
+    return Chapter([train], [Translations("greedy", greedy), Translations("beam 4", beam)])
 
 
 def latent_chapter(
@@ -178,7 +186,7 @@ def latent_chapter(
         os.path.join(folder, "latent.de"),
     )
     distilled = Command("Data: the Transformer's own translations", "t2t-datagen", data)
-    return Chapter([distilled, train, latent], [Translations("latent", latent)])
+    return Chapter([distilled, train], [Translations("latent", latent)])
 
 
 def training(title: str, **settings: object) -> Command:
@@ -240,6 +248,54 @@ def digits_chapter(folder: str, data_dir: str, seed: int, train_steps: int) -> C
     )
 
 
+def numbered(parts: list[list[Command]]) -> list[list[Command]]:
+    """Returns the commands with their place among all of them in the title."""
+    numbers = itertools.count(1)
+    total = sum(map(len, parts))
+    return [
+        [command._replace(title=f"[{next(numbers)}/{total}] {command.title}") for command in part]
+        for part in parts
+    ]
+
+
+@contextlib.contextmanager
+def beside(commands: list[Command]) -> Iterator[None]:
+    """Runs commands while the block of `with` runs others; then prints what they have printed.
+
+    Raises:
+        UsageError: one of them failed; it has said why.
+    """
+    titles = "".join(f"\n  {command.title}" for command in commands)
+    print(f"\nBeside what follows, and shown after it:{titles}", flush=True)
+    with tempfile.NamedTemporaryFile("r", encoding="utf-8", errors="replace") as output:
+        with process(run_unseen, commands, output.name) as running:
+            yield
+            running.join()
+        print(output.read(), end="", flush=True)
+    if running.exitcode:
+        raise UsageError(f"what ran beside ended with status {running.exitcode}, see above.")
+
+
+def run_unseen(commands: list[Command], path: str) -> None:
+    """Runs commands one after another in this process, and lets them print to a file."""
+    signal.signal(signal.SIGTERM, _exit_on_signal)
+    with open(path, "w", encoding="utf-8") as output:
+        for descriptor in (sys.stdout.fileno(), sys.stderr.fileno()):
+            os.dup2(output.fileno(), descriptor)
+    _main.run(lambda argv: run_all(commands), flags.FlagValues(), ["t2t-demo"])
+
+
+def run_all(commands: list[Command]) -> None:
+    """Runs commands one after another.
+
+    Raises:
+        UsageError: one of them failed; it has said why.
+    """
+    for command in commands:
+        print(f"\n{command.title}\n\n$ {command.typed()}\n", flush=True)
+        run(command)
+
+
 def run(command: Command) -> None:
     """Runs a command to its end; a stop of the demo stops it too, and lets it save.
 
@@ -247,24 +303,32 @@ def run(command: Command) -> None:
         UsageError: the command failed; it has said why.
     """
     begin = time.monotonic()
-    # Importing TensorFlow takes seconds for each command: a server does it once, and divides into
-    # one process after the other.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tensorflow"])
-    process = context.Process(target=run_here, args=(command,))
-    process.start()
-    try:
-        process.join()
-    except BaseException:
-        process.terminate()
-        process.join()
-        raise
-    if process.exitcode:
+    with process(run_here, command) as running:
+        running.join()
+    if running.exitcode:
         raise UsageError(
-            f"{command.program} ended with status {process.exitcode}, see above. When that is "
+            f"{command.program} ended with status {running.exitcode}, see above. When that is "
             "mended, t2t-demo goes on from there."
         )
     print(f"({time.monotonic() - begin:.0f} seconds)", flush=True)
+
+
+@contextlib.contextmanager
+def process(call: Callable[..., None], *args: object) -> Iterator[multiprocessing.Process]:
+    """Calls a function in another process, and stops that if the block of `with` is left early."""
+    # Importing TensorFlow takes seconds for each command: a server does it once, and divides into
+    # one process after the other. One that itself runs commands divides further.
+    method = "fork" if multiprocessing.parent_process() else "forkserver"
+    context = multiprocessing.get_context(method)
+    context.set_forkserver_preload(["tensorflow"])
+    running = context.Process(target=call, args=args)
+    running.start()
+    try:
+        yield running
+    except BaseException:
+        running.terminate()
+        running.join()
+        raise
 
 
 def run_here(command: Command) -> NoReturn:

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -23,7 +24,9 @@ def all_commands() -> list[demo.Command]:
         demo.latent_chapter("x", "x/data", TEST, 3, 100),
         demo.digits_chapter("x", "x/data", 3, 100),
     ]
-    return [command for chapter in chapters for command in chapter.commands]
+    return [
+        command for chapter in chapters for command in [*chapter.commands, *chapter.decodings()]
+    ]
 
 
 @pytest.mark.parametrize("command", all_commands(), ids=lambda command: command.program)
@@ -87,34 +90,66 @@ def test_failing_command_stops_the_demo(tmp_path, capfd):
     assert "t2t-bleu: error:" in capfd.readouterr().err
 
 
-def test_stop_reaches_the_command(tmp_path):
+def test_what_runs_beside_is_shown_after(outputs, capfd):
+    test, translations, _ = outputs
+    score = {"translation": translations[0].path, "reference": test.reference}
+    with demo.beside([demo.Command(title, "t2t-bleu", score) for title in ("Once", "Again")]):
+        print("meanwhile")
+    output = capfd.readouterr().out
+    before, after = output.split("meanwhile\n")
+    assert "\n  Once\n  Again\n" in before and "BLEU = " not in before
+    assert re.findall("^(Once|Again|BLEU = )", after, re.M) == [
+        "Once",
+        "BLEU = ",
+        "Again",
+        "BLEU = ",
+    ]
+
+
+def test_failure_beside_stops_the_demo(tmp_path, capfd):
+    command = demo.Command("", "t2t-bleu", {"translation": tmp_path / "nothing", "reference": "x"})
+    error = pytest.raises(UsageError, match="what ran beside ended with status 2, see above")
+    with error, demo.beside([command, command]):
+        pass
+    assert capfd.readouterr().out.count("t2t-bleu: error:") == 1
+
+
+def test_commands_are_numbered_through():
+    first, second = demo.numbered([all_commands()[:2], all_commands()[2:3]])
+    assert [command.title[:5] for command in first + second] == ["[1/3]", "[2/3]", "[3/3]"]
+
+
+@pytest.mark.parametrize("how", ["run(command)", "beside([command]): time.sleep(60)"])
+def test_stop_reaches_the_command(tmp_path, how):
     """The command is a module of its own: what runs it imports it by its name."""
-    mark = tmp_path / "stopped"
+    ready, stopped = tmp_path / "ready", tmp_path / "stopped"
     (tmp_path / "waiting.py").write_text(
         "import pathlib, signal, sys, time\n"
         "from absl import flags\n"
         "FLAGS = flags.FlagValues()\n"
-        f"def stop(*_): pathlib.Path({str(mark)!r}).touch(); sys.exit()\n"
+        f"def stop(*_): pathlib.Path({str(stopped)!r}).touch(); sys.exit()\n"
         "def main(argv):\n"
         "    signal.signal(signal.SIGTERM, stop)\n"
-        "    print('ready', flush=True)\n"
+        f"    pathlib.Path({str(ready)!r}).touch()\n"
         "    time.sleep(60)\n"
     )
     (tmp_path / "parent.py").write_text(
-        "import signal\n"
+        "import signal, time\n"
         "from t2t_vqem.bin import t2t_demo as demo\n"
         "class Waiting(demo.Command):\n"
         "    def module(self): return 'waiting'\n"
         "if __name__ == '__main__':\n"
         "    signal.signal(signal.SIGTERM, demo._exit_on_signal)\n"
-        "    demo.run(Waiting('', 't2t-waiting', {}))\n"
+        "    command = Waiting('', 't2t-waiting', {})\n"
+        f"    {'with ' if ':' in how else ''}demo.{how}\n"
     )
-    argv = [sys.executable, str(tmp_path / "parent.py")]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
-        assert process.stdout.readline() == b"ready\n"
+    with subprocess.Popen([sys.executable, str(tmp_path / "parent.py")]) as process:
+        while not ready.exists():
+            assert process.poll() is None
+            time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 128 + signal.SIGTERM
-    assert mark.exists()
+    assert stopped.exists()
 
 
 @pytest.mark.slow
