@@ -10,19 +10,19 @@ import time
 
 import pytest
 
-from t2t_vqem.bin import _demo_report
+from t2t_vqem.bin import _demo_chapters, _demo_report
 from t2t_vqem.bin import t2t_demo as demo
 from t2t_vqem.constants import UsageError
 
-TEST = demo.TestFiles("x/data/test.en", "x/data/test.de")
+TEST = _demo_report.TestFiles("x/data/test.en", "x/data/test.de")
 
 
 def all_commands() -> list[demo.Command]:
     chapters = [
-        demo.data_chapter("x/data", 3, 50),
-        demo.transformer_chapter("x", "x/data", TEST, 3, 100),
-        demo.latent_chapter("x", "x/data", TEST, 3, 100),
-        demo.digits_chapter("x", "x/data", 3, 100),
+        _demo_chapters.data_chapter("x/data", 3, 50),
+        _demo_chapters.transformer_chapter("x", "x/data", TEST, 3, 100),
+        _demo_chapters.latent_chapter("x", "x/data", TEST, 3, 100),
+        _demo_chapters.digits_chapter("x", "x/data", 3, 100),
     ]
     return [
         command for chapter in chapters for command in [*chapter.commands, *chapter.decodings()]
@@ -56,9 +56,9 @@ def outputs(tmp_path):
     for name, text in texts.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     paths = {name: str(tmp_path / name) for name in texts}
-    test = demo.TestFiles(paths["en"], paths["de"])
+    test = _demo_report.TestFiles(paths["en"], paths["de"])
     translations = [
-        demo.Translations(name, demo.decoding("", "run", test, paths[path]))
+        _demo_report.Translations(name, _demo_chapters.decoding("", "run", test, paths[path]))
         for name, path in (("first", "a"), ("second", "b"))
     ]
     return test, translations, {"first": 12.34, "second": 5.0}
