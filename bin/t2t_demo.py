@@ -4,8 +4,8 @@
 
 Trains a translator, a latent one that learns from it and says a sentence at once, and a model of
 handwritten digits that draws new ones. Runs the other commands and prints each as you would type
-it; what need not wait for another runs beside it, since a command that compiles keeps one core
-busy. Started again after a stop, it goes on where it was. Needs the optional dependencies "demo":
+it; what need not wait for another runs beside it, since a command that compiles uses one core
+only. Started again after a stop, it goes on where it was. Needs the optional dependencies "demo":
 pip install 't2t-vqem[demo]'
 """
 
