@@ -64,12 +64,17 @@ def convert(model: Transformer, vocab_size: int, directory: str) -> None:
 
 
 def load(
-    directory: str, *, compute_type: str, intra_threads: int, inter_threads: int = 1
+    directory: str,
+    *,
+    compute_type: str,
+    intra_threads: int,
+    inter_threads: int = 1,
+    device: str = "cpu",
 ) -> ctranslate2.Translator:
-    """Loads a converted model on the CPU."""
+    """Loads a converted model on the CPU or, where `device` is "cuda", on the GPU."""
     return ctranslate2.Translator(
         directory,
-        device="cpu",
+        device=device,
         compute_type=compute_type,
         intra_threads=intra_threads,
         inter_threads=inter_threads,

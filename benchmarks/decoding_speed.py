@@ -12,6 +12,7 @@ CTranslate2 runs with one and two threads and the better one counts. Needs
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import os
 import statistics
 import sys
@@ -134,30 +135,32 @@ def measure(
     batch_size: int,
     runs: int,
 ) -> dict[str, Measured]:
-    """Runs the systems in turn over all sentences; the first run, which compiles, is not timed."""
+    """Runs the systems in turn over all sentences.
+
+    A first run, which compiles and is not timed, is of all systems at once.
+    """
     lengths = [len(ids) for ids in vocabulary.encode(list(sources))]
     order = sorted(range(len(sources)), key=lambda index: -lengths[index])
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    measured = {}
-    for run in range(runs + 1):
-        for name, translate in systems.items():
+
+    def run(name: str) -> Measured:
+        outputs = [""] * len(sources)
+        start = time.perf_counter()
+        for batch in batches:
+            texts = systems[name]([sources[index] for index in batch])
+            for index, text in zip(batch, texts, strict=True):
+                outputs[index] = text
+        seconds = time.perf_counter() - start
+        print(f"batch {batch_size:2}: {seconds:7.2f} s  {name}", file=sys.stderr, flush=True)
+        return Measured(outputs, [seconds])
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        first = dict(zip(systems, pool.map(run, systems), strict=True))
+    measured = {name: Measured(first[name].outputs, []) for name in systems}
+    for _ in range(runs):
+        for name in systems:
             time.sleep(PAUSE)
-            outputs = [""] * len(sources)
-            start = time.perf_counter()
-            for batch in batches:
-                texts = translate([sources[index] for index in batch])
-                for index, text in zip(batch, texts, strict=True):
-                    outputs[index] = text
-            seconds = time.perf_counter() - start
-            if run:
-                measured[name].seconds.append(seconds)
-            else:
-                measured[name] = Measured(outputs, [])
-            print(
-                f"batch {batch_size:2}, run {run}: {seconds:7.2f} s  {name}",
-                file=sys.stderr,
-                flush=True,
-            )
+            measured[name].seconds.extend(run(name).seconds)
     return measured
 
 

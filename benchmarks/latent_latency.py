@@ -1,13 +1,14 @@
-"""Latency of the latent model beside greedy and beam search and CTranslate2, on the CPU.
+"""Latency of the latent model beside greedy and beam search and CTranslate2, on a CPU or GPU.
 
     python benchmarks/latent_latency.py --teacher_dir=runs/multi30k --latent_dir=runs/nat \\
         --data_dir=data --base_text=newstest2014.en --base_vocabulary=data/translate_ende_wmt14 \\
         --results=benchmarks/results/latent_latency.md
 
-All systems translate the same sentences from text to text, one at a time and 32 at a time, in
-turns. First the trained models on the test set, then models of base size with random weights on
---base_text: those never end a sentence by themselves, so that each takes as many tokens as its
-source and one more. Needs `pip install ctranslate2`.
+All systems translate the same sentences from text to text, one at a time and in batches, in
+turns, on the GPU if there is one. First the trained models on the test set, then models of base
+size with random weights on --base_text: those never end a sentence by themselves, so that each
+takes as many tokens as its source and one more. Needs `pip install ctranslate2`, also where
+--no-peers leaves it out.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ def main() -> None:
         f"Text to text, float32 unless it says int8. Each time is the median of {args.runs} "
         "runs; the systems take turns. Ratio: time of our compiled greedy search over the "
         "system's, above 1 where the system is faster. Threads of an operation of ours: "
-        f"{args.intra_op_threads or 'all'}.",
+        f"{args.intra_op_threads or 'all'}. Computed on: {', '.join(gpus()) or 'the CPU'}. "
+        f"XLA_FLAGS: {os.environ.get('XLA_FLAGS') or 'none'}.",
         "",
     ]
     if args.teacher_dir:
@@ -77,7 +79,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--base_text", help="sentences for models of base size")
     parser.add_argument("--base_vocabulary", help="folder of generated data, for its vocab.model")
     parser.add_argument("--num_sentences", type=int, default=100, help="of the test set")
-    parser.add_argument("--base_sentences", type=int, default=32, help="of --base_text")
+    parser.add_argument(
+        "--base_sentences", type=int, default=32, help="of --base_text; at least those of a batch"
+    )
+    parser.add_argument(
+        "--peers", action=argparse.BooleanOptionalAction, default=True, help="CTranslate2 too"
+    )
+    parser.add_argument("--batch_sizes", type=int, nargs="+", default=BATCH_SIZES)
     parser.add_argument("--runs", type=int, default=5, help="over all sentences, for each system")
     parser.add_argument(
         "--intra_op_threads", type=int, help="threads of one of our operations; default: all cores"
@@ -108,9 +116,10 @@ def trained(args: argparse.Namespace) -> list[str]:
         latent_models[os.path.basename(path)] = model
         systems |= latent_systems(make, model, teacher, os.path.basename(path))
     with tempfile.TemporaryDirectory() as scratch:
-        systems |= peers(teacher, vocabulary, max_length, 50, scratch)
+        if args.peers:
+            systems |= peers(teacher, vocabulary, max_length, 50, scratch)
         lines = [f"## Trained models, {len(sources)} sentences of {problem.name}'s test set", ""]
-        for batch_size in BATCH_SIZES:
+        for batch_size in args.batch_sizes:
             found = measure(systems, sources, vocabulary, batch_size, args.runs)
             lines += [*table(batch_size, found, references), ""]
     for name, model in latent_models.items():
@@ -124,7 +133,8 @@ def base(args: argparse.Namespace) -> list[str]:
     text = [line.decode() for line in read_lines(args.base_text)]
     # One compiled shape for each system: there are many, and large ones.
     sources = [line for line in text if len(vocabulary.encode(line)) + 1 in BASE_LENGTHS]
-    sources = sources[: args.base_sentences]
+    # As many for each batch size as asked for, or as make one batch.
+    by_batch_size = {size: sources[: max(size, args.base_sentences)] for size in args.batch_sizes}
     keras.utils.set_random_seed(1)
     teacher = built("transformer_base", vocabulary)
     make = translators(vocabulary, 256, extra_length=1)
@@ -142,6 +152,7 @@ def base(args: argparse.Namespace) -> list[str]:
         model = built("transformer_nat_base", vocabulary, num_halvings=halvings, filter_size=2048)
         latent_models[name] = model
         systems |= latent_systems(make, model, teacher, name)
+    sources = max(by_batch_size.values(), key=len)
     mean = np.mean([len(ids) + 1 for ids in vocabulary.encode(sources)])
     lines = [
         "## Base size, random weights",
@@ -152,9 +163,10 @@ def base(args: argparse.Namespace) -> list[str]:
         "",
     ]
     with tempfile.TemporaryDirectory() as scratch:
-        systems |= peers(teacher, vocabulary, 256, 1, scratch)
-        for batch_size in BATCH_SIZES:
-            found = measure(systems, sources, vocabulary, batch_size, args.runs)
+        if args.peers:
+            systems |= peers(teacher, vocabulary, 256, 1, scratch)
+        for batch_size, measured in by_batch_size.items():
+            found = measure(systems, measured, vocabulary, batch_size, args.runs)
             lines += [*table(batch_size, found, None), ""]
     for name, model in latent_models.items():
         lines += [*profile(model, name, vocabulary, sources, args.runs), ""]
@@ -212,16 +224,36 @@ def peers(
     """Returns CTranslate2 with the teacher's weights, for each type and number of threads."""
     converted = os.path.join(scratch, "model")
     ctranslate2_model.convert(teacher, vocabulary.size, converted)
+    if gpus():
+        settings = {
+            f"CTranslate2 {compute_type} greedy": {
+                "device": "cuda",
+                "compute_type": compute_type,
+                "intra_threads": 1,
+            }
+            for compute_type in ("float32", "float16", "int8_float16")
+        }
+    else:
+        settings = {
+            f"CTranslate2 {compute_type} greedy, {threads} thread(s)": {
+                "compute_type": compute_type,
+                "intra_threads": threads,
+            }
+            for compute_type in ("float32", "int8")
+            for threads in THREADS
+        }
     return {
-        f"CTranslate2 {compute_type} greedy, {threads} thread(s)": peer(
-            ctranslate2_model.load(converted, compute_type=compute_type, intra_threads=threads),
-            vocabulary,
-            max_length,
-            extra_length,
-        )
-        for compute_type in ("float32", "int8")
-        for threads in THREADS
+        name: peer(ctranslate2_model.load(converted, **how), vocabulary, max_length, extra_length)
+        for name, how in settings.items()
     }
+
+
+def gpus() -> list[str]:
+    """Returns the names of the GPUs, of which the first computes."""
+    return [
+        tf.config.experimental.get_device_details(gpu)["device_name"]
+        for gpu in tf.config.list_physical_devices("GPU")
+    ]
 
 
 def table(batch_size: int, found: dict[str, Measured], references: list[str] | None) -> list[str]:
