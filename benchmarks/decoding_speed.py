@@ -143,7 +143,7 @@ def measure(
     order = sorted(range(len(sources)), key=lambda index: -lengths[index])
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
-    def run(name: str) -> Measured:
+    def run(name: str, number: int = 0) -> Measured:
         outputs = [""] * len(sources)
         start = time.perf_counter()
         for batch in batches:
@@ -151,16 +151,20 @@ def measure(
             for index, text in zip(batch, texts, strict=True):
                 outputs[index] = text
         seconds = time.perf_counter() - start
-        print(f"batch {batch_size:2}: {seconds:7.2f} s  {name}", file=sys.stderr, flush=True)
+        print(
+            f"batch {batch_size:2}, run {number}: {seconds:7.2f} s  {name}",
+            file=sys.stderr,
+            flush=True,
+        )
         return Measured(outputs, [seconds])
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        first = dict(zip(systems, pool.map(run, systems), strict=True))
-    measured = {name: Measured(first[name].outputs, []) for name in systems}
-    for _ in range(runs):
+        first = zip(systems, pool.map(run, systems), strict=True)
+        measured = {name: Measured(result.outputs, []) for name, result in first}
+    for number in range(1, runs + 1):
         for name in systems:
             time.sleep(PAUSE)
-            measured[name].seconds.extend(run(name).seconds)
+            measured[name].seconds.extend(run(name, number).seconds)
     return measured
 
 

@@ -79,9 +79,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--base_text", help="sentences for models of base size")
     parser.add_argument("--base_vocabulary", help="folder of generated data, for its vocab.model")
     parser.add_argument("--num_sentences", type=int, default=100, help="of the test set")
-    parser.add_argument(
-        "--base_sentences", type=int, default=32, help="of --base_text; at least those of a batch"
-    )
+    parser.add_argument("--base_sentences", type=int, default=32, help="of --base_text")
     parser.add_argument(
         "--peers", action=argparse.BooleanOptionalAction, default=True, help="CTranslate2 too"
     )
@@ -133,8 +131,7 @@ def base(args: argparse.Namespace) -> list[str]:
     text = [line.decode() for line in read_lines(args.base_text)]
     # One compiled shape for each system: there are many, and large ones.
     sources = [line for line in text if len(vocabulary.encode(line)) + 1 in BASE_LENGTHS]
-    # As many for each batch size as asked for, or as make one batch.
-    by_batch_size = {size: sources[: max(size, args.base_sentences)] for size in args.batch_sizes}
+    sources = sources[: args.base_sentences]
     keras.utils.set_random_seed(1)
     teacher = built("transformer_base", vocabulary)
     make = translators(vocabulary, 256, extra_length=1)
@@ -152,7 +149,6 @@ def base(args: argparse.Namespace) -> list[str]:
         model = built("transformer_nat_base", vocabulary, num_halvings=halvings, filter_size=2048)
         latent_models[name] = model
         systems |= latent_systems(make, model, teacher, name)
-    sources = max(by_batch_size.values(), key=len)
     mean = np.mean([len(ids) + 1 for ids in vocabulary.encode(sources)])
     lines = [
         "## Base size, random weights",
@@ -165,8 +161,8 @@ def base(args: argparse.Namespace) -> list[str]:
     with tempfile.TemporaryDirectory() as scratch:
         if args.peers:
             systems |= peers(teacher, vocabulary, 256, 1, scratch)
-        for batch_size, measured in by_batch_size.items():
-            found = measure(systems, measured, vocabulary, batch_size, args.runs)
+        for batch_size in args.batch_sizes:
+            found = measure(systems, sources, vocabulary, batch_size, args.runs)
             lines += [*table(batch_size, found, None), ""]
     for name, model in latent_models.items():
         lines += [*profile(model, name, vocabulary, sources, args.runs), ""]
@@ -224,27 +220,20 @@ def peers(
     """Returns CTranslate2 with the teacher's weights, for each type and number of threads."""
     converted = os.path.join(scratch, "model")
     ctranslate2_model.convert(teacher, vocabulary.size, converted)
+    device, compute_types, threads = "cpu", ("float32", "int8"), THREADS
     if gpus():
-        settings = {
-            f"CTranslate2 {compute_type} greedy": {
-                "device": "cuda",
-                "compute_type": compute_type,
-                "intra_threads": 1,
-            }
-            for compute_type in ("float32", "float16", "int8_float16")
-        }
-    else:
-        settings = {
-            f"CTranslate2 {compute_type} greedy, {threads} thread(s)": {
-                "compute_type": compute_type,
-                "intra_threads": threads,
-            }
-            for compute_type in ("float32", "int8")
-            for threads in THREADS
-        }
+        device, compute_types, threads = "cuda", ("float32", "float16", "int8_float16"), (1,)
     return {
-        name: peer(ctranslate2_model.load(converted, **how), vocabulary, max_length, extra_length)
-        for name, how in settings.items()
+        f"CTranslate2 {compute_type} greedy, {number} thread(s)": peer(
+            ctranslate2_model.load(
+                converted, compute_type=compute_type, intra_threads=number, device=device
+            ),
+            vocabulary,
+            max_length,
+            extra_length,
+        )
+        for compute_type in compute_types
+        for number in threads
     }
 
 
