@@ -1,13 +1,14 @@
 """Trained latent translators side by side: the rows of the paper's table.
 
+    pip install matplotlib
     python benchmarks/latent_table.py --teacher_dir=runs/teacher \\
         --students runs/student --runs runs/latent-soft_em-1 runs/latent-hard_em-1 \\
         --results=benchmarks/results/latent_table.md
 
 Trains nothing: of each run it needs the settings and the best checkpoint, so that models that were
-trained on another machine can be copied here without what training alone needs. Each row says from
-the run's own settings what was trained. The dev set shows what is inside; the test set is
-translated greedily and from several candidates. latent_translation.py trains such models.
+trained on another machine can be copied here without what training alone needs. What was trained,
+and how, is read from the run's own settings and log. The dev set shows what is inside; the test set
+is translated greedily and from several candidates. latent_translation.py trains such models.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ import pathlib
 import re
 from typing import Any
 
-from commands import figures, run
+from commands import figures, read_log, run
 from latent_translation import BEAM_SIZE, CANDIDATES, test
-from report import header, write
+from report import header, plot_over_steps, write
 
 INSIDE = {
     "bleu": "BLEU, predicted latents",
@@ -39,6 +40,12 @@ TESTED = [
     f"best of {CANDIDATES} by the teacher",
     "greedy beside the greedy teacher",
 ]
+LEARNED = {
+    "nll": "nats a token",
+    "latent_nll": "nats a latent",
+    "perplexity": "perplexity in a batch",
+}
+EVERY = 500  # steps between the points drawn
 PACKAGES = ["t2t-vqem", "tensorflow", "sacrebleu"]
 
 
@@ -69,9 +76,17 @@ def main() -> None:
         found = figures(said[said.index(", dev: ") :])
         inside.append([*described, *(f"{float(found[name]):.3g}" for name in INSIDE)])
     lines = header("What each part of a latent translator is worth", PACKAGES)
+    if args.trained_on:
+        lines += [f"Trained on {args.trained_on}, tested on the machine above.", ""]
     lines += ["## Test set", "", *table([*DESCRIBED, *TESTED], rows)]
     lines += ["", f"BLEU: `{signature}`.", "", "## Inside (dev)", ""]
-    write([*lines, *table([*DESCRIBED, *INSIDE.values()], inside)], args.results)
+    lines += [*table([*DESCRIBED, *INSIDE.values()], inside), "", "## How they were trained", ""]
+    lines += ["```bash", *map(training_command, [*args.students, *args.runs]), "```"]
+    if args.results:
+        picture = pathlib.Path(args.results).with_suffix(".svg")
+        plot(args.runs, picture)
+        lines += ["", f"![Training over steps]({picture.name})"]
+    write(lines, args.results)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -80,7 +95,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--teacher_dir", required=True, help="run of the autoregressive teacher")
     parser.add_argument("--students", nargs="*", default=[], help="autoregressive rivals' runs")
     parser.add_argument("--runs", nargs="+", required=True, help="latent models' runs")
-    parser.add_argument("--results", help="Markdown file to write")
+    parser.add_argument("--trained_on", help="machine that trained the runs, to be named")
+    parser.add_argument("--results", help="Markdown file to write; its plot goes beside it")
     return parser.parse_args()
 
 
@@ -118,6 +134,41 @@ def settings(output_dir: str) -> list[str]:
         f"{flags['train_steps']:,}",
         f"{hparams['batch_size']:,}",
     ]
+
+
+def training_command(output_dir: str) -> str:
+    """Returns the command that trains such a run, with what its set does not say."""
+    # Here, so that no TensorFlow lies in memory beside the commands.
+    from t2t_vqem import registry
+    from t2t_vqem.fields import to_json
+
+    flags, hparams = read(output_dir, "flags.json"), read(output_dir, "hparams.json")
+    usual = to_json(registry.hparams_sets.get(flags["hparams_set"])())
+    changed = [f"{name}={value}" for name, value in hparams.items() if value != usual[name]]
+    words = {
+        "problem": flags["problem"],
+        "hparams_set": flags["hparams_set"],
+        "hparams": ",".join(changed),
+        "warm_start_from": "TEACHER" if flags["warm_start_from"] else None,
+        "seed": flags["seed"],
+        "train_steps": flags["train_steps"],
+    }
+    return " ".join(
+        ["t2t-trainer", *(f"--{name}={value}" for name, value in words.items() if value)]
+    )
+
+
+def plot(output_dirs: list[str], path: pathlib.Path) -> None:
+    """Draws figures of the training batches over the steps, from where there are codes on."""
+    curves = []
+    for output_dir in output_dirs:
+        begin = 2 * read(output_dir, "hparams.json")["masking_steps"]
+        log = [line for line in read_log(output_dir) if line["kind"] == "train"]
+        learned_from, ratio, seed, *_ = settings(output_dir)
+        name = f"{name_of(output_dir)}, {learned_from}, {ratio} tokens, seed {seed}"
+        log = [line for line in log if line["step"] >= begin and line["step"] % EVERY == 0]
+        curves.append((log, {"label": name}))
+    plot_over_steps(LEARNED, curves, path)
 
 
 def table(columns: list[str], rows: list[list[str]]) -> list[str]:

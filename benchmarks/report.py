@@ -83,7 +83,7 @@ def plot_over_steps(
             axis.plot(steps, [line[name] for line in log], marker=".", **style)
         axis.set(xlabel="step", title=title)
         axis.grid(alpha=0.3)
-    axes[0].legend()
+    axes[-1].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
     save(drawn, path)
 
 
