@@ -6,9 +6,10 @@
         --results=benchmarks/results/latent_table.md
 
 Trains nothing: of each run it needs the settings and the best checkpoint, so that models that were
-trained on another machine can be copied here without what training alone needs. What was trained,
-and how, is read from the run's own settings and log. The dev set shows what is inside; the test set
-is translated greedily and from several candidates. latent_translation.py trains such models.
+trained on another machine can be copied here without what training alone needs; the data must be
+where the run's flags.json says. What was trained, and how, is read from the run's own settings and
+log. The dev set shows what is inside; the test set is translated greedily and from several
+candidates. latent_translation.py trains such models.
 """
 
 from __future__ import annotations
