@@ -8,7 +8,8 @@ All systems translate the same sentences from text to text, one at a time and in
 turns, on the GPU if there is one. First the trained models on the test set, then models of base
 size with random weights on --base_text: those never end a sentence by themselves, so that each
 takes as many tokens as its source and one more. Needs `pip install ctranslate2`, also where
---no-peers leaves it out.
+--no-peers leaves it out. Compiled code takes memory maps: twelve systems on a CPU take 57,000 of
+the 65,530 that Linux allows by default, so that more models want a call for each batch size.
 """
 
 from __future__ import annotations
