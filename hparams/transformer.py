@@ -156,9 +156,9 @@ def transformer_multi30k_deep_shallow() -> TransformerHParams:
           --output_dir=runs/student --train_steps=15000
 
     What Kasai et al. (2021) found to be the strongest rival of models that are not autoregressive.
-    Expected: as good as its teacher, 38.3 sacreBLEU greedy, after 5,400 steps of
-    `batch_size=8192,num_buckets=1,max_length=40,ema_decay=0.999`, six minutes of one H200 beside ten
-    other runs (see benchmarks/results/latent_table.md).
+    Expected: as good as its teacher, 38.3 sacreBLEU greedy, after 5,400 steps with
+    --hparams=batch_size=8192,num_buckets=1,max_length=40,ema_decay=0.999, six minutes of one H200
+    beside ten other runs (see benchmarks/results/latent_table.md).
     """
     return dataclasses.replace(transformer_multi30k(), num_encoder_layers=6, num_decoder_layers=1)
 
