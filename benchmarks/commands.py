@@ -26,6 +26,11 @@ def figures(said: str) -> dict[str, str]:
     return dict(re.findall(r"(\w+) (-?[\d.]+)", said))
 
 
+def bleu(said: str) -> tuple[float, str]:
+    """Returns the score and the signature in the line of BLEU that a command said."""
+    return float(re.search(r"= *([\d.]+)", said)[1]), re.search(r"\((.*)\)", said)[1]
+
+
 def read_log(output_dir: pathlib.Path | str) -> list[dict]:
     """Returns the figures that a run has logged so far."""
     # Here, so that no TensorFlow lies in memory beside what is measured.

@@ -15,25 +15,20 @@ candidates. latent_translation.py trains such models.
 from __future__ import annotations
 
 import argparse
-import functools
-import json
 import pathlib
-import re
-from typing import Any
+import statistics
+from collections.abc import Iterable
 
-from commands import figures, read_log, run
-from latent_translation import BEAM_SIZE, CANDIDATES, test
+from commands import bleu, figures, read_log, run
+from latent_translation import BEAM_SIZE, CANDIDATES, INSIDE, test
 from report import header, plot_over_steps, write
 
-INSIDE = {
-    "bleu": "BLEU, predicted latents",
-    "reconstruction_bleu": "BLEU, latents of the reference",
-    "latent_accuracy": "accuracy of latents",
-    "latent_nll": "nats a latent",
-    "perplexity": "perplexity of codes",
-    "repeats": "repeated tokens",
-    "length_error": "length error",
-}
+from t2t_vqem import registry
+from t2t_vqem.config import TransformerNATHParams
+from t2t_vqem.distilled_problem import DecodingConfig
+from t2t_vqem.fields import to_json
+from t2t_vqem.output_dir import OutputDir, RunSettings
+
 DESCRIBED = ["model", "learned from", "tokens a latent", "seed", "steps", "batch"]
 TESTED = [
     "greedy",
@@ -46,6 +41,7 @@ LEARNED = {
     "latent_nll": "nats a latent",
     "perplexity": "perplexity in a batch",
 }
+TRAINED = ["minutes", "steps a second, median", "of the last quarter"]
 EVERY = 500  # steps between the points drawn
 PACKAGES = ["t2t-vqem", "tensorflow", "sacrebleu"]
 
@@ -53,36 +49,12 @@ PACKAGES = ["t2t-vqem", "tensorflow", "sacrebleu"]
 def main() -> None:
     """Tests the runs and writes the table."""
     args = parse_arguments()
-    teacher, signature = bleu(args.teacher_dir)
-    beam, _ = bleu(args.teacher_dir, f"--beam_size={BEAM_SIZE}")
-    rows = [
-        ["teacher", *settings(args.teacher_dir), f"{teacher:.2f}", "", "", ""],
-        [f"teacher, beam {BEAM_SIZE}", *settings(args.teacher_dir), f"{beam:.2f}", "", "", ""],
-    ]
-    for output_dir in args.students:
-        value, _ = bleu(output_dir)
-        beside = f"{value - teacher:+.2f}"
-        rows.append([name_of(output_dir), *settings(output_dir), f"{value:.2f}", "", "", beside])
-    inside = []
-    for output_dir in args.runs:
-        described = [name_of(output_dir), *settings(output_dir)]
-        several = [f"--num_candidates={CANDIDATES}"]
-        values = [
-            bleu(output_dir, *options)[0]
-            for options in ([], several, [*several, f"--rescore_dir={args.teacher_dir}"])
-        ]
-        beside = f"{values[0] - teacher:+.2f}"
-        rows.append([*described, *(f"{value:.2f}" for value in values), beside])
-        said = run("t2t-trainer", f"--output_dir={output_dir}", "--schedule=evaluate")
-        found = figures(said[said.index(", dev: ") :])
-        inside.append([*described, *(f"{float(found[name]):.3g}" for name in INSIDE)])
     lines = header("What each part of a latent translator is worth", PACKAGES)
     if args.trained_on:
         lines += [f"Trained on {args.trained_on}, tested on the machine above.", ""]
-    lines += ["## Test set", "", *table([*DESCRIBED, *TESTED], rows)]
-    lines += ["", f"BLEU: `{signature}`.", "", "## Inside (dev)", ""]
-    lines += [*table([*DESCRIBED, *INSIDE.values()], inside), "", "## How they were trained", ""]
-    lines += ["```bash", *map(training_command, [*args.students, *args.runs]), "```"]
+    lines += [*test_set(args), "", "## Inside (dev)", ""]
+    lines += table([*DESCRIBED, *INSIDE.values()], map(inside, args.runs))
+    lines += ["", *training([*args.students, *args.runs])]
     if args.results:
         picture = pathlib.Path(args.results).with_suffix(".svg")
         plot(args.runs, picture)
@@ -101,78 +73,100 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def bleu(output_dir: str, *options: str) -> tuple[float, str]:
-    """Translates the test set; returns sacreBLEU and its signature."""
-    line = test(output_dir, *options)
-    return float(re.search(r"= *([\d.]+)", line)[1]), re.search(r"\((.*)\)", line)[1]
-
-
-@functools.cache
-def read(output_dir: str, name: str) -> dict[str, Any]:
-    """Returns a file of a run's settings."""
-    return json.loads((pathlib.Path(output_dir) / name).read_text(encoding="utf-8"))
-
-
-def name_of(output_dir: str) -> str:
-    """Names a model by how its codes are learned, or by its set where it has none."""
-    kind = read(output_dir, "hparams.json").get("bottleneck_kind")
-    return kind or f"`{read(output_dir, 'flags.json')['hparams_set']}`"
-
-
-def settings(output_dir: str) -> list[str]:
-    """Returns the cells that describe a run."""
-    flags, hparams = read(output_dir, "flags.json"), read(output_dir, "hparams.json")
-    config = flags["problem_config"]
-    learned_from = "original text"
-    if "num_translations" in config:
-        extra = " and further sources" if config["extra_sources"] else ""
-        learned_from = f"{config['num_translations']} translations{extra}"
-    ratio = 2 ** hparams["num_halvings"] if "num_halvings" in hparams else ""
-    return [
-        learned_from,
-        str(ratio),
-        str(flags["seed"]),
-        f"{flags['train_steps']:,}",
-        f"{hparams['batch_size']:,}",
+def test_set(args: argparse.Namespace) -> list[str]:
+    """Translates the test set with every model, and returns the table of it."""
+    several = f"--num_candidates={CANDIDATES}"
+    searches = [[], [several], [several, f"--rescore_dir={args.teacher_dir}"]]
+    greedy, signature = bleu(test(args.teacher_dir))
+    beam, _ = bleu(test(args.teacher_dir, f"--beam_size={BEAM_SIZE}"))
+    described = describe(args.teacher_dir)[1:]
+    rows = [
+        ["teacher", *described, *tested([greedy])],
+        [f"teacher, beam {BEAM_SIZE}", *described, *tested([beam])],
     ]
+    for output_dir in [*args.students, *args.runs]:
+        usual = searches if output_dir in args.runs else searches[:1]
+        scores = [bleu(test(output_dir, *options))[0] for options in usual]
+        rows.append([*describe(output_dir), *tested(scores, greedy)])
+    return ["## Test set", "", *table([*DESCRIBED, *TESTED], rows), "", f"BLEU: `{signature}`."]
 
 
-def training_command(output_dir: str) -> str:
+def tested(scores: list[float], teacher: float | None = None) -> list[str]:
+    """Returns the cells of what each search scores, and the first beside the teacher's."""
+    cells = [f"{score:.2f}" for score in scores] + [""] * (len(TESTED) - 1 - len(scores))
+    return [*cells, "" if teacher is None else f"{scores[0] - teacher:+.2f}"]
+
+
+def inside(output_dir: str) -> list[str]:
+    """Evaluates a latent model on dev, and returns its row."""
+    said = run("t2t-trainer", f"--output_dir={output_dir}", "--schedule=evaluate")
+    found = figures(said[said.index(", dev: ") :])
+    return [*describe(output_dir), *(f"{float(found[name]):.3g}" for name in INSIDE)]
+
+
+def describe(output_dir: str) -> list[str]:
+    """Returns the cells that say what a run trained."""
+    settings = OutputDir(output_dir).settings()
+    hparams, problem = settings.hparams, settings.problem_config
+    model, ratio = f"`{settings.hparams_set}`", ""
+    if isinstance(hparams, TransformerNATHParams):
+        model, ratio = hparams.bottleneck_kind, str(2**hparams.num_halvings)
+    learned_from = "original text"
+    if isinstance(problem, DecodingConfig):
+        further = " and further sources" if problem.extra_sources else ""
+        learned_from = f"{problem.num_translations} translations{further}"
+    sizes = [f"{settings.train_steps:,}", f"{hparams.batch_size:,}"]
+    return [model, learned_from, ratio, str(settings.seed), *sizes]
+
+
+def training(output_dirs: list[str]) -> list[str]:
+    """Returns how the runs were trained: how fast, as their logs say, and by which commands."""
+    rows = []
+    for output_dir in output_dirs:
+        log = training_log(output_dir)
+        rates = [line["steps_per_second"] for line in log]
+        middles = [statistics.median(some) for some in (rates, rates[-len(rates) // 4 :])]
+        minutes = f"{log[-1]['seconds'] / 60:.1f}"
+        rows.append([*describe(output_dir), minutes, *(f"{middle:.1f}" for middle in middles)])
+    commands = [training_command(OutputDir(path).settings()) for path in output_dirs]
+    lines = ["## How they were trained", "", *table([*DESCRIBED, *TRAINED], rows)]
+    return [*lines, "", "```bash", *commands, "```"]
+
+
+def training_log(output_dir: str) -> list[dict]:
+    """Returns what a run has logged of its training."""
+    return [line for line in read_log(output_dir) if line["kind"] == "train"]
+
+
+def training_command(settings: RunSettings) -> str:
     """Returns the command that trains such a run, with what its set does not say."""
-    # Here, so that no TensorFlow lies in memory beside the commands.
-    from t2t_vqem import registry
-    from t2t_vqem.fields import to_json
-
-    flags, hparams = read(output_dir, "flags.json"), read(output_dir, "hparams.json")
-    usual = to_json(registry.hparams_sets.get(flags["hparams_set"])())
-    changed = [f"{name}={value}" for name, value in hparams.items() if value != usual[name]]
+    usual = to_json(registry.hparams_sets.get(settings.hparams_set)())
+    hparams = to_json(settings.hparams)
     words = {
-        "problem": flags["problem"],
-        "hparams_set": flags["hparams_set"],
-        "hparams": ",".join(changed),
-        "warm_start_from": "TEACHER" if flags["warm_start_from"] else None,
-        "seed": flags["seed"],
-        "train_steps": flags["train_steps"],
+        "problem": settings.problem,
+        "hparams_set": settings.hparams_set,
+        "hparams": ",".join(f"{k}={value}" for k, value in hparams.items() if value != usual[k]),
+        "warm_start_from": "TEACHER" if settings.warm_start_from else "",
+        "seed": str(settings.seed),
+        "train_steps": str(settings.train_steps),
     }
-    return " ".join(
-        ["t2t-trainer", *(f"--{name}={value}" for name, value in words.items() if value)]
-    )
+    return " ".join(["t2t-trainer", *(f"--{name}={word}" for name, word in words.items() if word)])
 
 
 def plot(output_dirs: list[str], path: pathlib.Path) -> None:
     """Draws figures of the training batches over the steps, from where there are codes on."""
     curves = []
     for output_dir in output_dirs:
-        begin = 2 * read(output_dir, "hparams.json")["masking_steps"]
-        log = [line for line in read_log(output_dir) if line["kind"] == "train"]
-        learned_from, ratio, seed, *_ = settings(output_dir)
-        name = f"{name_of(output_dir)}, {learned_from}, {ratio} tokens, seed {seed}"
-        log = [line for line in log if line["step"] >= begin and line["step"] % EVERY == 0]
-        curves.append((log, {"label": name}))
+        begin = OutputDir(output_dir).settings().hparams.masking_steps
+        log = training_log(output_dir)
+        model, learned_from, ratio, seed, *_ = describe(output_dir)
+        name = f"{model}, {learned_from}, {ratio} tokens, seed {seed}"
+        drawn = [line for line in log if line["step"] > begin and line["step"] % EVERY == 0]
+        curves.append((drawn, {"label": name}))
     plot_over_steps(LEARNED, curves, path)
 
 
-def table(columns: list[str], rows: list[list[str]]) -> list[str]:
+def table(columns: list[str], rows: Iterable[list[str]]) -> list[str]:
     """Returns the lines of a table."""
     lines = [columns, ["---"] * len(columns), *rows]
     return [f"| {' | '.join(cells)} |" for cells in lines]

@@ -23,13 +23,23 @@ import os
 import pathlib
 import re
 
-from commands import evaluations, read_log, run
+from commands import bleu, evaluations, read_log, run
 from report import header, plot_over_steps, write
 
 CANDIDATES = 9
 MANY_CANDIDATES = 16
 BEAM_SIZE = 4
 UNDISTILLED = "-undistilled"
+INSIDE = {
+    "bleu": "BLEU, predicted latents",
+    "reconstruction_bleu": "BLEU, latents of the reference",
+    "latent_accuracy": "accuracy of latents",
+    "latent_nll": "nats a latent",
+    "perplexity": "perplexity of codes",
+    "codes_used": "codes used",
+    "repeats": "repeated tokens",
+    "length_error": "length error",
+}
 
 
 def main() -> None:
@@ -184,8 +194,8 @@ def test(output_dir: pathlib.Path | str, *options: str) -> str:
 
 def quality(rows: list[tuple[str, str]]) -> list[str]:
     """Returns the table of the test set."""
-    signature = re.search(r"\((.*)\)", rows[0][1])[1]
-    scores = {name: float(re.search(r"= *([\d.]+)", line)[1]) for name, line in rows}
+    _, signature = bleu(rows[0][1])
+    scores = {name: bleu(line)[0] for name, line in rows}
     greedy = scores["teacher, greedy"]
     return [
         "## Test set",
@@ -200,22 +210,12 @@ def quality(rows: list[tuple[str, str]]) -> list[str]:
 
 def inside(runs: dict[str, list[dict]]) -> list[str]:
     """Returns what the last evaluation of each latent model says about its parts."""
-    names = {
-        "bleu": "BLEU, predicted latents",
-        "reconstruction_bleu": "BLEU, latents of the reference",
-        "latent_accuracy": "accuracy of latents",
-        "latent_nll": "nats a latent",
-        "perplexity": "perplexity of codes",
-        "codes_used": "codes used",
-        "repeats": "repeated tokens",
-        "length_error": "length error",
-    }
     lines = ["", "## Inside (dev, best step by BLEU)", ""]
-    lines += ["| variant | step | " + " | ".join(names.values()) + " |"]
-    lines += ["|" + "---|" * (len(names) + 2)]
+    lines += ["| variant | step | " + " | ".join(INSIDE.values()) + " |"]
+    lines += ["|" + "---|" * (len(INSIDE) + 2)]
     for variant, log in runs.items():
         best = max(log, key=lambda line: line["bleu"])
-        cells = " | ".join(f"{best[name]:.3g}" for name in names)
+        cells = " | ".join(f"{best[name]:.3g}" for name in INSIDE)
         lines.append(f"| {variant} | {best['step']} | {cells} |")
     return lines
 
