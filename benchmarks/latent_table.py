@@ -24,9 +24,9 @@ from latent_translation import BEAM_SIZE, CANDIDATES, INSIDE, test
 from report import header, plot_over_steps, write
 
 from t2t_vqem import registry
-from t2t_vqem.config import TransformerNATHParams
 from t2t_vqem.distilled_problem import DecodingConfig
 from t2t_vqem.fields import to_json
+from t2t_vqem.hparams.transformer_nat import TransformerNATHParams
 from t2t_vqem.output_dir import OutputDir, RunSettings
 
 DESCRIBED = ["model", "learned from", "tokens a latent", "seed", "steps", "batch"]

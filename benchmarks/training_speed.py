@@ -63,7 +63,7 @@ def run_ours(width: int, steps: int) -> dict:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 
-    from t2t_vqem.config import TransformerHParams
+    from t2t_vqem.hparams.transformer import TransformerHParams
     from t2t_vqem.models.transformer import Transformer
     from t2t_vqem.training.state import TrainState
     from t2t_vqem.training.step import TrainStep

@@ -1,59 +1,89 @@
-"""Sets for the autoregressive Transformer."""
+"""The autoregressive Transformer: its hyperparameters and its sets.
+
+A set lists only what differs from the defaults of the class, or from the set that it builds on.
+`t2t-trainer --registry_help=transformer_base` shows all values of a set.
+"""
 
 import dataclasses
 
-from t2t_vqem.config import TransformerHParams
-from t2t_vqem.registry import hparams_sets
+from t2t_vqem.config import HParams, option
+from t2t_vqem.constants import UsageError
+from t2t_vqem.registry import hparams_sets, model_hparams
 
-# Tensor2Tensor's rate is 2 hidden_size^-0.5 min(step^-0.5, step warmup^-1.5), which is highest at
-# step = warmup = 8000. Here a set says that highest value itself.
+
+@model_hparams.register()
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransformerHParams(HParams):
+    """Autoregressive Transformer (Vaswani et al., 2017), pre-norm, with shared embeddings.
+
+    The default sizes are those of the paper's base model.
+    """
+
+    num_encoder_layers: int = option(6, "number of encoder layers", minimum=1)
+    num_decoder_layers: int = option(6, "number of decoder layers", minimum=1)
+    hidden_size: int = option(
+        512, "width of embeddings and layers; a multiple of num_heads", minimum=2
+    )
+    filter_size: int = option(2048, "width inside the feed-forward layers", minimum=1)
+    num_heads: int = option(8, "attention heads per layer", minimum=1)
+    dropout: float = option(
+        0.1,
+        "dropout probability of the embeddings and of each layer's output",
+        minimum=0,
+        below=1,
+    )
+    attention_dropout: float = option(
+        0.1, "dropout probability of the attention weights", minimum=0, below=1
+    )
+    relu_dropout: float = option(
+        0.1, "dropout probability inside the feed-forward layers", minimum=0, below=1
+    )
+    label_smoothing: float = option(
+        0.1,
+        "probability mass of the training target that is spread over the vocabulary",
+        minimum=0,
+        below=1,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.hidden_size % self.num_heads:
+            raise UsageError(
+                f"hidden_size={self.hidden_size} with num_heads={self.num_heads}: expected "
+                f"hidden_size to be a multiple of num_heads"
+            )
+
+
+# Tensor2Tensor's rate is 2 hidden_size^-0.5 min(step^-0.5, step warmup^-1.5). It is highest at
+# step = warmup. Here `learning_rate` is that highest value.
 
 
 @hparams_sets.register()
 def transformer_base() -> TransformerHParams:
     """Base Transformer as in Tensor2Tensor, 6+6 layers of width 512.
 
-    Reproduces the base model of Vaswani et al. (2017, table 3), WMT'14 English-German, with
-    Tensor2Tensor's later settings: pre-norm, dropout in attention, 8000 steps of warm-up.
-    Tensor2Tensor's batch of 4096 is that of each of 8 GPUs; one update here saw as much with
-    `--hparams=batch_size=32768`.
+    Reproduces the base model of Vaswani et al. (2017, table 3) on WMT'14 English-German with
+    Tensor2Tensor's later settings: pre-norm, attention dropout, 8000 warm-up steps.
+    Tensor2Tensor used a batch of 4096 on each of 8 GPUs; `--hparams=batch_size=32768` gives an
+    update as many tokens here.
 
         t2t-trainer --problem=translate_ende_wmt14 --model=transformer \\
           --hparams_set=transformer_base --hparams=batch_size=32768 --train_steps=300000 \\
           --data_dir=data --output_dir=runs/base
 
     Expected: about 27.5 sacreBLEU on newstest2014 (tensor2tensor#317 has 27.52 for one
-    checkpoint); not run in this project so far.
+    checkpoint). Not yet run in this project.
     """
-    return TransformerHParams(
-        num_encoder_layers=6,
-        num_decoder_layers=6,
-        hidden_size=512,
-        filter_size=2048,
-        num_heads=8,
-        dropout=0.1,
-        attention_dropout=0.1,
-        relu_dropout=0.1,
-        label_smoothing=0.1,
-        batch_size=4096,
-        max_length=256,
-        learning_rate=9.88e-4,
-        warmup_steps=8000,
-        schedule="rsqrt",
-        adam_beta1=0.9,
-        adam_beta2=0.997,
-        adam_epsilon=1e-9,
-        clip_norm=0.0,
-    )
+    return TransformerHParams(learning_rate=9.88e-4, warmup_steps=8000, clip_norm=0.0)
 
 
 @hparams_sets.register()
 def transformer_big() -> TransformerHParams:
     """Big Transformer as in Tensor2Tensor, 6+6 layers of width 1024.
 
-    Reproduces the big model of Vaswani et al. (2017, table 3); as `transformer_base` but for the
-    sizes, the stronger dropout and Tensor2Tensor's smaller batch. The command is that of
-    `transformer_base`. Expected: about one BLEU more; not run in this project so far.
+    Reproduces the big model of Vaswani et al. (2017, table 3). Differs from `transformer_base` in
+    the sizes, the stronger dropout and Tensor2Tensor's smaller batch. The command is that of
+    `transformer_base`. Expected: about one BLEU more. Not yet run in this project.
     """
     return dataclasses.replace(
         transformer_base(),
@@ -87,7 +117,7 @@ def transformer_small() -> TransformerHParams:
 def transformer_tiny() -> TransformerHParams:
     """Tiny Transformer as in Tensor2Tensor, 2+2 layers of width 128.
 
-    To try things out in seconds; reproduces no publication.
+    For trying things out in seconds; reproduces no publication.
     """
     return dataclasses.replace(
         transformer_base(),
@@ -105,9 +135,9 @@ def transformer_deep_shallow() -> TransformerHParams:
     """Deep encoder, shallow decoder: 12+1 layers at base width.
 
     Reproduces the 12-1 model of Kasai et al. (2021, "Deep Encoder, Shallow Decoder"), the strongest
-    baseline for speed: 28.3 BLEU on newstest2014 when it is trained on distilled data. Only the
-    decoder's layers cost time for every token. The command is that of `transformer_base`; not run
-    in this project so far.
+    baseline for speed, because only the decoder layers run once per token. The paper has 28.3 BLEU
+    on newstest2014 after training on distilled data. The command is that of `transformer_base`.
+    Not yet run in this project.
     """
     return dataclasses.replace(transformer_base(), num_encoder_layers=12, num_decoder_layers=1)
 
@@ -121,8 +151,8 @@ def transformer_multi30k() -> TransformerHParams:
           --train_steps=15000
 
     Expected: 38.0 sacreBLEU greedy and 39.0 with beam 4 on the 2016 test set after 47 minutes on
-    two CPU cores (see benchmarks/results/translation_quality.md). Width 256 learns no more from an
-    epoch and takes a third longer for it.
+    two CPU cores (see benchmarks/results/translation_quality.md). Width 256 learns no more per
+    epoch, and an epoch takes a third longer.
     """
     return TransformerHParams(
         num_encoder_layers=3,
@@ -130,10 +160,7 @@ def transformer_multi30k() -> TransformerHParams:
         hidden_size=192,
         filter_size=512,
         num_heads=4,
-        dropout=0.2,  # so few sentences are learned by heart otherwise
-        attention_dropout=0.1,
-        relu_dropout=0.1,
-        label_smoothing=0.1,
+        dropout=0.2,  # with less, the model overfits so few sentences
         batch_size=1024,
         num_buckets=8,
         max_length=128,
@@ -155,10 +182,10 @@ def transformer_multi30k_deep_shallow() -> TransformerHParams:
           --hparams_set=transformer_multi30k_deep_shallow --data_dir=data \\
           --output_dir=runs/student --train_steps=15000
 
-    What Kasai et al. (2021) found to be the strongest rival of models that are not autoregressive.
+    Kasai et al. (2021) found such students to be the strongest rivals of non-autoregressive models.
     Expected: as good as its teacher, 38.3 sacreBLEU greedy, after 5,400 steps with
-    --hparams=batch_size=8192,num_buckets=1,max_length=40,ema_decay=0.999, six minutes of one H200
-    beside ten other runs (see benchmarks/results/latent_table.md).
+    --hparams=batch_size=8192,num_buckets=1,max_length=40,ema_decay=0.999. That took six minutes on
+    one H200 that ten other runs shared (see benchmarks/results/latent_table.md).
     """
     return dataclasses.replace(transformer_multi30k(), num_encoder_layers=6, num_decoder_layers=1)
 
@@ -170,22 +197,21 @@ def transformer_cldr() -> TransformerHParams:
         t2t-trainer --problem=translate_ende_cldr --model=transformer \\
           --hparams_set=transformer_cldr --data_dir=data --output_dir=runs/cldr --train_steps=950
 
-    Expected: 90.2 sacreBLEU on the test split, 91.3 with beam 4; those of `t2t-demo`. The sentences
-    are made by rule, so that there is hardly any noise, and each is seen only a few times: no
-    dropout, no label smoothing, and a high rate.
+    Expected: 90.2 sacreBLEU on the test split, 91.3 with beam 4. `t2t-demo` trains this set. The
+    sentences are generated by rules, so there is hardly any noise, and each is seen only a few
+    times; hence no dropout, no label smoothing and a high learning rate.
     """
     return dataclasses.replace(
         transformer_multi30k(),
         num_encoder_layers=2,
         num_decoder_layers=2,
         hidden_size=128,
-        filter_size=512,
         dropout=0.0,
         attention_dropout=0.0,
         relu_dropout=0.0,
         label_smoothing=0.0,
-        batch_size=512,  # of 1024, half as many updates learn less
-        num_buckets=3,  # compiling a length takes as long as a hundred steps
+        batch_size=512,  # 1024 in half as many updates learns less
+        num_buckets=3,  # compiling one length takes as long as a hundred steps
         max_length=64,
         learning_rate=3e-3,
         warmup_steps=300,

@@ -17,13 +17,7 @@ import gin
 from t2t_vqem import registry
 from t2t_vqem.constants import UsageError
 from t2t_vqem.fields import Config, check, default_of, describe, from_json, meaning, option, to_json
-from t2t_vqem.model_config import (
-    BottleneckHParams,
-    HParams,
-    TransformerHParams,
-    TransformerNATHParams,
-    VQVAEHParams,
-)
+from t2t_vqem.model_config import BottleneckHParams, HParams
 from t2t_vqem.overrides import parse_overrides
 
 __all__ = [
@@ -31,13 +25,9 @@ __all__ = [
     "Config",
     "HParams",
     "Resolved",
-    "TransformerHParams",
-    "TransformerNATHParams",
-    "VQVAEHParams",
     "describe",
     "from_json",
     "hparams_class",
-    "hparams_classes",
     "option",
     "resolve",
     "to_json",
@@ -48,28 +38,14 @@ def hparams_class(model: str) -> type[HParams]:
     """Returns the class with the hyperparameters of `model`.
 
     Raises:
-        UsageError: there is no such model, or it has no such class.
+        UsageError: there is no such model, or its hyperparameters are not registered.
     """
-    if model not in hparams_classes():
-        registry.models.get(model)  # its module may define the class; an unknown name ends here
-    if model not in hparams_classes():
+    if model not in registry.model_hparams.names() and model in registry.models.names():
         raise UsageError(
-            f"the model {model!r} has no hyperparameters: expected a frozen dataclass derived from "
-            f"t2t_vqem.config.HParams with model = {model!r}"
+            f"the model {model!r} has no registered hyperparameters: expected a frozen dataclass "
+            f"that derives from HParams, decorated with @registry.model_hparams.register({model!r})"
         )
-    return hparams_classes()[model]
-
-
-def hparams_classes() -> dict[str, type[HParams]]:
-    """Returns the imported subclasses of `HParams` by the model that each names as its own."""
-    found: dict[str, type[HParams]] = {}
-    pending = [HParams]
-    while pending:
-        cls = pending.pop()
-        pending += cls.__subclasses__()
-        if "model" in vars(cls):
-            found[cls.model] = cls
-    return found
+    return registry.model_hparams.get(model)
 
 
 class Resolved(NamedTuple):
@@ -117,7 +93,7 @@ def resolve(
         raise UsageError(f"--hparams={hparams!r} needs --hparams_set or --model")
     if problem is None and problem_params:
         raise UsageError(f"--problem_params={problem_params!r} needs --problem")
-    names = list(hparams_classes()) + registry.problems.names()
+    names = registry.model_hparams.names() + registry.problems.names()
     gin.clear_config()
     _declare(names)
     problem_class = registry.problems.get(problem).Config if problem else None
@@ -140,6 +116,7 @@ def _starting_hparams(
 ) -> HParams | None:
     if hparams_set:
         start = registry.hparams_sets.get(hparams_set)()
+        hparams_class(start.model)  # raises where a plug-in did not register the class
         if model and model != start.model:
             raise UsageError(
                 f"--hparams_set={hparams_set} is for the model {start.model!r}, got --model={model}"

@@ -41,15 +41,17 @@ class _Entry(NamedTuple):
 class Registry(Generic[T]):
     """Things of one kind, by name."""
 
-    def __init__(self, kind: str, home: str):
+    def __init__(self, kind: str, home: str, *, suffix: str = ""):
         """Makes an empty registry.
 
         Args:
             kind: what is registered, for messages: "problem".
             home: package or module whose modules register; imported by the first look-up.
+            suffix: ending of the objects' own names that is left out of the registered name.
         """
         self.kind = kind
         self._home = home
+        self._suffix = suffix
         self._entries: dict[str, _Entry] = {}
         self._failures: dict[str, Exception] = {}
         self._loaded = False
@@ -59,16 +61,17 @@ class Registry(Generic[T]):
         """Returns a decorator that registers a class or function and returns it unchanged.
 
         Args:
-            name: None for the snake_case form of the object's own name.
+            name: None for the snake_case form of the object's own name, without the suffix.
 
         Raises:
-            RegistryError: the name is taken (the message has both places), or not in snake_case.
+            RegistryError: the name is already registered (the message shows both places), or is
+                not in snake_case.
         """
         frame = sys._getframe(1)  # the decorator's line; classes do not know their own
         origin = f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
         def decorate(value: T) -> T:
-            key = snake_case(value.__name__) if name is None else name
+            key = snake_case(value.__name__.removesuffix(self._suffix)) if name is None else name
             if not re.fullmatch(r"[a-z][a-z0-9_]*", key):  # gin and folders are named by it
                 raise RegistryError(
                     f"{self.kind} {key!r} at {origin}: expected a name in snake_case, of the "
@@ -89,10 +92,24 @@ class Registry(Generic[T]):
         """Returns what is registered under `name`.
 
         Raises:
-            RegistryError: nothing is; the message has the nearest names, or all where none is
-                near, and the modules that could not be imported.
+            RegistryError: nothing is. The message shows similar names, or all names if there are no
+                similar ones, and the modules that could not be imported.
         """
         return self._entry(name).value
+
+    def name_of(self, value: T) -> str:
+        """Returns the name that `value` is registered under.
+
+        Raises:
+            RegistryError: it is not registered.
+        """
+        for name, entry in self._entries.items():
+            if entry.value is value:
+                return name
+        raise RegistryError(
+            f"{value.__qualname__} (in {value.__module__}) is not registered as a {self.kind}: "
+            f"decorate it with the registry's register()"
+        )
 
     def names(self) -> list[str]:
         """Returns all registered names, sorted."""
@@ -160,10 +177,10 @@ def snake_case(name: str) -> str:
 
 def unknown_name(kind: str, name: str, names: list[str]) -> str:
     """Returns the message for a name that is not among `names`: the nearest, else all."""
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
-    if near:
-        return f"unknown {kind} {name!r}. Did you mean {' or '.join(near)}?"
-    return f"unknown {kind} {name!r}. There is: {', '.join(names) or 'none'}"
+    similar = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    if similar:
+        return f"unknown {kind} {name!r}. Did you mean {' or '.join(similar)}?"
+    return f"unknown {kind} {name!r}. Expected one of: {', '.join(names) or '(there is none)'}"
 
 
 def load_plugins(usr_dir: str | None = None) -> None:
@@ -217,7 +234,10 @@ def _import_usr_dir(path: str) -> None:
         raise
 
 
+# A model is registered twice under one name: its hyperparameters, which need no TensorFlow, and its
+# implementation, which does.
 problems: Registry[type] = Registry("problem", "t2t_vqem.problems")
+model_hparams: Registry[type] = Registry("model", "t2t_vqem.hparams", suffix="HParams")
 models: Registry[type] = Registry("model", "t2t_vqem.models")
 hparams_sets: Registry[Callable[[], Any]] = Registry("hparams set", "t2t_vqem.hparams")
 schedules: Registry[Callable[..., Any]] = Registry("schedule", "t2t_vqem.ops.schedules")

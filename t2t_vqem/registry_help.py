@@ -3,10 +3,16 @@
 import inspect
 
 from t2t_vqem import registry
-from t2t_vqem.config import describe, hparams_classes
+from t2t_vqem.config import describe
 from t2t_vqem.constants import UsageError
 
-REGISTRIES = (registry.problems, registry.models, registry.hparams_sets, registry.schedules)
+# Models by their hyperparameters, since the implementations import TensorFlow.
+REGISTRIES = (
+    registry.problems,
+    registry.model_hparams,
+    registry.hparams_sets,
+    registry.schedules,
+)
 
 
 def registry_help(name: str | None = None) -> str:
@@ -50,8 +56,8 @@ def _details(kind: registry.Registry, name: str) -> str:
     lines += [inspect.getdoc(value) or "(no description)"]
     if kind is registry.problems:
         lines += _fields("Settings (--problem_params, or gin as NAME.FIELD)", value.Config)
-    elif kind is registry.models and name in hparams_classes():
-        lines += _fields("Hyperparameters, with their defaults", hparams_classes()[name])
+    elif kind is registry.model_hparams:
+        lines += _fields("Hyperparameters, with their defaults", value)
     elif kind is registry.hparams_sets:
         hparams = value()
         lines += _fields(f"Hyperparameters of the model {hparams.model}, as set here", hparams)

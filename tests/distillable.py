@@ -36,12 +36,13 @@ class Distillable(NamedTuple):
 @contextlib.contextmanager
 def echo_registered() -> Iterator[None]:
     """Registers the echo model for a time."""
-    with registry.models.temporary():
+    with registry.models.temporary(), registry.model_hparams.temporary():
         registry.load_plugins(ECHO)
         if "echo" not in registry.models.names():  # the plug-in was imported before
             import echo_teacher
 
-            registry.models.register("echo")(echo_teacher.Echo)
+            registry.models.register()(echo_teacher.Echo)
+            registry.model_hparams.register()(echo_teacher.EchoHParams)
         yield
 
 

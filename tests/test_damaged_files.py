@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from t2t_vqem.config import TransformerHParams
 from t2t_vqem.constants import UsageError
 from t2t_vqem.data import cifar10
 from t2t_vqem.data.image_folder import CROP, read_image
+from t2t_vqem.hparams.transformer import TransformerHParams
 from t2t_vqem.inference.image_files import CodeSet, read_codes, write_codes
 from t2t_vqem.output_dir import OutputDir, named_weights
 from t2t_vqem.registry import problems

@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import pytest
 
@@ -35,6 +36,10 @@ LEVEL = {unit: level for level, row in enumerate(LAYERS) for unit in row}
 
 # Sets are written and read without a model.
 ONLY = {"hparams": {"constants", "registry", "fields", "config"}}
+
+# What a layer may name in annotations, by an import under `if TYPE_CHECKING:`: a model the class of
+# its hyperparameters, which stands above it beside the sets.
+ANNOTATIONS = {"models": {"hparams"}}
 
 # Without TensorFlow at import time: commands start at once, and workers of t2t-datagen are small.
 WITHOUT_TENSORFLOW = {unit for row in LAYERS[:7] for unit in row} | {
@@ -69,33 +74,50 @@ def unit_of(module: str) -> str:
     return module.split(".")[1] if "." in module else ""
 
 
-def imports(tree: ast.AST, inside: bool = False) -> Iterator[tuple[str, int, bool]]:
-    """Yields each imported name, its line, and whether it is imported inside a function only."""
+class Import(NamedTuple):
+    """An imported name and where it is imported."""
+
+    name: str
+    line: int
+    in_function: bool
+    for_annotations: bool  # under `if TYPE_CHECKING:`, so never run
+
+
+def imports(
+    tree: ast.AST, in_function: bool = False, for_annotations: bool = False
+) -> Iterator[Import]:
+    """Yields each import of a module."""
     for node in ast.iter_child_nodes(tree):
+        where = getattr(node, "lineno", 0), in_function, for_annotations
         if isinstance(node, ast.Import):
-            yield from ((alias.name, node.lineno, inside) for alias in node.names)
+            yield from (Import(alias.name, *where) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             source = "." * node.level + (node.module or "")
             if source == "t2t_vqem":  # its names are modules, or its own __version__
-                names = [f"t2t_vqem.{alias.name}" for alias in node.names]
-                yield from ((name, node.lineno, inside) for name in names)
+                yield from (Import(f"t2t_vqem.{alias.name}", *where) for alias in node.names)
             else:
-                yield source, node.lineno, inside
-        function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-        yield from imports(node, inside or function)
+                yield Import(source, *where)
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            yield from imports(ast.Module(node.body, []), in_function, True)
+            yield from imports(ast.Module(node.orelse, []), in_function, for_annotations)
+        else:
+            function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+            yield from imports(node, in_function or function, for_annotations)
 
 
 def violations(module: str, source: str) -> list[str]:
     """Returns what is wrong with the imports of a module, one line each."""
     unit = unit_of(module)
     wrong = []
-    for name, line, inside in imports(ast.parse(source)):
+    for name, line, in_function, for_annotations in imports(ast.parse(source)):
         top = name.split(".")[0]
         other = unit_of(name) if top == "t2t_vqem" else None
         if top == "":
             wrong.append(f"line {line}: relative import of {name}, expected the full name")
         elif top in MAPPED:
             wrong.append(f"line {line}: bare import of {name}, expected t2t_vqem.{name}")
+        elif for_annotations and other in ANNOTATIONS.get(unit, ()):
+            continue
         elif other is not None and other not in ("", "__version__", unit):
             if other not in LEVEL:
                 wrong.append(f"line {line}: {name} is in no layer")
@@ -103,7 +125,7 @@ def violations(module: str, source: str) -> list[str]:
                 wrong.append(f"line {line}: {unit} imports {name}, which is no lower layer")
             elif other not in ONLY.get(unit, LEVEL):
                 wrong.append(f"line {line}: {unit} imports {name}, allowed are {ONLY[unit]}")
-        elif top in HEAVY and not inside and unit in WITHOUT_TENSORFLOW:
+        elif top in HEAVY and not in_function and unit in WITHOUT_TENSORFLOW:
             wrong.append(f"line {line}: imports {name} at import time")
     return wrong
 
@@ -134,6 +156,14 @@ def test_no_module_shadows_a_mapped_folder(folder):
         ("t2t_vqem.layers.x", "from t2t_vqem.decoding import beam", "no lower layer"),
         ("t2t_vqem.problems.x", "from t2t_vqem.hparams import transformer", "no lower layer"),
         ("t2t_vqem.hparams.x", "from t2t_vqem.models import base", "allowed are"),
+        ("t2t_vqem.models.x", "from t2t_vqem.hparams.x import y", "no lower layer"),
+        ("t2t_vqem.models.x", "if TYPE_CHECKING:\n  import t2t_vqem.bin.x", "no lower layer"),
+        (
+            "t2t_vqem.models.x",
+            "if TYPE_CHECKING:\n  pass\nelse:\n  import hparams.x",
+            "bare import",
+        ),
+        ("t2t_vqem.layers.x", "if TYPE_CHECKING:\n  import t2t_vqem.hparams.x", "no lower layer"),
         ("t2t_vqem.ops.x", "from t2t_vqem.utils import y", "in no layer"),
         ("t2t_vqem.bin.x", "import problems", "bare import of problems"),
         ("t2t_vqem.bin.x", "from hparams.transformer import y", "bare import of hparams"),
@@ -155,6 +185,7 @@ def test_the_check_can_fail(module, source, message):
         ("t2t_vqem.data.x", "def f():\n  import tensorflow as tf"),
         ("t2t_vqem.layers.x", "from t2t_vqem.layers.common import y"),
         ("t2t_vqem.hparams.x", "from t2t_vqem.config import HParams"),
+        ("t2t_vqem.models.x", "if TYPE_CHECKING:\n  from t2t_vqem.hparams.x import XHParams"),
     ],
 )
 def test_the_check_allows(module, source):

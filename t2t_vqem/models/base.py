@@ -25,15 +25,15 @@ class LossOutput(NamedTuple):
 class Model(keras.layers.Layer):
     """A registered model: hparams in, a loss and an inference out. Both can be compiled by XLA."""
 
-    def __init__(self, hparams: HParams, *, name: str):
+    def __init__(self, hparams: HParams, *, name: str | None = None):
         """Keeps the hparams and sets the precision.
 
         Args:
           hparams: the model's hparams; `dtype` "bfloat16" computes in mixed precision.
-          name: the model's name.
+          name: the Keras layer's name; by default the name that the model is registered under.
         """
         policy = "mixed_bfloat16" if hparams.dtype == "bfloat16" else hparams.dtype
-        super().__init__(name=name, dtype=policy)
+        super().__init__(name=name or hparams.model, dtype=policy)
         self.hparams = hparams
 
     @property

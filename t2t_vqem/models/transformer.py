@@ -1,11 +1,13 @@
 """The autoregressive Transformer: teacher and baseline of the latent models."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
 from t2t_vqem import registry
-from t2t_vqem.config import TransformerHParams
 from t2t_vqem.constants import PAD_ID
 from t2t_vqem.decoding import candidates
 from t2t_vqem.decoding.beam import beam_search
@@ -25,8 +27,11 @@ from t2t_vqem.ops.masks import (
 )
 from t2t_vqem.ops.random import Rng, dropout
 
+if TYPE_CHECKING:  # hparams/ is a higher layer than models/
+    from t2t_vqem.hparams.transformer import TransformerHParams
 
-@registry.models.register("transformer")
+
+@registry.models.register()
 class Transformer(Model):
     """Encoder-decoder Transformer (Vaswani et al. 2017), pre-norm, all embeddings shared.
 
@@ -42,7 +47,7 @@ class Transformer(Model):
           hparams: sizes and rates.
           vocab_size: V, PAD and EOS included.
         """
-        super().__init__(hparams, name="transformer")
+        super().__init__(hparams)
         policy = self.dtype_policy
         self.embedding = TokenEmbedding(
             vocab_size, hparams.hidden_size, name="embedding", dtype=policy

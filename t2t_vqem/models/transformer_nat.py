@@ -1,14 +1,15 @@
 """The latent non-autoregressive Transformer: a few codes one by one, then all tokens at once."""
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from t2t_vqem import registry
-from t2t_vqem.config import TransformerNATHParams
 from t2t_vqem.constants import UsageError
 from t2t_vqem.decoding import candidates
 from t2t_vqem.decoding.beam import length_penalty
@@ -25,6 +26,9 @@ from t2t_vqem.ops.losses import token_cross_entropy
 from t2t_vqem.ops.masks import MASKED, num_tokens, padding_bias, padding_mask
 from t2t_vqem.ops.random import Rng, dropout, uniform_from_bits
 
+if TYPE_CHECKING:  # hparams/ is a higher layer than models/
+    from t2t_vqem.hparams.transformer_nat import TransformerNATHParams
+
 # Lengths that the decoder is compiled for, in source lengths; what is decoded together takes the
 # next longer one. A single sentence saves by a close one; a batch has a long one nearly always, so
 # that more lengths would only take longer to compile.
@@ -32,7 +36,7 @@ _ALONE_LENGTHS = (0.75, 1.0, 1.25, 1.5)
 _BATCH_LENGTHS = (1.25,)
 
 
-@registry.models.register("transformer_nat")
+@registry.models.register()
 class TransformerNAT(QuantizedModel):
     """Latent Transformer with vector quantised latents (arXiv 1805.11063, section 5).
 
@@ -53,7 +57,7 @@ class TransformerNAT(QuantizedModel):
           hparams: sizes and rates.
           vocab_size: V, PAD and EOS included.
         """
-        super().__init__(hparams, name="transformer_nat")
+        super().__init__(hparams)
         policy = self.dtype_policy
         width, filter_size = hparams.hidden_size, hparams.filter_size
         self.ratio = 2**hparams.num_halvings
@@ -155,7 +159,7 @@ class TransformerNAT(QuantizedModel):
         latent_mask: tf.Tensor,
         source: Source,
         rng: Rng | None = None,
-        unmasked: "_Unmasked | None" = None,
+        unmasked: _Unmasked | None = None,
     ) -> tf.Tensor:
         """The parallel decoder: vectors [N, L, code_size], mask [N, L] -> [N, T, D]."""
         x = self.lengthen(self.from_latent(vectors), rng=rng)
@@ -214,7 +218,7 @@ class TransformerNAT(QuantizedModel):
         update = tf.cast(rng.step, tf.float32) // self.hparams.accumulate_steps
         return tf.minimum(update / self.hparams.masking_steps, 1.0)
 
-    def _unmasked(self, targets: tf.Tensor, rng: Rng | None) -> "_Unmasked | None":
+    def _unmasked(self, targets: tf.Tensor, rng: Rng | None) -> _Unmasked | None:
         """Returns what the decoder sees of the target itself; None if nothing ever.
 
         Of the target, a growing share is masked: there the decoder sees the latents (arXiv

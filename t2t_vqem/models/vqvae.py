@@ -1,13 +1,15 @@
 """The VQ-VAE: images as a field of discrete codes, and a prior over those codes to sample from."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
 from t2t_vqem import registry
-from t2t_vqem.config import VQVAEHParams
 from t2t_vqem.constants import FIRST_CODE, UsageError
 from t2t_vqem.decoding.code_search import search_codes
 from t2t_vqem.decoding.greedy import decode
@@ -23,8 +25,11 @@ from t2t_vqem.ops.losses import token_cross_entropy
 from t2t_vqem.ops.masks import MASKED
 from t2t_vqem.ops.random import Rng
 
+if TYPE_CHECKING:  # hparams/ is a higher layer than models/
+    from t2t_vqem.hparams.vqvae import VQVAEHParams
 
-@registry.models.register("vqvae")
+
+@registry.models.register()
 class VQVAE(QuantizedModel):
     """VQ-VAE (van den Oord et al. 2017) with a Transformer as the prior over its codes.
 
@@ -51,7 +56,7 @@ class VQVAE(QuantizedModel):
         Raises:
           UsageError: height or width cannot be halved as often as the hparams say.
         """
-        super().__init__(hparams, name="vqvae")
+        super().__init__(hparams)
         self.image_shape = height, width, channels = tuple(image_shape)
         block = 2**hparams.num_downsamplings
         if height % block or width % block:

@@ -11,24 +11,34 @@ warmup_steps=..., train_steps=...)`:
 It returns the rate of the update that comes next, a float32 scalar.
 """
 
-import math
+from __future__ import annotations
 
-import tensorflow as tf
+import math
+from typing import TYPE_CHECKING
 
 from t2t_vqem.registry import schedules
 
+if TYPE_CHECKING:  # imported in the functions, because --registry_help lists the schedules
+    import tensorflow as tf
+
 
 def _next_update(step: tf.Tensor | int) -> tf.Tensor:
+    import tensorflow as tf
+
     return tf.cast(step, tf.float32) + 1.0
 
 
 def _warmup(step: tf.Tensor | int, warmup_steps: int) -> tf.Tensor:
     """Returns the share of the peak rate that the warm-up allows, at most 1."""
+    import tensorflow as tf
+
     return tf.minimum(1.0, _next_update(step) / max(1, warmup_steps))
 
 
 def _progress(step: tf.Tensor | int, warmup_steps: int, train_steps: int) -> tf.Tensor:
     """Returns how much of the run after the warm-up is over, in [0, 1]."""
+    import tensorflow as tf
+
     length = max(1, train_steps - warmup_steps)
     return tf.clip_by_value((_next_update(step) - warmup_steps) / length, 0.0, 1.0)
 
@@ -47,6 +57,8 @@ def rsqrt(
     step: tf.Tensor | int, *, learning_rate: float, warmup_steps: int, train_steps: int
 ) -> tf.Tensor:
     """Falls with the inverse square root of the step (Vaswani et al. 2017, eq. 3)."""
+    import tensorflow as tf
+
     del train_steps
     decay = tf.math.rsqrt(tf.maximum(_next_update(step) / max(1, warmup_steps), 1.0))
     return learning_rate * _warmup(step, warmup_steps) * decay
@@ -57,6 +69,8 @@ def cosine(
     step: tf.Tensor | int, *, learning_rate: float, warmup_steps: int, train_steps: int
 ) -> tf.Tensor:
     """Falls along half a cosine to 0 at the last step of the run."""
+    import tensorflow as tf
+
     decay = 0.5 * (1.0 + tf.cos(math.pi * _progress(step, warmup_steps, train_steps)))
     return learning_rate * _warmup(step, warmup_steps) * decay
 

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import pytest
 
 from t2t_vqem.bin import _main, t2t_decoder
-from t2t_vqem.config import TransformerHParams, TransformerNATHParams
+from t2t_vqem.hparams.transformer import TransformerHParams
+from t2t_vqem.hparams.transformer_nat import TransformerNATHParams
 from t2t_vqem.inference.text_files import read_lines
 from t2t_vqem.metrics import bleu
 

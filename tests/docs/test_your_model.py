@@ -68,7 +68,7 @@ def test_example_runs_and_learns(tmp_path):
     write_modules(tmp_path)
     listing, help_text, *others = (run(quick(command), tmp_path) for command in commands())
     assert re.search(r"roman_numerals +Numbers up to a largest one", listing)
-    assert re.search(r"word_dropout +Transformer that in training sees UNK", listing)
+    assert re.search(r"word_dropout +Transformer that loses some words of its source", listing)
     assert "probability to lose a source word" in help_text
     assert "0.02" in help_text
     bleu = re.search(r"BLEU = ([\d.]+)", others[2])

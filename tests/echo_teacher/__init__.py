@@ -4,7 +4,6 @@ A plug-in for --t2t_usr_dir. Sources with certain ids make it fail in the ways t
 """
 
 import dataclasses
-from typing import ClassVar
 
 import tensorflow as tf
 
@@ -12,14 +11,13 @@ from t2t_vqem.config import HParams, option
 from t2t_vqem.constants import EOS_ID, PAD_ID
 from t2t_vqem.decoding.greedy import Decoded
 from t2t_vqem.models.base import Model
-from t2t_vqem.registry import models
+from t2t_vqem.registry import model_hparams, models
 
 
+@model_hparams.register()
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EchoHParams(HParams):
     """Which ids of a source make the model fail."""
-
-    model: ClassVar[str] = "echo"
 
     empty_id: int = option(0, "gives no token", minimum=0)
     loop_id: int = option(0, "gives itself four times", minimum=0)
@@ -32,7 +30,7 @@ class Echo(Model):
 
     def __init__(self, hparams: EchoHParams, *, vocab_size: int):
         del vocab_size
-        super().__init__(hparams, name="echo")
+        super().__init__(hparams)
         self.reverse = self.add_weight(name="reverse", shape=(), initializer="ones")
 
     def build_variables(self) -> None:

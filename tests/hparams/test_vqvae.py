@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from t2t_vqem import registry
-from t2t_vqem.config import VQVAEHParams
+from t2t_vqem.hparams.vqvae import VQVAEHParams
 
 CIFAR10 = (32, 32, 3)
 SETS = {

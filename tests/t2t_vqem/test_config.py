@@ -5,7 +5,6 @@ import json
 import logging
 import subprocess
 import sys
-from typing import ClassVar
 
 import hypothesis
 import hypothesis.strategies as st
@@ -16,7 +15,6 @@ from t2t_vqem.config import (
     Config,
     HParams,
     Resolved,
-    TransformerHParams,
     from_json,
     hparams_class,
     option,
@@ -24,6 +22,7 @@ from t2t_vqem.config import (
     to_json,
 )
 from t2t_vqem.constants import UsageError
+from t2t_vqem.hparams.transformer import TransformerHParams
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +36,11 @@ class Settings(Config):
 @pytest.fixture(autouse=True)
 def registered():
     """A problem `toy` and a set `toy_set`."""
-    with registry.problems.temporary(), registry.hparams_sets.temporary():
+    with (
+        registry.problems.temporary(),
+        registry.model_hparams.temporary(),
+        registry.hparams_sets.temporary(),
+    ):
         registry.problems.register("toy")(type("Toy", (), {"Config": Settings}))
 
         @registry.hparams_sets.register()
@@ -145,7 +148,7 @@ def test_a_model_alone_gives_its_defaults():
         ({"hparams": "num_haeds=2"}, "--hparams: unknown field .* Did you mean num_heads"),
         ({"hparams": "num_heads=many"}, "--hparams: num_heads=many: expected int"),
         ({"hparams": "dropout=1"}, "--hparams: dropout=1.0 is out of range"),
-        ({"hparams": "num_heads=7"}, "expected a hidden_size that num_heads divides"),
+        ({"hparams": "num_heads=7"}, "expected hidden_size to be a multiple of num_heads"),
         ({"gin_params": ["transformer.num_haeds = 2"]}, "gin: .* Did you mean num_heads"),
         ({"gin_params": ["transformer.num_heads = '2'"]}, "gin: .* is of type str, expected int"),
         ({"gin_params": ["transformer.num_heads = 0"]}, "gin: .* num_heads=0 is out of range"),
@@ -238,14 +241,34 @@ def test_a_required_field_is_asked_for():
 
 
 def test_hparams_class_finds_the_class_of_a_plug_in():
+    @registry.model_hparams.register("mine_of_tests")
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class MineHParams(HParams):
-        model: ClassVar[str] = "mine_of_tests"
         depth: int = option(2, "layers", minimum=1)
 
     assert hparams_class("mine_of_tests") is MineHParams
     resolved = resolve(model="mine_of_tests", gin_params=["mine_of_tests.depth = 5"])
     assert resolved.hparams == MineHParams(depth=5)
+    assert resolved.hparams.model == "mine_of_tests"
+
+
+def test_hparams_of_a_set_have_to_be_registered():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class LostHParams(TransformerHParams):
+        pass
+
+    registry.hparams_sets.register("lost")(LostHParams)
+    with pytest.raises(UsageError, match="LostHParams .* is not registered as a model"):
+        resolve(hparams_set="lost")
+
+
+def test_a_model_without_hyperparameters_is_refused():
+    with registry.models.temporary():
+        registry.models.register("bare")(object)
+        with pytest.raises(UsageError, match="the model 'bare' has no registered hyperparameters"):
+            resolve(model="bare")
+    with pytest.raises(UsageError, match=r"unknown model 'transfomer'. Did you mean transformer"):
+        resolve(model="transfomer")
 
 
 def test_json_of_hparams():

@@ -5,10 +5,10 @@ import logging
 import numpy as np
 import pytest
 
-from t2t_vqem.config import TransformerHParams
 from t2t_vqem.constants import DEV, SPLITS, TEST, TRAIN, UsageError
 from t2t_vqem.data.image_source import ArrayImages
 from t2t_vqem.data.reader import BatchReader
+from t2t_vqem.hparams.transformer import TransformerHParams
 from t2t_vqem.image_problem import ImageProblem
 
 SIZES = {TRAIN: 10, DEV: 3, TEST: 2}

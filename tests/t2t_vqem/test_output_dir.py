@@ -5,8 +5,8 @@ import shutil
 import pytest
 import tensorflow as tf
 
-from t2t_vqem.config import TransformerHParams
 from t2t_vqem.constants import UsageError
+from t2t_vqem.hparams.transformer import TransformerHParams
 from t2t_vqem.output_dir import OutputDir, RunSettings, named_weights, write_file
 
 HPARAMS = TransformerHParams(

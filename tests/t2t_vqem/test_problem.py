@@ -7,13 +7,14 @@ import shutil
 import numpy as np
 import pytest
 
-from t2t_vqem.config import TransformerHParams, TransformerNATHParams
 from t2t_vqem.constants import EOS_ID, FILL_ID, INPUTS, PAD_ID, SPLITS, TARGETS, UsageError
 from t2t_vqem.data import building
 from t2t_vqem.data.reader import BatchReader
 from t2t_vqem.data.records import Field, RecordWriter, Schema
 from t2t_vqem.data.text_source import GeneratedPairs
 from t2t_vqem.fields import Config, option
+from t2t_vqem.hparams.transformer import TransformerHParams
+from t2t_vqem.hparams.transformer_nat import TransformerNATHParams
 from t2t_vqem.problem import Problem
 from t2t_vqem.registry import problems
 from t2t_vqem.text_problem import TextConfig, TextProblem

@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from t2t_vqem import registry
+from t2t_vqem import registry, registry_help
 from t2t_vqem.constants import UsageError
 from t2t_vqem.registry import Registry, RegistryError, load_plugins, snake_case
 
@@ -59,6 +59,19 @@ def test_snake_case(name, expected):
     assert snake_case(name) == expected
 
 
+def test_a_suffix_of_class_names_is_left_out():
+    things = Registry("thing", "json", suffix="HParams")
+
+    @things.register()
+    class TransformerNATHParams:
+        pass
+
+    assert things.names() == ["transformer_nat"]
+    assert things.name_of(TransformerNATHParams) == "transformer_nat"
+    with pytest.raises(RegistryError, match=r"int \(in builtins\) is not registered as a thing"):
+        things.name_of(int)
+
+
 def test_origin_is_the_line_of_the_decorator():
     things = Registry("thing", "json")
     line = sys._getframe().f_lineno + 2
@@ -78,7 +91,7 @@ def test_unknown_name_shows_nearest():
         RegistryError, match=r"unknown thing 'transformer_bas'. Did you mean transformer_base\?"
     ):
         things.get("transformer_bas")
-    with pytest.raises(RegistryError, match="There is: transformer_base, vqvae"):
+    with pytest.raises(RegistryError, match="Expected one of: transformer_base, vqvae"):
         things.get("zzz")
 
 
@@ -142,13 +155,17 @@ def test_temporary_forgets_what_was_registered_inside_and_nothing_else(package):
     assert things.names() == ["one"]
 
 
-@pytest.mark.parametrize("kind", [registry.problems, registry.models, registry.hparams_sets])
+@pytest.mark.parametrize("kind", [*registry_help.REGISTRIES, registry.models])
 def test_every_home_imports_completely(kind):
     assert kind.failures() == {}
 
 
+def test_every_model_is_registered_with_its_hyperparameters():
+    assert registry.models.names() == registry.model_hparams.names()
+
+
 def test_everything_registered_says_what_it_is():
-    kinds = (registry.problems, registry.models, registry.hparams_sets, registry.schedules)
+    kinds = (*registry_help.REGISTRIES, registry.models)
     for kind in kinds:
         for name in kind.names():
             assert kind.summary(name), f"{kind.kind} {name} has no docstring"
@@ -218,7 +235,7 @@ def test_entry_points_of_installed_packages_register(tmp_path):
     _install(tmp_path, "bad_plugin", "bad = bad_plugin")
     (tmp_path / "bad_plugin.py").write_text("import there_is_no_such_module\n")
     program = """
-        from t2t_vqem import registry
+        from t2t_vqem import registry, registry_help
         registry.load_plugins()
         registry.load_plugins()
         print(registry.problems.summary("from_outside"))

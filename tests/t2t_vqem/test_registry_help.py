@@ -1,19 +1,20 @@
 """The listing of what is registered."""
 
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 
 from t2t_vqem import registry
-from t2t_vqem.config import TransformerHParams
 from t2t_vqem.constants import UsageError
-from t2t_vqem.registry_help import registry_help
+from t2t_vqem.hparams.transformer import TransformerHParams
+from t2t_vqem.registry_help import REGISTRIES, registry_help
 
 
 def test_the_list_has_everything_with_one_line_each():
     lines = registry_help().splitlines()
-    kinds = (registry.problems, registry.models, registry.hparams_sets, registry.schedules)
-    for kind in kinds:
+    for kind in REGISTRIES:
         assert kind.names()
         for name in kind.names():
             matching = [line for line in lines if line.split()[:1] == [name]]
@@ -50,3 +51,12 @@ def test_what_cannot_be_imported_is_listed_once_with_the_reason(monkeypatch):
     failures = {"plug-in bad = bad": ImportError("needs this")}
     monkeypatch.setattr(registry, "_plugin_failures", failures)
     assert registry_help().endswith("\n\nNot available:\n  plug-in bad = bad: needs this")
+
+
+def test_no_tensorflow_is_imported():
+    program = (
+        "import sys; from t2t_vqem.registry_help import registry_help as show\n"
+        "print(show(), *map(show, ('transformer', 'vqvae_digits', 'image_digits', 'cosine')))\n"
+        "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)

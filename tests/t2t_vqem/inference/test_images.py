@@ -1,7 +1,6 @@
 """The image decoder on a model that can be followed by hand: any number of rows, the same rows."""
 
 import dataclasses
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -21,7 +20,6 @@ NUM_CODES = 7
 class BlocksHParams(HParams):
     """Hyperparameters of the toy model."""
 
-    model: ClassVar[str] = "blocks"
     num_codes: int = NUM_CODES
 
 

@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from t2t_vqem import registry
-from t2t_vqem.config import TransformerHParams
 from t2t_vqem.decoding.options import DecodeOptions
+from t2t_vqem.hparams.transformer import TransformerHParams
 from t2t_vqem.ops.random import Rng
 
 V = 23

@@ -8,11 +8,12 @@ import pytest
 import tensorflow as tf
 
 from t2t_vqem import registry
-from t2t_vqem.config import TransformerHParams, TransformerNATHParams
 from t2t_vqem.constants import EOS_ID, FILL_ID, UsageError
 from t2t_vqem.data.groups import GROUP_SIZES
 from t2t_vqem.decoding.latent_search import Latents
 from t2t_vqem.decoding.options import DecodeOptions
+from t2t_vqem.hparams.transformer import TransformerHParams
+from t2t_vqem.hparams.transformer_nat import TransformerNATHParams
 from t2t_vqem.models import transformer_nat
 from t2t_vqem.ops.random import Rng
 

@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from t2t_vqem import registry
-from t2t_vqem.config import VQVAEHParams
 from t2t_vqem.constants import UsageError
+from t2t_vqem.hparams.vqvae import VQVAEHParams
 from t2t_vqem.metrics.images import psnr, ssim
 from t2t_vqem.ops.likelihoods import pixel_log_prob, pixel_mean
 from t2t_vqem.ops.random import Rng

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -41,7 +41,6 @@ tf.config.set_logical_device_configuration(
 class ToyHParams(HParams):
     """Hyperparameters of the toy model."""
 
-    model: ClassVar[str] = "toy"
     width: int = option(6, "width of the embeddings", minimum=1)
     dropout: float = option(0.3, "probability to drop a unit", minimum=0, below=1)
     ema_decay: float = option(0.9, "decay of the averaged copy", minimum=0, below=1)
@@ -159,8 +158,12 @@ def toy_run():
 @pytest.fixture
 def toy_registered():
     """Registers the toy model and its set "toy" for one test."""
-    with registry.models.temporary(), registry.hparams_sets.temporary():
-        registry.models.register("toy")(Toy)
+    registries = (registry.models, registry.model_hparams, registry.hparams_sets)
+    with contextlib.ExitStack() as stack:
+        for kind in registries:
+            stack.enter_context(kind.temporary())
+        registry.models.register()(Toy)
+        registry.model_hparams.register()(ToyHParams)
         registry.hparams_sets.register("toy")(ToyHParams)
         yield
 

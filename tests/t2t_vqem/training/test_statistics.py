@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
 
 import keras
 import numpy as np
@@ -21,8 +20,6 @@ from t2t_vqem.training.strategies import Replicas, make_strategy
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CodesHParams(HParams):
     """Hyperparameters of the model below."""
-
-    model: ClassVar[str] = "codes"
 
 
 class Codes(Model):

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from t2t_vqem import registry
-from t2t_vqem.config import TransformerHParams, TransformerNATHParams
+from t2t_vqem.hparams.transformer import TransformerHParams
+from t2t_vqem.hparams.transformer_nat import TransformerNATHParams
 from t2t_vqem.training.state import TrainState
 from t2t_vqem.training.step import TrainStep
 from t2t_vqem.training.strategies import Replicas, make_strategy

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from t2t_vqem.config import TransformerHParams, TransformerNATHParams
 from t2t_vqem.constants import UsageError
+from t2t_vqem.hparams.transformer import TransformerHParams
+from t2t_vqem.hparams.transformer_nat import TransformerNATHParams
 from t2t_vqem.output_dir import OutputDir, make_model, named_weights
 from t2t_vqem.training import trainer
 from t2t_vqem.training.warm_start import warm_start

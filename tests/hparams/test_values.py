@@ -1,0 +1,28 @@
+"""The values of every registered set.
+
+Results were measured with these values and users' commands rely on them. So a change of a default,
+or of a set that others build on, must not reach a set unnoticed.
+"""
+
+import json
+import pathlib
+
+import pytest
+
+from t2t_vqem import registry
+from t2t_vqem.config import to_json
+from t2t_vqem.fields import json_defaults
+
+STORED = json.loads(pathlib.Path(__file__).with_name("values.json").read_text("utf-8"))
+
+
+def test_every_set_is_stored():
+    assert sorted(STORED) == registry.hparams_sets.names()
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_values(name):
+    hparams = registry.hparams_sets.get(name)()
+    # A hyperparameter that was added later has its default, unless the file says otherwise.
+    expected = json_defaults(type(hparams)) | STORED[name]
+    assert {"model": hparams.model, **to_json(hparams)} == expected
