@@ -52,10 +52,11 @@ CONTESTANTS = (*OURS, *PEER)
 
 def images(source_dir: str, split: str) -> np.ndarray:
     """All images of a split, uint8 [n, 32, 32, 3]; "train" is all 50,000."""
+    from t2t_vqem.problem import SourceFlags
     from t2t_vqem.registry import problems
 
     problem_class = problems.get("image_cifar10")
-    source = problem_class(problem_class.Config()).source(source_dir=source_dir, tfds_dir=None)
+    source = problem_class(problem_class.Config()).source(SourceFlags("", source_dir=source_dir))
     splits = ("train", "dev") if split == "train" else (split,)
     parts = [source.part(name, 0, source.num_images(name)) for name in splits]
     return np.concatenate([np.stack(list(part)) for part in parts])

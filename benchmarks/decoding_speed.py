@@ -56,9 +56,9 @@ def main() -> None:
     vocabulary = output_dir.vocabulary()
     model = output_dir.build_model()
     checkpoint = output_dir.restore_for_inference(model, args.checkpoint)
-    problem = output_dir.problem()
-    sources = problem.sources(args.data_dir, "test")[: args.num_sentences]
-    references = problem.references(args.data_dir, "test")[: args.num_sentences]
+    dataset = output_dir.problem().open(args.data_dir)
+    sources = dataset.sources("test")[: args.num_sentences]
+    references = dataset.references("test")[: args.num_sentences]
     max_length = output_dir.hparams().max_length
     options = DecodeOptions(extra_length=args.extra_length)
     ours = Translator(model, vocabulary, options, max_length=max_length)

@@ -11,6 +11,7 @@ nobody to wait for. What training consumes is read from the metrics of a run wit
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import time
 from typing import NamedTuple
@@ -21,8 +22,9 @@ from commands import read_log
 
 from t2t_vqem.config import HParams, resolve
 from t2t_vqem.constants import TARGETS
-from t2t_vqem.data.reader import BatchReader
-from t2t_vqem.problem import Problem
+from t2t_vqem.data.building import read_manifest
+from t2t_vqem.fields import from_json
+from t2t_vqem.problem import Dataset
 from t2t_vqem.registry import problems
 
 PACKAGES = ("array-record", "numpy")
@@ -57,22 +59,23 @@ def main() -> None:
     parser.add_argument("--results", help="file for the results")
     args = parser.parse_args()
     hparams = resolve(hparams_set=args.hparams_set, hparams=args.hparams).hparams
-    problem = problems.get(args.problem)()
-    speeds = [read(problem, args.data_dir, hparams, args.seconds) for _ in range(args.runs)]
+    speeds = [read(open_data(args), hparams, args.seconds) for _ in range(args.runs)]
     training = read_metrics(args.output_dir) if args.output_dir else None
-    report.write(
-        results(speeds, start_up(problem, args.data_dir, hparams), training, args), args.results
-    )
+    report.write(results(speeds, start_up(args, hparams), training, args), args.results)
 
 
-def read(problem: Problem, data_dir: str, hparams: HParams, seconds: float) -> Speed:
+def open_data(args: argparse.Namespace) -> Dataset:
+    """Opens the data with the settings that they were made with."""
+    problem = problems.get(args.problem)
+    manifest = read_manifest(os.path.join(args.data_dir, args.problem)) or {}
+    return problem(from_json(problem.Config, manifest.get("config", {}))).open(args.data_dir)
+
+
+def read(dataset: Dataset, hparams: HParams, seconds: float) -> Speed:
     """Reads for some seconds, beginning at a step that a resumed run might begin at."""
-    plan = problem.plan(data_dir, "train", hparams, seed=0)
-    records = problem.records(data_dir, "train")
+    data = dataset.examples("train", hparams, seed=0)
     examples = tokens = batches = 0
-    make_batch = problem.batch_maker(data_dir, hparams)
-    start_step = plan.steps_per_epoch // 2
-    with BatchReader(records, plan, make_batch, start_step=start_step) as reader:
+    with data.read(data.plan.steps_per_epoch // 2) as reader:
         next(reader)  # opens files
         started = time.perf_counter()
         for _, batch in reader:
@@ -85,14 +88,12 @@ def read(problem: Problem, data_dir: str, hparams: HParams, seconds: float) -> S
     raise AssertionError("a plan without epochs never ends")
 
 
-def start_up(problem: Problem, data_dir: str, hparams: HParams) -> float:
+def start_up(args: argparse.Namespace, hparams: HParams) -> float:
     """Returns the seconds from nothing to the first batch, in the middle of an epoch."""
     started = time.perf_counter()
-    plan = problem.plan(data_dir, "train", hparams, seed=0)
-    step = plan.steps_per_epoch * 100 + plan.steps_per_epoch // 2
-    records = problem.records(data_dir, "train")
-    make_batch = problem.batch_maker(data_dir, hparams)
-    with BatchReader(records, plan, make_batch, start_step=step) as reader:
+    data = open_data(args).examples("train", hparams, seed=0)
+    step = data.plan.steps_per_epoch * 100 + data.plan.steps_per_epoch // 2
+    with data.read(step) as reader:
         next(reader)
         return time.perf_counter() - started
 

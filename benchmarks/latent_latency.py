@@ -97,9 +97,9 @@ def trained(args: argparse.Namespace) -> list[str]:
     """Measures the trained models on the test set; returns their part of the report."""
     teacher_dir = OutputDir(args.teacher_dir)
     vocabulary = teacher_dir.vocabulary()
-    problem = teacher_dir.problem()
-    sources = problem.sources(args.data_dir, "test")[: args.num_sentences]
-    references = problem.references(args.data_dir, "test")[: args.num_sentences]
+    dataset = teacher_dir.problem().open(args.data_dir)
+    sources = dataset.sources("test")[: args.num_sentences]
+    references = dataset.references("test")[: args.num_sentences]
     max_length = teacher_dir.hparams().max_length
     teacher = restored(teacher_dir)
     make = translators(vocabulary, max_length, extra_length=50)
@@ -117,7 +117,7 @@ def trained(args: argparse.Namespace) -> list[str]:
     with tempfile.TemporaryDirectory() as scratch:
         if args.peers:
             systems |= peers(teacher, vocabulary, max_length, 50, scratch)
-        lines = [f"## Trained models, {len(sources)} sentences of {problem.name}'s test set", ""]
+        lines = [f"## Trained models, {len(sources)} sentences of {dataset.problem.name}'s test set", ""]
         for batch_size in args.batch_sizes:
             found = measure(systems, sources, vocabulary, batch_size, args.runs)
             lines += [*table(batch_size, found, references), ""]

@@ -127,10 +127,8 @@ def _read_images(values: flags.FlagValues, output_dir: Any, problem: ImageProble
         return image_files.read_images(
             values.decode_from_file, problem.image_shape, problem.read_image
         )
-    from t2t_vqem.inference.images import split_images
-
-    data_dir = values.data_dir or output_dir.settings().data_dir
-    return ImageSet(split_images(problem, data_dir, values.decode_split), [])
+    dataset = problem.open(values.data_dir or output_dir.settings().data_dir)
+    return ImageSet(dataset.images(values.decode_split), [])
 
 
 def _sample(values: flags.FlagValues, decoder: Any) -> None:

@@ -52,10 +52,9 @@ def _source_and_references(values: flags.FlagValues) -> tuple[Lines, list[str] |
         from t2t_vqem.output_dir import OutputDir
 
         output_dir = OutputDir(values.output_dir)
-        problem = output_dir.problem()
-        data_dir = values.data_dir or output_dir.settings().data_dir
-        source = LineList(problem.sources(data_dir, values.decode_split))
-        return source, problem.references(data_dir, values.decode_split)
+        dataset = output_dir.problem().open(values.data_dir or output_dir.settings().data_dir)
+        source = LineList(dataset.sources(values.decode_split))
+        return source, dataset.references(values.decode_split)
     if values.decode_from_file == "-":
         source = LineList(list(read_stream(sys.stdin.buffer, "standard input")))
     else:

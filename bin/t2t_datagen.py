@@ -24,7 +24,6 @@ from absl import flags
 from t2t_vqem import config, registry
 from t2t_vqem.bin import _main, _registry_flag
 from t2t_vqem.constants import UsageError
-from t2t_vqem.distilled_problem import DistilledProblem
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("problem", None, "Registered problem.", flag_values=FLAGS)
@@ -81,6 +80,8 @@ flags.DEFINE_integer(
     flag_values=FLAGS,
 )
 _registry_flag.define_registry_help(FLAGS)
+_SOURCE_FLAGS = ("source_dir", "tfds_dir", "teacher_dir", "checkpoint")
+_SHARD_FLAGS = ("shard", "num_shards")
 
 
 def main(argv: list[str]) -> None:
@@ -95,7 +96,14 @@ def main(argv: list[str]) -> None:
     if not FLAGS.data_dir:
         raise UsageError("--data_dir is missing, the folder that the data goes to.")
     data_dir = os.path.expanduser(FLAGS.data_dir)
-    teacher = _teacher(problem_class)
+    given = {name: FLAGS[name].value for name in _SOURCE_FLAGS}
+    shard = {name: FLAGS[name].value for name in _SHARD_FLAGS}
+    problem_class.check_flags(**given, **shard)
+    if (FLAGS.shard is None) != (FLAGS.num_shards is None):
+        raise UsageError(
+            f"got --shard={FLAGS.shard} and --num_shards={FLAGS.num_shards}: give both for a share "
+            "of the work, neither for all of it and to put it together."
+        )
     start = problem_class.starting_config(data_dir)
     settings = config.resolve(
         problem=FLAGS.problem,
@@ -106,36 +114,11 @@ def main(argv: list[str]) -> None:
     )
     problem = problem_class(settings.problem_config)
     if FLAGS.shard is not None:
-        shard = {"shard": FLAGS.shard, "num_shards": FLAGS.num_shards}
-        print(problem.translate_shard(data_dir, **teacher, **shard))
+        print(problem.translate_shard(data_dir, **given, **shard))
         return
-    problem.generate(
-        data_dir,
-        source_dir=FLAGS.source_dir,
-        tfds_dir=FLAGS.tfds_dir,
-        num_workers=FLAGS.num_workers,
-        **teacher,
-    )
-    print(problem.report(data_dir))
-    print(f"{problem.dir(data_dir)} is ready.")
-
-
-def _teacher(problem_class: type) -> dict[str, str | None]:
-    """Returns the arguments that a distilled problem takes; none for another problem."""
-    if issubclass(problem_class, DistilledProblem):
-        if (FLAGS.shard is None) != (FLAGS.num_shards is None):
-            raise UsageError(
-                f"got --shard={FLAGS.shard} and --num_shards={FLAGS.num_shards}: give both for a "
-                "share of the work, neither for all of it and to put it together."
-            )
-        return {"teacher_dir": FLAGS.teacher_dir, "checkpoint": FLAGS.checkpoint}
-    for name in ("teacher_dir", "checkpoint", "shard", "num_shards"):
-        if FLAGS[name].value is not None:
-            raise UsageError(
-                f"--{name} is for distilled problems, and {FLAGS.problem} is none. Leave it out, "
-                f"or take --problem={FLAGS.problem}_distilled."
-            )
-    return {}
+    dataset = problem.generate(data_dir, num_workers=FLAGS.num_workers, **given)
+    print(dataset.report)
+    print(f"{dataset.directory} is ready.")
 
 
 def entry_point() -> None:

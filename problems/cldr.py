@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-from t2t_vqem.constants import DEV, SPLITS, TEST, TRAIN, UsageError
-from t2t_vqem.data.text_source import GeneratedPairs, PairSource
+from t2t_vqem.constants import DEV, TEST, TRAIN, UsageError
 from t2t_vqem.extras import import_extra
 from t2t_vqem.fields import option
 from t2t_vqem.problems.cldr_text import phrases
@@ -33,9 +32,7 @@ class TranslateEndeCldr(TextProblem):
         train_size: int = option(20_000, "sentences to train on", minimum=1)
         dev_size: int = option(500, "sentences to choose a checkpoint by", minimum=1)
         test_size: int = option(500, "sentences to test on", minimum=1)
-        vocab_size: int = option(
-            3000, "ids of the vocabulary, with 3 special ones and 256 for bytes", minimum=260
-        )
+        vocab_size: int = 3000
         seed: int = option(0, "seed of the sentences and of the vocabulary's sample", minimum=0)
 
         def __post_init__(self) -> None:
@@ -49,25 +46,18 @@ class TranslateEndeCldr(TextProblem):
 
     config: Config
 
-    def source(self, *, source_dir: str | None, tfds_dir: str | None) -> PairSource:
-        """Returns the generated sentences; see `Problem.source`."""
-        for flag, value in (("source_dir", source_dir), ("tfds_dir", tfds_dir)):
-            if value:
-                raise UsageError(
-                    f"--{flag}={value}: {self.name} generates its text. Leave the flag out, or "
-                    "translate your own text with --problem=translate_text."
-                )
+    @property
+    def samples_version(self) -> str:
+        """Another Babel has another CLDR, which words some things in another way."""
+        babel = import_extra("babel", "demo").__version__
+        return f"CLDR sentences {_TEXT_VERSION}, Babel {babel}"
+
+    @functools.cached_property
+    def _phrases(self) -> dict[str, list[phrases.Phrase]]:
         config = self.config
         sizes = {TRAIN: config.train_size, DEV: config.dev_size, TEST: config.test_size}
+        return phrases.generate(sizes, config.seed)
 
-        @functools.cache
-        def generated() -> dict[str, list[phrases.Phrase]]:
-            return phrases.generate(sizes, config.seed)
-
-        def pairs(split: str) -> Callable[[], Iterable[tuple[str, str]]]:
-            return lambda: ((phrase.source, phrase.target) for phrase in generated()[split])
-
-        # Another Babel has another CLDR, which words some things in another way.
-        babel = import_extra("babel", "demo").__version__
-        version = f"CLDR sentences {_TEXT_VERSION}, Babel {babel}"
-        return GeneratedPairs(version, {split: pairs(split) for split in SPLITS})
+    def generate_samples(self, split: str) -> Iterable[tuple[str, str]]:
+        """Returns the sentences of a split."""
+        return ((phrase.source, phrase.target) for phrase in self._phrases[split])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -11,10 +12,11 @@ from t2t_vqem.constants import DEV, TEST, TRAIN, UsageError
 from t2t_vqem.data import cifar10
 from t2t_vqem.data.image_folder import FITS, FolderImages, read_image
 from t2t_vqem.data.image_source import ArrayImages, ImageSource, hold_out_images, read_tfds
-from t2t_vqem.data.text_source import download_tfds, find_tfds
+from t2t_vqem.data.text_source import find_tfds
 from t2t_vqem.extras import import_extra
 from t2t_vqem.fields import Config, option
 from t2t_vqem.image_problem import ImageProblem
+from t2t_vqem.problem import SourceFlags
 from t2t_vqem.registry import problems
 
 _CIFAR10 = "cifar10"
@@ -43,25 +45,20 @@ class ImageCifar10(ImageProblem):
         )
 
     config: Config
+    accepts = ("source_dir", "tfds_dir")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width and channels."""
         return cifar10.IMAGE_SHAPE
 
-    def source_given(self, *, source_dir: str | None, tfds_dir: str | None) -> bool:
-        """Returns whether a directory is named; see `Problem.source_given`."""
-        return bool(source_dir or tfds_dir)
-
-    def source(self, *, source_dir: str | None, tfds_dir: str | None) -> ImageSource:
+    def source(self, flags: SourceFlags) -> ImageSource:
         """Returns the published files, the prepared TFDS data set, or the downloaded one."""
-        if source_dir and tfds_dir:
-            raise UsageError("--source_dir and --tfds_dir are both given, expected one of them.")
-        if source_dir:
-            found = cifar10.find(source_dir)
+        if flags.source_dir:
+            found = cifar10.find(flags.source_dir)
             where, read = f"CIFAR-10 in {found.path}", functools.partial(cifar10.read, found)
         else:
-            directory = find_tfds(tfds_dir, _CIFAR10) if tfds_dir else download_tfds(_CIFAR10)
+            directory = find_tfds(flags.tfds_dir, _CIFAR10)
             where = f"TFDS data set {directory}"
             read = functools.partial(read_tfds, directory, (TRAIN, TEST), cifar10.IMAGE_SHAPE)
 
@@ -118,24 +115,17 @@ class ImageFolder(ImageProblem):
                 )
 
     config: Config
+    accepts = ("source_dir",)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width and channels."""
         return self.config.height, self.config.width, 1 if self.config.grey else 3
 
-    def source_given(self, *, source_dir: str | None, tfds_dir: str | None) -> bool:
-        """Returns whether a directory is named; see `Problem.source_given`."""
-        return bool(source_dir or tfds_dir)
-
-    def source(self, *, source_dir: str | None, tfds_dir: str | None) -> ImageSource:
+    def source(self, flags: SourceFlags) -> ImageSource:
         """Returns the image files in the folder."""
-        if tfds_dir:
-            raise UsageError(f"--tfds_dir={tfds_dir}: {self.name} reads files. Use --source_dir.")
-        if not source_dir:
-            raise UsageError(f"{self.name} needs --source_dir, the folder with its images.")
         return FolderImages(
-            source_dir,
+            flags.source_dir,
             shape=self.image_shape,
             fit=self.config.fit,
             held_out={DEV: self.config.dev_share, TEST: self.config.test_share},
@@ -170,20 +160,15 @@ class ImageDigits(ImageProblem):
         """Height, width and channels."""
         return 8, 8, 1
 
-    def source(self, *, source_dir: str | None, tfds_dir: str | None) -> ImageSource:
-        """Returns scikit-learn's images; see `Problem.source`."""
-        for flag, value in (("source_dir", source_dir), ("tfds_dir", tfds_dir)):
-            if value:
-                raise UsageError(
-                    f"--{flag}={value}: {self.name} brings its images along. Leave the flag out, "
-                    "or take your own images with --problem=image_folder."
-                )
+    @functools.cached_property
+    def _images(self) -> dict[str, np.ndarray]:
+        """The images of each split, uint8 [n, 8, 8, 1]."""
         datasets = import_extra("sklearn.datasets", "demo")
+        values = datasets.load_digits().images  # float64 [n, 8, 8], whole numbers to 16
+        images = np.round(values * (255 / 16)).astype(np.uint8)[..., None]
+        sizes = {DEV: self.config.dev_size, TEST: self.config.test_size}
+        return hold_out_images(images, sizes, _SEED)
 
-        def load() -> dict[str, np.ndarray]:
-            values = datasets.load_digits().images  # float64 [n, 8, 8], whole numbers to 16
-            images = np.round(values * (255 / 16)).astype(np.uint8)[..., None]
-            sizes = {DEV: self.config.dev_size, TEST: self.config.test_size}
-            return hold_out_images(images, sizes, _SEED)
-
-        return ArrayImages("scikit-learn's digits", load)
+    def generate_samples(self, split: str) -> Iterable[np.ndarray]:
+        """Returns scikit-learn's images."""
+        return self._images[split]

@@ -10,11 +10,11 @@ from t2t_vqem.data.text_source import (
     FilePairs,
     PairSource,
     TfdsPairs,
-    download_tfds,
     find_pair,
     find_tfds,
 )
 from t2t_vqem.fields import option
+from t2t_vqem.problem import SourceFlags
 from t2t_vqem.registry import problems
 from t2t_vqem.text_problem import TextConfig, TextProblem
 
@@ -27,24 +27,16 @@ class FileTextProblem(TextProblem):
     # Names that the files of a split may have, before the dot.
     stems = {TRAIN: ("train",), DEV: ("dev",), TEST: ("test",)}  # noqa: RUF012 (not changed)
 
-    def source_given(self, *, source_dir: str | None, tfds_dir: str | None) -> bool:
-        """Returns whether a directory is named; see `Problem.source_given`."""
-        return bool(source_dir or tfds_dir)
+    accepts = ("source_dir",)
 
-    def source(self, *, source_dir: str | None, tfds_dir: str | None) -> PairSource:
+    def source(self, flags: SourceFlags) -> PairSource:
         """Returns the files of all splits; see `Problem.source`."""
-        return FilePairs({s: self.find_files(s, source_dir, tfds_dir) for s in SPLITS})
+        return FilePairs({split: self.find_files(split, flags.source_dir) for split in SPLITS})
 
-    def find_files(
-        self, split: str, source_dir: str | None, tfds_dir: str | None
-    ) -> tuple[str, str]:
+    def find_files(self, split: str, folder: str) -> tuple[str, str]:
         """Returns the files of a split in the source and in the target language."""
-        if tfds_dir:
-            raise UsageError(f"--tfds_dir={tfds_dir}: {self.name} reads files. Use --source_dir.")
-        if not source_dir:
-            raise UsageError(f"{self.name} needs --source_dir, the folder with its text.")
         languages = (self.source_language, self.target_language)
-        return find_pair(source_dir, self.stems[split], languages)
+        return find_pair(folder, self.stems[split], languages)
 
 
 @problems.register()
@@ -65,9 +57,7 @@ class TranslateEndeMulti30k(FileTextProblem):
     class Config(TextConfig):
         """Settings for Multi30k."""
 
-        vocab_size: int = option(
-            4000, "ids of the vocabulary, with 3 special ones and 256 for bytes", minimum=260
-        )
+        vocab_size: int = 4000
 
 
 @problems.register()
@@ -82,20 +72,16 @@ class TranslateEndeWmt14(FileTextProblem):
     class Config(TextConfig):
         """Settings for WMT'14."""
 
-        vocab_size: int = option(
-            32768, "ids of the vocabulary, with 3 special ones and 256 for bytes", minimum=260
-        )
-        vocab_sample: int = option(
-            500_000, "training pairs that the vocabulary is trained on, at most", minimum=1
-        )
+        vocab_size: int = 32_768
+        vocab_sample: int = 500_000
 
-    def source(self, *, source_dir: str | None, tfds_dir: str | None) -> PairSource:
+    accepts = ("source_dir", "tfds_dir")
+
+    def source(self, flags: SourceFlags) -> PairSource:
         """Returns the files, the prepared TFDS data set, or the downloaded one."""
-        if source_dir and tfds_dir:
-            raise UsageError("--source_dir and --tfds_dir are both given, expected one of them.")
-        if source_dir:
-            return super().source(source_dir=source_dir, tfds_dir=None)
-        directory = find_tfds(tfds_dir, _WMT14) if tfds_dir else download_tfds(_WMT14)
+        if flags.source_dir:
+            return super().source(flags)
+        directory = find_tfds(flags.tfds_dir, _WMT14)
         return TfdsPairs(directory, (self.source_language, self.target_language))
 
 
@@ -118,15 +104,15 @@ class TranslateText(FileTextProblem):
         test_source: str = option("", "file, in --source_dir if relative; '' for test.LANGUAGE")
         test_target: str = option("", "file, in --source_dir if relative; '' for test.LANGUAGE")
 
-    def source_given(self, *, source_dir: str | None, tfds_dir: str | None) -> bool:
-        """Returns whether a directory or all files are named; see `Problem.source_given`."""
-        return bool(source_dir or tfds_dir) or all(self._named(s, None) for s in SPLITS)
+    def source_given(self, flags: SourceFlags) -> bool:
+        """Returns whether a folder or all files are named; see `Problem.source_given`."""
+        return super().source_given(flags) or all(self._named(split, None) for split in SPLITS)
 
-    def source(self, *, source_dir: str | None, tfds_dir: str | None) -> PairSource:
+    def source(self, flags: SourceFlags) -> PairSource:
         """Returns the files that the settings name, the others from --source_dir."""
-        files = {s: self._named(s, source_dir) for s in SPLITS}
-        for split in [s for s in SPLITS if not files[s]]:
-            files[split] = self.find_files(split, source_dir, tfds_dir)
+        files = {split: self._named(split, flags.source_dir) for split in SPLITS}
+        for split in [split for split in SPLITS if not files[split]]:
+            files[split] = self.find_files(split, flags.source_dir)
         return FilePairs(files)
 
     def _named(self, split: str, source_dir: str | None) -> tuple[str, str] | None:

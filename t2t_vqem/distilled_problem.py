@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from t2t_vqem.constants import UsageError
 from t2t_vqem.data import building, text_building
 from t2t_vqem.data.text_source import hash_file
-from t2t_vqem.data.workers import default_num_workers
 from t2t_vqem.fields import Config, from_json, option, to_json
-from t2t_vqem.text_problem import TextConfig, TextProblem
+from t2t_vqem.problem import SourceFlags
+from t2t_vqem.text_problem import TextProblem
 
 if TYPE_CHECKING:
     from t2t_vqem.inference.distillation import Distillation
@@ -64,6 +64,23 @@ class DecodingConfig(Config):
             )
 
 
+class TeacherSource(NamedTuple):
+    """A teacher, and the file of further sources that it translates too; "" for none."""
+
+    teacher: Teacher
+    extra: str
+
+    def describe(self) -> str:
+        """Returns what is translated with what, for messages."""
+        also = f" and {self.extra}" if self.extra else ""
+        return f"{self.teacher.dataset.directory}{also}, translated by {self.teacher.checkpoint}"
+
+    def fingerprint(self) -> dict[str, str]:
+        """Returns hashes that change when weights, data or further sources do."""
+        hashes = {"extra sources": hash_file(self.extra)} if self.extra else {}
+        return {**self.teacher.fingerprint(), **hashes}
+
+
 class DistilledProblem(TextProblem):
     """A problem of parallel text with a teacher's translations for targets to train on.
 
@@ -72,121 +89,15 @@ class DistilledProblem(TextProblem):
     the teacher is to translate and how.
     """
 
+    accepts = ("teacher_dir", "checkpoint", "shard", "num_shards")
     base: ClassVar[type[TextProblem]]
+    keep_unfinished = True
 
-    @classmethod
-    def starting_config(cls, data_dir: str) -> TextConfig:
-        """Returns the settings of the data of `base`; see `Problem.starting_config`."""
-        manifest = building.read_manifest(os.path.join(data_dir, cls.base.name))
-        if manifest is None:
-            raise UsageError(
-                f"no data of {cls.base.name} in {data_dir}, whose training sources the teacher is "
-                f"to translate. Make it with: t2t-datagen --problem={cls.base.name} "
-                f"--data_dir={data_dir}"
-            )
-        return from_json(cls.Config, manifest["config"])
-
-    def source(self, *, source_dir: str | None, tfds_dir: str | None) -> NoReturn:
-        """Refuses: the data come from those of `base` and from a teacher, not from files."""
-        del source_dir, tfds_dir
-        raise UsageError(
-            f"{self.name} is made of the data of {self.base.name} in --data_dir by a teacher: "
-            "expected --teacher_dir, the output directory of its run, and neither --source_dir nor "
-            "--tfds_dir."
-        )
-
-    def source_given(self, *, source_dir: str | None, tfds_dir: str | None) -> bool:
-        """Returns whether a directory is named, which `source` then refuses."""
-        return bool(source_dir or tfds_dir)
-
-    def generate(
-        self,
-        data_dir: str,
-        *,
-        teacher_dir: str | None = None,
-        checkpoint: str | None = None,
-        source_dir: str | None = None,
-        tfds_dir: str | None = None,
-        num_workers: int | None = None,
-        progress: bool = True,
-    ) -> dict[str, Any]:
-        """Makes the data in `data_dir`, unless they are there already, and returns the manifest.
-
-        Args:
-            data_dir: folder for the data of all problems; has those of `base`.
-            teacher_dir: output directory of the trained teacher.
-            checkpoint: which of its checkpoints, see `OutputDir.find_checkpoint`.
-            source_dir: not to be given.
-            tfds_dir: not to be given.
-            num_workers: processes that encode; None for one on each core.
-            progress: whether to show progress.
-
-        Raises:
-            UsageError: data or teacher that cannot be used, data made otherwise in the way.
-        """
-        if source_dir or tfds_dir or not teacher_dir:  # already there, or an error
-            return super().generate(data_dir, source_dir=source_dir, tfds_dir=tfds_dir)
-        teacher = self._teacher(data_dir, teacher_dir, checkpoint)
-        identity = self._identity(teacher)
-
-        def make(directory: str, scratch: str) -> dict[str, Any]:
-            workers = num_workers or default_num_workers()
-            source = self._distillation(teacher, scratch, identity)
-            return self.build(directory, scratch, source, num_workers=workers, progress=progress)
-
-        defaults = self._setting_defaults()
-        return building.build(self.dir(data_dir), identity, make, keep=True, defaults=defaults)
-
-    def translate_shard(
-        self,
-        data_dir: str,
-        *,
-        teacher_dir: str | None,
-        checkpoint: str | None = None,
-        shard: int,
-        num_shards: int,
-        progress: bool = True,
-    ) -> str:
-        """Does one of several shares of the translating, as `generate` would; says what is left.
-
-        The shares may be done at the same time, on machines that all see `data_dir`. Afterwards
-        `generate` puts them together, and does what is missing.
-
-        Args:
-            data_dir: as in `generate`.
-            teacher_dir: as in `generate`.
-            checkpoint: as in `generate`.
-            shard: number of the share, from 0 to below `num_shards`.
-            num_shards: how many there are.
-            progress: whether to show progress.
-
-        Raises:
-            UsageError: as `generate`; others work with another teacher or other settings.
-        """
-        if not 0 <= shard < num_shards:
-            raise UsageError(
-                f"shard {shard} of {num_shards}: expected a number from 0 to {num_shards - 1}."
-            )
-        teacher = self._teacher(data_dir, teacher_dir, checkpoint)
-        identity = self._identity(teacher)
-        name = f"shard-{shard}-of-{num_shards}"
-        directory, defaults = self.dir(data_dir), self._setting_defaults()
-        with building.shared_work(directory, identity, name, defaults=defaults) as scratch:
-            if scratch is None:
-                return f"{directory} is ready: nothing to do."
-            done, total = self._distillation(teacher, scratch, identity).translate(
-                shard=shard, num_shards=num_shards, progress=progress
-            )
-        rest = "When all are, run the command without --shard: it puts them together."
-        return f"shard {shard} of {num_shards} is done. {done} of {total} parts are there. {rest}"
-
-    def _teacher(self, data_dir: str, teacher_dir: str | None, checkpoint: str | None) -> Teacher:
-        if not teacher_dir:
-            self.source(source_dir=None, tfds_dir=None)
+    def source(self, flags: SourceFlags) -> TeacherSource:
+        """Returns the teacher; see `Problem.source`."""
         names = [field.name for field in dataclasses.fields(self.base.Config)]
         config = {name: value for name, value in to_json(self.config).items() if name in names}
-        base = self.base(from_json(self.base.Config, config))
-        base.check_config(data_dir)
+        base = self.base(from_json(self.base.Config, config)).open(flags.data_dir)
 
         from t2t_vqem.decoding.options import DecodeOptions
         from t2t_vqem.inference.teacher import Teacher
@@ -198,48 +109,80 @@ class DistilledProblem(TextProblem):
             extra_length=self.config.extra_length,
         )
         settings = {"batch_tokens": self.config.batch_size, "xla": self.config.xla}
-        return Teacher(teacher_dir, checkpoint, base, data_dir, options, **settings)
+        teacher = Teacher(flags.teacher_dir, flags.checkpoint, base, options, **settings)
+        return TeacherSource(teacher, os.path.expanduser(self.config.extra_sources))
 
-    def _distillation(
-        self, teacher: Teacher, scratch: str, identity: dict[str, Any]
-    ) -> Distillation:
+    def translate_shard(
+        self,
+        data_dir: str,
+        *,
+        shard: int,
+        num_shards: int,
+        progress: bool = True,
+        **flags: Any,
+    ) -> str:
+        """Does one of several shares of the translating, as `generate` would; says what is left.
+
+        The shares may be done at the same time, on machines that all see `data_dir`. Afterwards
+        `generate` puts them together, and does what is missing.
+
+        Args:
+            data_dir: as in `generate`.
+            shard: number of the share, from 0 to below `num_shards`.
+            num_shards: how many there are.
+            progress: whether to show progress.
+            **flags: as in `generate`.
+
+        Raises:
+            UsageError: as `generate`; others work with another teacher or other settings.
+        """
+        if not 0 <= shard < num_shards:
+            raise UsageError(
+                f"shard {shard} of {num_shards}: expected a number from 0 to {num_shards - 1}."
+            )
+        self.check_flags(**flags)
+        source = self._source(SourceFlags(data_dir, **flags))
+        identity = self._identity(source)
+        name = f"shard-{shard}-of-{num_shards}"
+        directory, defaults = os.path.join(data_dir, self.name), self.setting_defaults()
+        with building.shared_work(directory, identity, name, defaults=defaults) as scratch:
+            if scratch is None:
+                return f"{directory} is ready: nothing to do."
+            done, total = self._distillation(source, scratch).translate(
+                shard=shard, num_shards=num_shards, progress=progress
+            )
+        rest = "When all are, run the command without --shard: it puts them together."
+        return f"shard {shard} of {num_shards} is done. {done} of {total} parts are there. {rest}"
+
+    def _distillation(self, source: TeacherSource, scratch: str) -> Distillation:
         from t2t_vqem.inference.distillation import Distillation
 
-        margin = self.config.score_margin
-        return Distillation(teacher, scratch, margin, identity["source"], self._extra_sources)
-
-    def _identity(self, teacher: Teacher) -> dict[str, Any]:
-        extra = self._extra_sources
-        hashes = {"extra sources": hash_file(extra)} if extra else {}
-        return {**self._settings(), "source": {**teacher.fingerprint(), **hashes}}
-
-    @property
-    def _extra_sources(self) -> str:
-        return os.path.expanduser(self.config.extra_sources)
-
-    def _command(self, data_dir: str) -> str:
-        return f"{super()._command(data_dir)} --teacher_dir=DIR"
+        margin, fingerprint = self.config.score_margin, source.fingerprint()
+        return Distillation(source.teacher, scratch, margin, fingerprint, source.extra)
 
     def build(
         self,
         directory: str,
         scratch: str,
-        source: Distillation,
+        source: TeacherSource,
         *,
         num_workers: int,
         progress: bool,
     ) -> dict[str, Any]:
         """Translates, then writes what `TextProblem.build` does with the vocabulary of `base`."""
-        source.translate(progress=progress)
-        about_teacher, report = source.summary(directory)
-        source.copy_vocabulary(os.path.join(directory, text_building.VOCABULARY))
-        made = super().build(directory, scratch, source, num_workers=num_workers, progress=progress)
-        path = os.path.join(directory, text_building.REPORT)
+        made = self._distillation(source, scratch)
+        made.translate(progress=progress)
+        about_teacher, report = made.summary(directory)
+        made.copy_vocabulary(os.path.join(directory, text_building.VOCABULARY))
+        manifest = super().build(
+            directory, scratch, made, num_workers=num_workers, progress=progress
+        )
+        path = os.path.join(directory, building.REPORT)
         with open(path, encoding="utf-8") as file:
             report += f"\n{file.read()}"
         with open(path, "w", encoding="utf-8") as file:
             file.write(report)
-        return {**made, "teacher": about_teacher}
+        return {**manifest, "teacher": about_teacher}
 
 
 def distilled(base: type[TextProblem]) -> type[DistilledProblem]:

@@ -1,7 +1,11 @@
 """Declaring, checking, storing and showing the fields of a configuration.
 
 A configuration is a frozen dataclass derived from `Config`, whose fields are declared with
-`option`.
+`option`. A class derived from another changes the default of a field by giving the value alone:
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Config(TextConfig):
+        vocab_size: int = 4000
 """
 
 import dataclasses
@@ -42,6 +46,22 @@ def option(
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     """A configuration whose values are checked when it is made."""
+
+    def __init_subclass__(cls, **kwargs: Any):
+        """Gives a field that is restated as a value alone the meaning and limits it has above."""
+        super().__init_subclass__(**kwargs)
+        above = {
+            field.name: field
+            for base in reversed(cls.__mro__[1:])
+            if dataclasses.is_dataclass(base)
+            for field in dataclasses.fields(base)
+        }
+        for name, field in above.items():
+            value = vars(cls).get(name, field)
+            if not isinstance(value, dataclasses.Field):
+                if name not in cls.__annotations__:  # else dataclasses would not see the value
+                    cls.__annotations__[name] = field.type
+                setattr(cls, name, dataclasses.field(default=value, metadata=field.metadata))
 
     def __post_init__(self) -> None:
         for name, value in check(type(self), vars(self)).items():

@@ -1,36 +1,82 @@
-"""The base class of problems of images."""
+"""The base classes of problems and data sets of images."""
 
 from __future__ import annotations
 
 import abc
-import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from t2t_vqem.constants import SPLITS, UsageError
 from t2t_vqem.data import image_building
 from t2t_vqem.data.image_folder import read_image
-from t2t_vqem.data.image_source import ImageSource
+from t2t_vqem.data.image_source import ArrayImages, ImageSource
 from t2t_vqem.data.vocabulary import Vocabulary
-from t2t_vqem.problem import Problem
+from t2t_vqem.problem import Dataset, Problem, SourceFlags
+
+
+class ImageDataset(Dataset):
+    """Images of one size."""
+
+    problem: ImageProblem
+
+    def images(self, split: str, *, limit: int | None = None) -> np.ndarray:
+        """Returns the images of a split, uint8 [N, height, width, channels].
+
+        Args:
+            split: train, dev or test.
+            limit: N at most, spread over the split; None for all.
+
+        Raises:
+            UsageError: there is no image in that split.
+        """
+        records = self.records(split)
+        total = len(records)
+        count = total if limit is None else min(limit, total)
+        if not count:
+            raise UsageError(f"{self.problem.name} has no images in {split}")
+        indices = np.arange(count) * total // count
+        return self.problem.make_batch(records.read(indices), 1)["images"]
 
 
 class ImageProblem(Problem):
     """Images of one size.
 
-    A subclass says the size, in `image_shape`, and where the images come from, in `source`, which
-    returns a `data.image_source.ImageSource`.
+    A subclass says the size, in `image_shape`, and where the images come from: in
+    `generate_samples`, which yields them, where they fit into memory; or in `source`, which returns
+    a `data.image_source.ImageSource`.
     """
+
+    dataset_class = ImageDataset
+    for_own_files = "image_folder"
 
     @property
     @abc.abstractmethod
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width and channels (1 or 3) of each image."""
 
-    @abc.abstractmethod
-    def source(self, *, source_dir: str | None, tfds_dir: str | None) -> ImageSource:
+    def generate_samples(self, split: str) -> Iterable[np.ndarray]:
+        """Returns the images of a split, uint8 of `image_shape`; see `Problem.generate_samples`."""
+        return super().generate_samples(split)
+
+    def source(self, flags: SourceFlags) -> ImageSource:
         """Returns where the images come from; see `Problem.source`."""
+        del flags
+        return ArrayImages(
+            f"images of {self.name}", lambda: {split: self._generated(split) for split in SPLITS}
+        )
+
+    def _generated(self, split: str) -> np.ndarray:
+        """Returns what `generate_samples` yields, uint8 [n, height, width, channels], checked."""
+        images = [np.asarray(image) for image in self.generate_samples(split)]
+        for number, image in enumerate(images):
+            if (image.dtype, image.shape) != (np.uint8, self.image_shape):
+                raise UsageError(
+                    f"{self.name}: image {number} of {split} is {image.dtype} "
+                    f"{list(image.shape)}, expected uint8 {list(self.image_shape)}"
+                )
+        return np.array(images, np.uint8).reshape(-1, *self.image_shape)
 
     def build(
         self, directory: str, scratch: str, source: ImageSource, *, num_workers: int, progress: bool
@@ -49,13 +95,6 @@ class ImageProblem(Problem):
         """Returns the shape of the images."""
         del vocabulary
         return {"image_shape": self.image_shape}
-
-    def report(self, data_dir: str) -> str:
-        """Returns what was kept and what was dropped, in words; also in report.txt."""
-        self.manifest(data_dir)  # raises where there is no data
-        path = os.path.join(self.dir(data_dir), image_building.REPORT)
-        with open(path, encoding="utf-8") as file:
-            return file.read().rstrip("\n")
 
     def read_image(self, path: str) -> np.ndarray:
         """Returns the image in a file of any size as the problem's images are.

@@ -1,24 +1,24 @@
-"""The base class of problems of parallel text."""
+"""The base classes of problems and data sets of parallel text."""
 
 from __future__ import annotations
 
-import abc
 import dataclasses
+import functools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from t2t_vqem.config import HParams
-from t2t_vqem.constants import INPUTS, TARGETS, TRAIN, UsageError
+from t2t_vqem.constants import INPUTS, SPLITS, TARGETS, TRAIN, UsageError
 from t2t_vqem.data import groups, text_building
 from t2t_vqem.data.reader import MakeBatch
-from t2t_vqem.data.text_source import PairSource, read_lines
+from t2t_vqem.data.text_source import GeneratedPairs, PairSource, read_lines
 from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.fields import Config, option
-from t2t_vqem.problem import Problem
+from t2t_vqem.problem import Dataset, Problem, SourceFlags
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,15 +58,86 @@ class TextConfig(Config):
             )
 
 
+class TextDataset(Dataset):
+    """Pairs of lines as ids, with their vocabulary, and the text of dev and test."""
+
+    problem: TextProblem
+
+    @functools.cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The vocabulary that the records were written with.
+
+        Raises:
+            UsageError: it cannot be read, or is another one.
+        """
+        expected = self.manifest["vocabulary"]
+        path = os.path.join(self.directory, expected["file"])
+        vocabulary = Vocabulary(path)
+        if vocabulary.hash != expected["sha256"]:
+            raise UsageError(
+                f"{path} is not the vocabulary that the records were written with (its hash is "
+                f"{vocabulary.hash[:12]}, expected {expected['sha256'][:12]}). {self._remedy}"
+            )
+        return vocabulary
+
+    def lengths(self, split: str, group_size: int = 1) -> np.ndarray:
+        """Returns the tokens of each example with EOS, int32 [n, 2]: source and target.
+
+        In groups, the target's are with what fills them up; see `Dataset.lengths`.
+        """
+        sizes = 1, *groups.GROUP_SIZES
+        lengths = self._load_lengths(split, 1 + len(sizes))
+        return lengths[:, [0, 1 + sizes.index(group_size)]]
+
+    def sources(self, split: str) -> list[str]:
+        """Returns the source lines of dev or test, as they were given."""
+        return self._text(split, self.problem.source_language)
+
+    def references(self, split: str) -> list[str]:
+        """Returns the target lines of dev or test, as they were given."""
+        return self._text(split, self.problem.target_language)
+
+    def _text(self, split: str, language: str) -> list[str]:
+        self.split(split)
+        if split == TRAIN:
+            raise UsageError("the text of the train split is not kept, expected dev or test.")
+        path = os.path.join(self.directory, f"{split}.{language}")
+        return [line.decode() for line in read_lines(path)]
+
+    def batch_maker(self, hparams: HParams) -> MakeBatch:
+        """Returns what makes batches; targets laid out in groups if the model wants them so."""
+        make_plain = self.problem.make_batch
+        if hparams.group_size == 1:
+            return make_plain
+        word_starts = self.vocabulary.word_starts
+
+        def make_batch(
+            records: Sequence[dict[str, np.ndarray] | None], length: int
+        ) -> dict[str, np.ndarray]:
+            targets = [() if r is None else r[TARGETS] for r in records]
+            targets = groups.group_words(targets, word_starts, hparams.group_size)
+            return make_plain(
+                [
+                    r if r is None else {INPUTS: r[INPUTS], TARGETS: target[:-1]}  # without EOS
+                    for r, target in zip(records, targets, strict=True)
+                ],
+                length,
+            )
+
+        return make_batch
+
+
 class TextProblem(Problem):
     """Translation from one language into another: pairs of lines and a shared vocabulary.
 
-    A subclass says where the text comes from, in `source`, which returns a
-    `data.text_source.PairSource`.
+    A subclass says where the text comes from: in `generate_samples`, which yields pairs of lines;
+    or in `source`, which returns a `data.text_source.PairSource`.
     """
 
     Config = TextConfig
     config: TextConfig
+    dataset_class = TextDataset
+    for_own_files = "translate_text"
 
     @property
     def source_language(self) -> str:
@@ -78,9 +149,15 @@ class TextProblem(Problem):
         """Code of the language translated into."""
         return self.config.target_language
 
-    @abc.abstractmethod
-    def source(self, *, source_dir: str | None, tfds_dir: str | None) -> PairSource:
+    def generate_samples(self, split: str) -> Iterable[tuple[str, str]]:
+        """Returns the pairs of a split, a line of each language; see `Problem.generate_samples`."""
+        return super().generate_samples(split)
+
+    def source(self, flags: SourceFlags) -> PairSource:
         """Returns where the text comes from; see `Problem.source`."""
+        del flags
+        pairs = {split: functools.partial(self.generate_samples, split) for split in SPLITS}
+        return GeneratedPairs(self.samples_version, pairs)
 
     def build(
         self, directory: str, scratch: str, source: PairSource, *, num_workers: int, progress: bool
@@ -97,68 +174,6 @@ class TextProblem(Problem):
         return text_building.build_text(
             directory, scratch, source, settings, num_workers=num_workers, progress=progress
         )
-
-    def report(self, data_dir: str) -> str:
-        """Returns what was kept and what was dropped, in words; also in report.txt."""
-        path = os.path.join(self.dir(data_dir), text_building.REPORT)
-        self.manifest(data_dir)  # raises where there is no data
-        with open(path, encoding="utf-8") as file:
-            return file.read().rstrip("\n")
-
-    def vocabulary(self, data_dir: str) -> Vocabulary:
-        """Returns the vocabulary that the records were written with.
-
-        Raises:
-            UsageError: the data is not there, or the vocabulary is another one.
-        """
-        expected = self.manifest(data_dir)["vocabulary"]
-        path = os.path.join(self.dir(data_dir), expected["file"])
-        vocabulary = Vocabulary(path)
-        if vocabulary.hash != expected["sha256"]:
-            raise UsageError(
-                f"{path} is not the vocabulary that the records were written with (its hash is "
-                f"{vocabulary.hash[:12]}, expected {expected['sha256'][:12]}). Delete "
-                f"{self.dir(data_dir)} and run {self._command(data_dir)}"
-            )
-        return vocabulary
-
-    def lengths(self, data_dir: str, split: str, group_size: int = 1) -> np.ndarray:
-        """Returns the tokens of each example with EOS, int32 [n, 2]: source and target.
-
-        In groups, the target's are with what fills them up; see `Problem.lengths`.
-        """
-        num_examples = self._split(data_dir, split)["num_examples"]
-        path = os.path.join(self.dir(data_dir), text_building.lengths_file(split))
-        try:
-            lengths = np.load(path)
-        except (OSError, ValueError, EOFError) as error:
-            raise UsageError(
-                f"{path}: cannot be read ({error}). Delete {self.dir(data_dir)} and run "
-                f"{self._command(data_dir)}"
-            ) from error
-        expected = num_examples, 2 + len(groups.GROUP_SIZES)
-        if lengths.shape != expected:
-            raise UsageError(
-                f"{path}: shape {lengths.shape}, expected {expected}. Delete "
-                f"{self.dir(data_dir)} and run {self._command(data_dir)}"
-            )
-        sizes = 1, *groups.GROUP_SIZES
-        return lengths[:, [0, 1 + sizes.index(group_size)]]
-
-    def sources(self, data_dir: str, split: str) -> list[str]:
-        """Returns the source lines of dev or test, as they were given."""
-        return self._text(data_dir, split, self.source_language)
-
-    def references(self, data_dir: str, split: str) -> list[str]:
-        """Returns the target lines of dev or test, as they were given."""
-        return self._text(data_dir, split, self.target_language)
-
-    def _text(self, data_dir: str, split: str, language: str) -> list[str]:
-        self._split(data_dir, split)
-        if split == TRAIN:
-            raise UsageError("the text of the train split is not kept, expected dev or test.")
-        path = os.path.join(self.dir(data_dir), f"{split}.{language}")
-        return [line.decode() for line in read_lines(path)]
 
     def model_arguments(self, vocabulary: Vocabulary | None) -> dict[str, Any]:
         """Returns the size of the vocabulary."""
@@ -180,24 +195,3 @@ class TextProblem(Problem):
             side: groups.padded([r if r is None else r[side] for r in records], length)
             for side in (INPUTS, TARGETS)
         }
-
-    def batch_maker(self, data_dir: str, hparams: HParams) -> MakeBatch:
-        """Returns what makes batches; targets laid out in groups if the model wants them so."""
-        if hparams.group_size == 1:
-            return self.make_batch
-        word_starts = self.vocabulary(data_dir).word_starts
-
-        def make_batch(
-            records: Sequence[dict[str, np.ndarray] | None], length: int
-        ) -> dict[str, np.ndarray]:
-            targets = [() if r is None else r[TARGETS] for r in records]
-            targets = groups.group_words(targets, word_starts, hparams.group_size)
-            return self.make_batch(
-                [
-                    r if r is None else {INPUTS: r[INPUTS], TARGETS: target[:-1]}  # without EOS
-                    for r, target in zip(records, targets, strict=True)
-                ],
-                length,
-            )
-
-        return make_batch

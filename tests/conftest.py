@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from t2t_vqem.registry import problems
-from t2t_vqem.text_problem import TextProblem
+from t2t_vqem.text_problem import TextDataset
 
 _WORDS = {
     "one": "eins",
@@ -35,14 +35,14 @@ class TinyText(NamedTuple):
         source_dir: folder with {train,dev,test}.{en,de}.
         problem_name: registered name of the problem.
         problem_params: what --problem_params was.
-        problem: the problem itself.
+        dataset: the data, opened.
     """
 
     data_dir: str
     source_dir: str
     problem_name: str
     problem_params: str
-    problem: TextProblem
+    dataset: TextDataset
 
 
 def toy_pair(rng: random.Random) -> tuple[str, str]:
@@ -73,9 +73,11 @@ def tiny_text_data(tmp_path_factory: pytest.TempPathFactory) -> TinyText:
     problem_class = problems.get("translate_text")
     problem = problem_class(problem_class.Config(**settings))
     data_dir = str(folder / "data")
-    problem.generate(data_dir, source_dir=str(folder / "text"), num_workers=1, progress=False)
+    dataset = problem.generate(
+        data_dir, source_dir=str(folder / "text"), num_workers=1, progress=False
+    )
     params = ",".join(f"{name}={value}" for name, value in settings.items())
-    return TinyText(data_dir, str(folder / "text"), "translate_text", params, problem)
+    return TinyText(data_dir, str(folder / "text"), "translate_text", params, dataset)
 
 
 @pytest.fixture(scope="session")
@@ -90,10 +92,10 @@ def untrained_run(tiny_text_data: TinyText) -> Callable[..., Any]:
     from t2t_vqem.output_dir import OutputDir, RunSettings, named_weights
 
     def make(path: pathlib.Path, hparams: Any, **seeds: int) -> OutputDir:
-        vocabulary = tiny_text_data.problem.vocabulary(tiny_text_data.data_dir)
+        vocabulary = tiny_text_data.dataset.vocabulary
         settings = RunSettings(
             problem=tiny_text_data.problem_name,
-            problem_config=tiny_text_data.problem.config,
+            problem_config=tiny_text_data.dataset.problem.config,
             hparams=hparams,
             gin_text="",
             data_dir=tiny_text_data.data_dir,

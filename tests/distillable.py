@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pathlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from t2t_vqem import config, registry
 from t2t_vqem.data.text_source import read_lines
-from t2t_vqem.text_problem import TextProblem
+from t2t_vqem.text_problem import TextDataset
 from tests.conftest import write_toy_text
 
 ECHO = str(pathlib.Path(__file__).parent / "echo_teacher")
@@ -23,13 +24,13 @@ class Distillable(NamedTuple):
     Attributes:
         data_dir: folder of the data.
         teacher_dir: folder of the run.
-        problem: the base problem.
+        dataset: the data of the base problem, opened where they were made.
         train: the source lines of the records of train, in their order.
     """
 
     data_dir: str
     teacher_dir: str
-    problem: TextProblem
+    dataset: TextDataset
     train: list[str]
 
 
@@ -60,16 +61,18 @@ def make_distillable(folder: pathlib.Path, *, train: int = 300, max_length: int 
     problem_class = registry.problems.get("translate_text")
     problem = problem_class(problem_class.Config(vocab_size=320, max_length=32))
     data_dir = str(folder / "data")
-    problem.generate(data_dir, source_dir=str(folder / "text"), num_workers=1, progress=False)
-    vocabulary = problem.vocabulary(data_dir)
+    dataset = problem.generate(
+        data_dir, source_dir=str(folder / "text"), num_workers=1, progress=False
+    )
+    vocabulary = dataset.vocabulary
     usual = set(vocabulary.encode("9 one two"))
     marks = {
         f"{name}_id": next(i for i in vocabulary.encode(f"{mark} one two") if i not in usual)
         for name, mark in MARKS.items()
     }
     teacher_dir = str(folder / "teacher")
-    write_echo_run(teacher_dir, problem, data_dir, max_length=max_length, **marks)
-    return Distillable(data_dir, teacher_dir, problem, sources)
+    write_echo_run(teacher_dir, dataset, max_length=max_length, **marks)
+    return Distillable(data_dir, teacher_dir, dataset, sources)
 
 
 def _insert(path: pathlib.Path, lines: list[str]) -> list[str]:
@@ -81,21 +84,21 @@ def _insert(path: pathlib.Path, lines: list[str]) -> list[str]:
     return there
 
 
-def write_echo_run(path: str, problem: TextProblem, data_dir: str, **hparams) -> None:
+def write_echo_run(path: str, dataset: TextDataset, **hparams) -> None:
     """Writes an output directory as t2t-trainer does, with two checkpoints."""
     import tensorflow as tf
 
     from t2t_vqem.output_dir import OutputDir, RunSettings, named_weights
 
-    vocabulary = problem.vocabulary(data_dir)
+    problem, vocabulary = dataset.problem, dataset.vocabulary
     resolved = config.resolve(problem=problem.name, model="echo")
     settings = RunSettings(
         problem=problem.name,
         problem_config=problem.config,
         hparams=type(resolved.hparams)(**hparams),
         gin_text="",
-        data_dir=data_dir,
-        data_source=problem.manifest(data_dir)["source"],
+        data_dir=os.path.dirname(dataset.directory),
+        data_source=dataset.manifest["source"],
         vocabulary=vocabulary.hash,
         seed=0,
         train_steps=0,

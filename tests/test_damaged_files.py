@@ -108,11 +108,12 @@ def survives(data: st.DataObject, path: pathlib.Path, how, read, expected) -> No
 @MANY
 @hypothesis.given(st.data(), st.sampled_from([damaged_json, damaged_bytes]))
 def test_manifest(tiny_text_data, data_dir, data, how):
-    problem = tiny_text_data.problem
+    problem = tiny_text_data.dataset.problem
 
     def read():
-        problem.report(str(data_dir))
-        return [len(problem.records(str(data_dir), "train")), problem.manifest(str(data_dir))]
+        dataset = problem.open(str(data_dir))
+        assert dataset.report
+        return [len(dataset.records("train")), dataset.manifest]
 
     path = data_dir / problem.name / "manifest.json"
     survives(data, path, how, read, read())
@@ -122,13 +123,13 @@ def test_manifest(tiny_text_data, data_dir, data, how):
 @MANY
 @hypothesis.given(st.data())
 def test_vocabulary_and_lengths(tiny_text_data, data_dir, data):
-    problem = tiny_text_data.problem
+    problem = tiny_text_data.dataset.problem
     names = sorted(os.listdir(data_dir / problem.name))
     name = data.draw(st.sampled_from([n for n in names if n.endswith((".model", ".npy"))]), "file")
 
     def read():
-        vocabulary = problem.vocabulary(str(data_dir))
-        return [vocabulary.hash, problem.lengths(str(data_dir), "train").tolist()]
+        dataset = problem.open(str(data_dir))
+        return [dataset.vocabulary.hash, dataset.lengths("train").tolist()]
 
     # What a change to a length does is at worst a batch of another size.
     how = damaged_bytes if name.endswith(".model") else cut
@@ -144,11 +145,11 @@ def cut(data: st.DataObject, content: bytes) -> bytes:
 @MANY
 @hypothesis.given(st.data())
 def test_records(tiny_text_data, data_dir, data):
-    problem = tiny_text_data.problem
-    shards = problem.manifest(str(data_dir))["splits"]["train"]["shards"]
+    problem = tiny_text_data.dataset.problem
+    shards = problem.open(str(data_dir)).split("train")["shards"]
 
     def read():
-        records = problem.records(str(data_dir), "train")
+        records = problem.open(str(data_dir)).records("train")
         found = records.read(range(len(records)))
         return [{name: array.tolist() for name, array in record.items()} for record in found]
 

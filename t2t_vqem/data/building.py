@@ -26,6 +26,7 @@ except ImportError:  # not on Windows
     fcntl = None
 
 MANIFEST = "manifest.json"
+REPORT = "report.txt"  # what was kept and what was dropped, in words
 SCRATCH = "scratch"  # inside NAME.partial: what the finished data set does not need
 _IDENTITY = "identity.json"
 _CHECKSUM = "checksum"  # name of the manifest's own hash in it

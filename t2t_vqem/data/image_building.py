@@ -15,14 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from t2t_vqem.constants import SPLITS, UsageError
-from t2t_vqem.data.building import remove_unfinished, write_json
+from t2t_vqem.data.building import REPORT, remove_unfinished, write_json
 from t2t_vqem.data.image_source import ImageSource, Unreadable
 from t2t_vqem.data.progress import Progress
 from t2t_vqem.data.records import Field, RecordWriter, Schema
 from t2t_vqem.data.workers import check_parent, run_tasks
 
 IMAGE = "image"
-REPORT = "report.txt"
 
 _PART_IMAGES = 2048  # of a part, at most,
 _PART_BYTES = 1 << 25  # as are these,

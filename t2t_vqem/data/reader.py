@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -122,3 +122,15 @@ class BatchReader:
             except queue.Full:
                 continue
         return False
+
+
+class Examples(NamedTuple):
+    """The examples of a split, and how batches are made of them."""
+
+    records: Records
+    plan: BatchPlan
+    make_batch: MakeBatch
+
+    def read(self, start_step: int = 0) -> BatchReader:
+        """Returns a reader of the batches from a step on; use it as a context manager."""
+        return BatchReader(self.records, self.plan, self.make_batch, start_step=start_step)

@@ -26,6 +26,11 @@ _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 _REMEDY = "Delete the directory it lies in and run t2t-datagen again."
 
 
+def lengths_file(split: str) -> str:
+    """Returns the name of the file with the positions of a split's examples, int32 [n, sides]."""
+    return f"lengths.{split}.npy"
+
+
 class Field(NamedTuple):
     """One array of a record: its name, its dtype on disk, and its shape with None for any size."""
 

@@ -21,16 +21,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from t2t_vqem.constants import INPUTS, SPLITS, TARGETS, TRAIN, UsageError
-from t2t_vqem.data.building import remove_unfinished, write_json
+from t2t_vqem.data.building import REPORT, remove_unfinished, write_json
 from t2t_vqem.data.groups import GROUP_SIZES, grouped_lengths
 from t2t_vqem.data.progress import Progress
-from t2t_vqem.data.records import Field, RecordWriter, Schema
+from t2t_vqem.data.records import Field, RecordWriter, Schema, lengths_file
 from t2t_vqem.data.text_source import PairSource
 from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.data.workers import check_parent, run_tasks
 
 VOCABULARY = "vocab.model"
-REPORT = "report.txt"
 DROP_REASONS = ("empty", "too long", "ratio")
 
 _MARK_LINES = 1024  # the place of every so many lines is kept, so that a worker finds its part
@@ -346,11 +345,6 @@ def _join(directory: str, parts: list[_Part]) -> dict[str, Any]:
         "target_tokens": int(joined[:, 1].sum()),
         "longest": int(joined[:, :2].max(initial=0)),
     }
-
-
-def lengths_file(split: str) -> str:
-    """Returns the name of the file with the lengths of a split's examples."""
-    return f"lengths.{split}.npy"
 
 
 def format_report(splits: dict[str, Any], settings: TextSettings) -> str:

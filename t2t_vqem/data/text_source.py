@@ -91,19 +91,30 @@ class GeneratedPairs(PairSource):
     """Pairs that a program makes.
 
     Args:
-        version: changes whenever the program would make other pairs.
+        version: changes whenever the program would make other pairs; None to hash the pairs
+            instead, for which they are made twice.
         splits: for each split, a function that starts the pairs from the beginning.
     """
 
-    def __init__(self, version: str, splits: Mapping[str, Callable[[], Iterable[tuple[str, str]]]]):
+    def __init__(
+        self, version: str | None, splits: Mapping[str, Callable[[], Iterable[tuple[str, str]]]]
+    ):
         self._version = version
         self._splits = dict(splits)
 
     def describe(self) -> str:
-        return f"generated text, {self._version}"
+        return "generated text" if self._version is None else f"generated text, {self._version}"
 
     def fingerprint(self) -> dict[str, str]:
-        return {"generator": self._version}
+        if self._version is not None:
+            return {"generator": self._version}
+        return {f"{split} text": self._digest(split) for split in self._splits}
+
+    def _digest(self, split: str) -> str:
+        digest = hashlib.sha256()
+        for source, target in self.pairs(split):
+            digest.update(source + b"\n" + target + b"\n")
+        return digest.hexdigest()
 
     def pairs(self, split: str) -> Iterator[tuple[bytes, bytes]]:
         for source, target in self._splits[split]():
@@ -166,16 +177,19 @@ def import_tfds():
     return import_extra("tensorflow_datasets", "tfds")
 
 
-def find_tfds(tfds_dir: str, name: str) -> str:
-    """Returns the folder of the newest prepared version of a data set.
+def find_tfds(tfds_dir: str | None, name: str) -> str:
+    """Returns the folder of a prepared TFDS data set: of the newest version that is there.
 
     Args:
-        tfds_dir: what TFDS calls data_dir, or the folder of a version itself.
+        tfds_dir: what TFDS calls data_dir, or the folder of a version itself; None to download the
+            data set and prepare it where TFDS keeps them.
         name: data set and configuration, "wmt14_translate/de-en".
 
     Raises:
         UsageError: it is not there.
     """
+    if not tfds_dir:
+        return _download_tfds(name)
     if os.path.isfile(os.path.join(tfds_dir, "dataset_info.json")):
         return tfds_dir
     parent = os.path.join(tfds_dir, name)
@@ -194,8 +208,7 @@ def find_tfds(tfds_dir: str, name: str) -> str:
     return os.path.join(parent, newest)
 
 
-def download_tfds(name: str) -> str:
-    """Downloads and prepares a TFDS data set where TFDS keeps them; returns its folder."""
+def _download_tfds(name: str) -> str:
     builder = import_tfds().builder(name)
     _logger.info("downloading %s to %s", name, builder.data_dir)
     builder.download_and_prepare()

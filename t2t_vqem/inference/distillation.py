@@ -70,7 +70,7 @@ class Distillation(PairSource):
     `translate` has to finish all parts before anything is read.
 
     Args:
-        teacher: the trained run, with its problem and its data.
+        teacher: the trained run, with its data.
         scratch: folder for the translations, with those of earlier calls.
         score_margin: of the further translations of a source, those are taken whose score is lower
             than the best one's by no more than this.
@@ -91,15 +91,13 @@ class Distillation(PairSource):
     ):
         self._teacher = teacher
         self._score_margin = score_margin
-        self._problem = teacher.problem
-        self._data_dir = teacher.data_dir
-        self._vocabulary = self._problem.vocabulary(self._data_dir)
-        self._records = {s: self._problem.records(self._data_dir, s) for s in (DEV, TRAIN)}
+        self._dataset = teacher.dataset
+        self._vocabulary = self._dataset.vocabulary
         self._scratch = scratch
         self._fingerprint = fingerprint
         self._extra = extra
         # The dev split comes first: how good the teacher is shows before the long work.
-        sizes = {split: len(self._records[split]) for split in (DEV, TRAIN)}
+        sizes = {split: len(self._dataset.records(split)) for split in (DEV, TRAIN)}
         if extra:
             sizes[EXTRA] = sum(1 for _ in read_lines(extra))
             if not sizes[EXTRA]:
@@ -114,8 +112,7 @@ class Distillation(PairSource):
 
     def describe(self) -> str:
         also = f" and {self._extra}" if self._extra else ""
-        data = self._problem.dir(self._data_dir)
-        return f"{data}{also}, translated with {self._teacher.checkpoint}"
+        return f"{self._dataset.directory}{also}, translated with {self._teacher.checkpoint}"
 
     def fingerprint(self) -> dict[str, str]:
         return self._fingerprint
@@ -175,7 +172,7 @@ class Distillation(PairSource):
                 yield part, [line.decode() for line in window]
             else:
                 # Records have lost nothing of the text: the vocabulary gives it back exactly.
-                rows = self._records[part.split].read(range(part.start, part.stop))
+                rows = self._dataset.records(part.split).read(range(part.start, part.stop))
                 yield part, [self._vocabulary.decode(row[INPUTS].tolist()) for row in rows]
 
     def _translate_part(
@@ -215,8 +212,8 @@ class Distillation(PairSource):
                     for target in targets:
                         yield source.encode(), target.encode()
         else:
-            sources = self._problem.sources(self._data_dir, split)
-            targets = self._problem.references(self._data_dir, split)
+            sources = self._dataset.sources(split)
+            targets = self._dataset.references(split)
             for source, target in zip(sources, targets, strict=True):
                 yield source.encode(), target.encode()
 
@@ -237,7 +234,7 @@ class Distillation(PairSource):
     def dev_score(self) -> Score:
         """Returns the BLEU of the teacher's translations of the dev split."""
         translations = [t for part in self._parts_of(DEV) for t in self._read(part).translations]
-        return sacrebleu_score(translations, self._problem.references(self._data_dir, DEV))
+        return sacrebleu_score(translations, self._dataset.references(DEV))
 
     def summary(self, directory: str) -> tuple[dict[str, Any], str]:
         """Lists the translations that failed, in FAILURES_FILE.

@@ -14,7 +14,6 @@ import numpy as np
 import tensorflow as tf
 
 from t2t_vqem.constants import UsageError
-from t2t_vqem.image_problem import ImageProblem
 from t2t_vqem.models.base import LossOutput
 from t2t_vqem.output_dir import named_weights
 
@@ -247,29 +246,6 @@ class ImageDecoder:
         """Fills a batch up with rows of zeros."""
         padding = [(0, self._batch_size - len(rows))] + [(0, 0)] * (rows.ndim - 1)
         return np.pad(rows, padding)
-
-
-def split_images(
-    problem: ImageProblem, data_dir: str, split: str, *, limit: int | None = None
-) -> np.ndarray:
-    """Returns the images of a split, uint8 [N, H, W, channels].
-
-    Args:
-      problem: what the data is of.
-      data_dir: where t2t-datagen wrote.
-      split: train, dev or test.
-      limit: N at most, spread over the split; None for all.
-
-    Raises:
-      UsageError: there is no data, or no image in that split.
-    """
-    records = problem.records(data_dir, split)
-    total = len(records)
-    count = total if limit is None else min(limit, total)
-    if not count:
-        raise UsageError(f"{problem.name} has no images in {split}")
-    indices = np.arange(count) * total // count
-    return problem.make_batch(records.read(indices), 1)["images"]
 
 
 def weights_digest(model: Any) -> str:

@@ -8,8 +8,7 @@ from typing import Protocol, runtime_checkable
 import tensorflow as tf
 
 from t2t_vqem.constants import INPUTS, TARGETS
-from t2t_vqem.data.batching import BatchPlan
-from t2t_vqem.data.reader import BatchReader, MakeBatch, Records
+from t2t_vqem.data.reader import Examples
 from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.inference.text_files import one_line
 
@@ -25,36 +24,25 @@ class LatentTextModel(Protocol):
 class Reconstructor:
     """Reconstructs the targets of a split, or of one worker's share of it."""
 
-    def __init__(
-        self,
-        model: LatentTextModel,
-        records: Records,
-        plan: BatchPlan,
-        make_batch: MakeBatch,
-        vocabulary: Vocabulary,
-    ):
+    def __init__(self, model: LatentTextModel, examples: Examples, vocabulary: Vocabulary):
         """Keeps the parts; nothing is computed yet.
 
         Args:
           model: a built model.
-          records: of the split.
-          plan: one epoch of its examples, or of some of the rows of each batch.
-          make_batch: of the problem.
+          examples: one epoch of the split, or of some of the rows of each batch.
           vocabulary: turns ids into text.
         """
-        self._records, self._plan, self._make_batch = records, plan, make_batch
-        self._vocabulary = vocabulary
+        self._examples, self._vocabulary = examples, vocabulary
         # Not compiled by XLA: there are many shapes, and one pass over a small split costs less.
         self._reconstruct = tf.function(model.reconstruct, autograph=False)
 
     def __call__(self) -> Iterator[tuple[int, str]]:
         """Yields the number of each example and its reconstruction, a line."""
-        reader = BatchReader(self._records, self._plan, self._make_batch, start_step=0)
-        with reader:
+        with self._examples.read() as reader:
             for step, batch in reader:
                 inputs, targets = (tf.constant(batch[side]) for side in (INPUTS, TARGETS))
                 tokens = self._reconstruct(inputs, targets).numpy()
-                indices, _ = self._plan.batch(step)
+                indices, _ = self._examples.plan.batch(step)
                 for index, row in zip(indices, tokens, strict=True):
                     if index >= 0:
                         yield int(index), one_line(self._vocabulary.decode(row.tolist()))

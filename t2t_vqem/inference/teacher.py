@@ -12,15 +12,14 @@ from t2t_vqem.data.text_source import hash_file
 from t2t_vqem.decoding.options import DecodeOptions
 from t2t_vqem.inference.translate import Translator, load_translator
 from t2t_vqem.output_dir import OutputDir, checkpoint_hash, checkpoint_step
-from t2t_vqem.text_problem import TextProblem
+from t2t_vqem.text_problem import TextDataset
 
 
 class Teacher:
     """A trained run, the data that it was trained on, and how it is to translate.
 
     Attributes:
-        problem: what it was trained on.
-        data_dir: where the data of the problem are.
+        dataset: what it was trained on.
         checkpoint: path of the weights.
         max_length: ids of a source, with EOS, that the model reads.
     """
@@ -29,8 +28,7 @@ class Teacher:
         self,
         output_dir: str,
         checkpoint: str | None,
-        problem: TextProblem,
-        data_dir: str,
+        dataset: TextDataset,
         options: DecodeOptions,
         **settings: Any,
     ):
@@ -39,18 +37,15 @@ class Teacher:
         Args:
             output_dir: the run's folder.
             checkpoint: as in `OutputDir.find_checkpoint`.
-            problem: the problem whose training sources it is to translate.
-            data_dir: where its data are.
+            dataset: what it was trained on, whose training sources it is to translate.
             options: how to search.
             **settings: of `Translator`: batch_tokens, xla.
 
         Raises:
-            UsageError: there are no such data, run or checkpoint, or the run was trained on others.
+            UsageError: there is no such run or checkpoint, or it was trained on other data.
         """
-        self.problem = problem
-        self.data_dir = data_dir
+        self.dataset = dataset
         self._run = OutputDir(output_dir)
-        self._manifest = problem.manifest(data_dir)
         self._check_fits()
         self.checkpoint = self._run.find_checkpoint(checkpoint)
         self.max_length = self._run.hparams().max_length
@@ -59,33 +54,33 @@ class Teacher:
         self._settings = settings
 
     def _check_fits(self) -> None:
-        run = self._run.settings()
-        folder = self.problem.dir(self.data_dir)
-        if run.problem != self.problem.name:
+        run, manifest = self._run.settings(), self.dataset.manifest
+        folder, problem = self.dataset.directory, self.dataset.problem
+        if run.problem != problem.name:
             raise UsageError(
                 f"the teacher in {self._run.path} was trained on {run.problem}, expected a run of "
-                f"{self.problem.name}, whose training sources it is to translate."
+                f"{problem.name}, whose training sources it is to translate."
             )
         remedy = (
             f"Use the --data_dir that it was trained from, {run.data_dir}, or train a teacher on "
-            f"the data in {self.data_dir}."
+            f"the data in {os.path.dirname(folder)}."
         )
-        vocabulary = self._manifest["vocabulary"]["sha256"]
+        vocabulary = manifest["vocabulary"]["sha256"]
         if run.vocabulary != vocabulary:
             raise UsageError(
                 f"the vocabulary of the teacher in {self._run.path} is not that of {folder} (its "
                 f"hash is {str(run.vocabulary)[:12]}, expected {vocabulary[:12]}), so that ids "
                 f"would mean other pieces. {remedy}"
             )
-        if run.data_source != self._manifest["source"]:
+        if run.data_source != manifest["source"]:
             raise UsageError(
                 f"the teacher in {self._run.path} was trained on other text than {folder} is made "
-                f"from: {run.data_source}, expected {self._manifest['source']}. {remedy}"
+                f"from: {run.data_source}, expected {manifest['source']}. {remedy}"
             )
 
     def fingerprint(self) -> dict[str, str]:
         """Returns hashes that change when the weights or the data do."""
-        manifest = os.path.join(self.problem.dir(self.data_dir), building.MANIFEST)
+        manifest = os.path.join(self.dataset.directory, building.MANIFEST)
         return {"teacher weights": self._weights, "teacher data": hash_file(manifest)}
 
     def translator(self) -> Translator:

@@ -8,12 +8,11 @@ import tensorflow as tf
 
 from t2t_vqem.config import HParams
 from t2t_vqem.constants import DEV, UsageError
-from t2t_vqem.data.reader import BatchReader
 from t2t_vqem.image_problem import ImageProblem
 from t2t_vqem.inference.images import ImageModel
 from t2t_vqem.metrics.bleu import Score
 from t2t_vqem.models.base import LossOutput, Model
-from t2t_vqem.problem import Problem
+from t2t_vqem.problem import Dataset
 from t2t_vqem.text_problem import TextProblem
 from t2t_vqem.training.pictures import Pictures
 from t2t_vqem.training.signals import StoppedError, StopRequest
@@ -31,8 +30,7 @@ class Evaluator:
         self,
         strategy: tf.distribute.Strategy,
         model: Model,
-        problem: Problem,
-        data_dir: str,
+        dataset: Dataset,
         hparams: HParams,
         *,
         split: str = DEV,
@@ -43,8 +41,7 @@ class Evaluator:
         Args:
             strategy: where the model was built.
             model: the model with the weights that inference uses.
-            problem: what the data is of.
-            data_dir: where t2t-datagen wrote it.
+            dataset: the data.
             hparams: sizes of batches.
             split: the split to measure.
             xla: whether to compile the decoding, and the loss of images.
@@ -53,34 +50,30 @@ class Evaluator:
         self._strategy = strategy
         self._replicas = Replicas(strategy)
         self._model = model
-        self._problem = problem
-        self._records = problem.records(data_dir, split)
-        self._make_batch = problem.batch_maker(data_dir, hparams)
-        self._plan = problem.plan(data_dir, split, hparams, seed=0, shuffle=False, epochs=1)
+        self._dataset = dataset
+        examples = dataset.examples(split, hparams, seed=0, shuffle=False, epochs=1)
+        self._own_examples = examples._replace(plan=self._replicas.own_rows(examples.plan))
         # Images have one shape, and compiled their loss takes a fraction of the time. Text has many
         # shapes: one forward pass over a small split costs less than compiling them would.
         self._loss = tf.function(
             lambda features: model.loss(features, rng=None),
-            jit_compile=xla and isinstance(problem, ImageProblem),
+            jit_compile=xla and isinstance(dataset.problem, ImageProblem),
             autograph=False,
         )
         self._functions: dict[Any, Callable[[ReplicaBatch], LossOutput]] = {}
         self._pictures = None
         replicas = self._replicas
-        draws = isinstance(problem, ImageProblem) and isinstance(model, ImageModel)
+        draws = isinstance(dataset.problem, ImageProblem) and isinstance(model, ImageModel)
         if draws and replicas.is_chief:
-            self._pictures = Pictures(model, problem, data_dir, split=split)
+            self._pictures = Pictures(model, dataset, split=split)
         self._translate = None
-        if isinstance(problem, TextProblem):
+        if isinstance(dataset.problem, TextProblem):
             self._translate = TextEvaluator(
                 model,
-                problem,
-                data_dir,
+                dataset,
+                examples,
                 split,
-                hparams,
-                records=self._records,
-                plan=self._plan,
-                make_batch=self._make_batch,
+                max_length=hparams.max_length,
                 replicas=replicas,
                 xla=xla,
             )
@@ -104,8 +97,7 @@ class Evaluator:
         sums: dict[str, float] = {}
         weights: dict[str, float] = {}
         statistics = None
-        plan = self._replicas.own_rows(self._plan)
-        with BatchReader(self._records, plan, self._make_batch, start_step=0) as reader:
+        with self._own_examples.read() as reader:
             for _, batch in reader:
                 wish = tf.constant(stop.poll(), tf.float32)
                 output, wishes = self._compute(
@@ -125,7 +117,7 @@ class Evaluator:
                 statistics = output.statistics
         if not all(weights.values()):
             raise UsageError(
-                f"nothing to evaluate on: {self._problem.name} has an empty {self.split}"
+                f"nothing to evaluate on: {self._dataset.problem.name} has an empty {self.split}"
             )
         described = self._model.describe_statistics(statistics)
         return {

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from t2t_vqem.image_problem import ImageProblem
+from t2t_vqem.image_problem import ImageDataset
 from t2t_vqem.inference.image_files import image_grid, side_by_side
-from t2t_vqem.inference.images import ImageDecoder, ImageModel, split_images
+from t2t_vqem.inference.images import ImageDecoder, ImageModel
 
 _COUNTED_IMAGES = 1024  # whose codes the histogram counts
 _SHOWN_PAIRS = 32
@@ -25,27 +25,26 @@ class Summary(NamedTuple):
 class Pictures:
     """Makes pictures of one model, again and again while it trains."""
 
-    def __init__(self, model: ImageModel, problem: ImageProblem, data_dir: str, *, split: str):
+    def __init__(self, model: ImageModel, dataset: ImageDataset, *, split: str):
         """Names what to show; nothing is read or computed yet.
 
         Args:
             model: a built model.
-            problem: what the data is of.
-            data_dir: where t2t-datagen wrote it.
+            dataset: the images.
             split: whose images to show.
         """
         self._model = model
-        self._data = problem, data_dir, split
+        self._dataset, self._split = dataset, split
         # Without XLA: a few batches now and then cost less than compiling would.
         self._decoder = ImageDecoder(
-            model, image_shape=problem.image_shape, batch_size=_BATCH_SIZE, xla=False
+            model, image_shape=dataset.problem.image_shape, batch_size=_BATCH_SIZE, xla=False
         )
         self._images: np.ndarray | None = None
 
     def __call__(self) -> Summary:
         """Returns pictures of the model as it is now."""
         if self._images is None:
-            self._images = split_images(*self._data, limit=_COUNTED_IMAGES)
+            self._images = self._dataset.images(self._split, limit=_COUNTED_IMAGES)
         codes = self._decoder.encode(self._images)
         step = max(1, len(codes) // _SHOWN_PAIRS)  # over all of the split, which may be sorted
         shown = slice(None, step * _SHOWN_PAIRS, step)

@@ -4,16 +4,13 @@ import logging
 
 import numpy as np
 
-from t2t_vqem.config import HParams
-from t2t_vqem.data.batching import BatchPlan
-from t2t_vqem.data.reader import MakeBatch
-from t2t_vqem.data.records import RecordReader
+from t2t_vqem.data.reader import Examples
 from t2t_vqem.decoding.options import DecodeOptions
 from t2t_vqem.inference.latents import LatentTextModel, Reconstructor
 from t2t_vqem.inference.translate import Hypothesis, Translator
 from t2t_vqem.metrics.bleu import Score, sacrebleu_counts, sacrebleu_of_counts
 from t2t_vqem.models.base import Model
-from t2t_vqem.text_problem import TextProblem
+from t2t_vqem.text_problem import TextDataset
 from t2t_vqem.training.signals import StoppedError, StopRequest
 from t2t_vqem.training.strategies import Replicas
 
@@ -32,14 +29,11 @@ class TextEvaluator:
     def __init__(
         self,
         model: Model,
-        problem: TextProblem,
-        data_dir: str,
+        dataset: TextDataset,
+        examples: Examples,
         split: str,
-        hparams: HParams,
         *,
-        records: RecordReader,
-        plan: BatchPlan,
-        make_batch: MakeBatch,
+        max_length: int,
         replicas: Replicas,
         xla: bool,
     ):
@@ -47,30 +41,25 @@ class TextEvaluator:
 
         Args:
             model: the model with the weights that inference uses.
-            problem: what the data is of.
-            data_dir: where t2t-datagen wrote it.
+            dataset: the data.
+            examples: one epoch of the split, as the model wants batches.
             split: the split to translate.
-            hparams: `max_length` is used.
-            records: the split's.
-            plan: one epoch of it.
-            make_batch: as the model wants batches.
+            max_length: source tokens that the model takes.
             replicas: say which share this worker has.
             xla: whether to compile the decoding.
         """
         self._split, self._replicas = split, replicas
         own = slice(replicas.worker, None, replicas.num_workers)
-        self._references = problem.references(data_dir, split)
+        self._references = dataset.references(split)
         self._own_references = self._references[own]
-        self._sources = problem.sources(data_dir, split)[own]
-        vocabulary = problem.vocabulary(data_dir)
+        self._sources = dataset.sources(split)[own]
         self._translator = Translator(
-            model, vocabulary, DecodeOptions(), max_length=hparams.max_length, xla=xla
+            model, dataset.vocabulary, DecodeOptions(), max_length=max_length, xla=xla
         )
         self._reconstruct = None
         if isinstance(model, LatentTextModel):
-            self._reconstruct = Reconstructor(
-                model, records, replicas.own_rows(plan), make_batch, vocabulary
-            )
+            own_examples = examples._replace(plan=replicas.own_rows(examples.plan))
+            self._reconstruct = Reconstructor(model, own_examples, dataset.vocabulary)
 
     def __call__(self, stop: StopRequest) -> tuple[Score, dict[str, float]]:
         """Returns BLEU, and what limits a latent model: bottleneck, predictor, repeats or lengths.

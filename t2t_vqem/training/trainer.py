@@ -7,7 +7,7 @@ import functools
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -17,12 +17,9 @@ from t2t_vqem.config import Resolved, from_json, resolve
 from t2t_vqem.constants import DEV, TRAIN, UsageError
 from t2t_vqem.data import building
 from t2t_vqem.data.batching import BatchPlan
-from t2t_vqem.data.reader import BatchReader, MakeBatch
-from t2t_vqem.data.records import RecordReader
-from t2t_vqem.data.vocabulary import Vocabulary
+from t2t_vqem.data.reader import Examples
 from t2t_vqem.output_dir import OutputDir, RunSettings, checkpoint_step, make_model
-from t2t_vqem.problem import Problem
-from t2t_vqem.text_problem import TextProblem
+from t2t_vqem.problem import Dataset, Problem
 from t2t_vqem.training.checkpoints import Checkpoints
 from t2t_vqem.training.evaluation import Evaluator
 from t2t_vqem.training.lock import hold_lock
@@ -32,7 +29,7 @@ from t2t_vqem.training.progress import TrainingProgress
 from t2t_vqem.training.signals import StoppedError, StopRequest
 from t2t_vqem.training.state import TrainState
 from t2t_vqem.training.step import TrainStep
-from t2t_vqem.training.strategies import AUTO, OwnRows, Replicas, make_strategy
+from t2t_vqem.training.strategies import AUTO, Replicas, make_strategy
 from t2t_vqem.training.warm_start import warm_start
 from t2t_vqem.training.workers import (
     check_same_start,
@@ -97,15 +94,15 @@ def run(request: Request) -> Outcome:
     replicas = Replicas(strategy)
     output_dir = OutputDir(request.output_dir)
     with lost_worker_explained(replicas, output_dir):
-        settings = resolve_settings(request, output_dir)
+        settings, dataset = resolve_settings(request, output_dir)
         if request.schedule == "evaluate":
-            return _evaluate(request, strategy, output_dir, settings)
+            return _evaluate(request, strategy, output_dir, settings, dataset)
         with hold_lock(output_dir.path) if replicas.is_chief else contextlib.nullcontext():
-            return _train(request, strategy, output_dir, settings)
+            return _train(request, strategy, output_dir, settings, dataset)
 
 
-def resolve_settings(request: Request, output_dir: OutputDir) -> RunSettings:
-    """Returns the settings of a new run, or of the one in the output directory, checked.
+def resolve_settings(request: Request, output_dir: OutputDir) -> tuple[RunSettings, Dataset]:
+    """Returns the settings of a new run, or of the one in the output directory, and its data.
 
     Raises:
         UsageError: something is missing, or is not as the run in the output directory has it.
@@ -124,6 +121,8 @@ def resolve_settings(request: Request, output_dir: OutputDir) -> RunSettings:
                 f"--{flag} is missing, and {output_dir.path} holds no run to go on with"
             )
     data_dir = os.path.abspath(os.path.expanduser(data_dir))
+    problem_class = registry.problems.get(problem_name)
+    manifest = building.read_manifest(os.path.join(data_dir, problem_class.name))
     resolved = resolve(
         problem=problem_name,
         model=request.model,
@@ -132,12 +131,10 @@ def resolve_settings(request: Request, output_dir: OutputDir) -> RunSettings:
         gin_params=request.gin_params,
         hparams=request.hparams,
         problem_params=request.problem_params,
-        base=_base(problem_name, data_dir, saved),
+        base=_base(problem_class, manifest, saved),
     )
-    problem = registry.problems.get(problem_name)(resolved.problem_config)
-    manifest = problem.manifest(data_dir)
-    problem.check_config(data_dir)
-    vocabulary = vocabulary_of(problem, data_dir)
+    dataset = problem_class(resolved.problem_config).open(data_dir, manifest)
+    vocabulary = dataset.vocabulary
     warm_start_from = request.warm_start_from or (saved and saved.warm_start_from)
     settings = RunSettings(
         problem=problem_name,
@@ -145,7 +142,7 @@ def resolve_settings(request: Request, output_dir: OutputDir) -> RunSettings:
         hparams=resolved.hparams,
         gin_text=resolved.gin_text,
         data_dir=data_dir,
-        data_source=manifest.get("source"),
+        data_source=dataset.manifest.get("source"),
         vocabulary=vocabulary and vocabulary.hash,
         seed=_first(request.seed, saved and saved.seed, DEFAULT_SEED),
         train_steps=_first(request.train_steps, saved and saved.train_steps, DEFAULT_TRAIN_STEPS),
@@ -155,56 +152,36 @@ def resolve_settings(request: Request, output_dir: OutputDir) -> RunSettings:
     )
     if saved:
         output_dir.check_same(settings)
-    return settings
+    return settings, dataset
 
 
-def vocabulary_of(problem: Problem, data_dir: str) -> Vocabulary | None:
-    """Returns the vocabulary of the problem's data, None where it has none."""
-    return problem.vocabulary(data_dir) if isinstance(problem, TextProblem) else None
-
-
-def _base(problem: str, data_dir: str, saved: RunSettings | None) -> Resolved:
+def _base(
+    problem: type[Problem], manifest: dict[str, Any] | None, saved: RunSettings | None
+) -> Resolved:
     """Returns what to begin with: the saved run, else what the data was made with."""
     hparams = saved.hparams if saved else None
-    if saved and saved.problem == problem:
+    if saved and registry.problems.get(saved.problem) is problem:
         return Resolved(saved.problem_config, hparams, saved.gin_text)
-    problem_class = registry.problems.get(problem)
-    manifest = building.read_manifest(os.path.join(data_dir, problem)) or {}
-    return Resolved(from_json(problem_class.Config, manifest.get("config", {})), hparams, "")
+    made_with = (manifest or {}).get("config", {})
+    return Resolved(from_json(problem.Config, made_with), hparams, "")
 
 
 def _first(*values: int | None) -> int:
     return next(value for value in values if value is not None)
 
 
-class _Examples(NamedTuple):
-    """The training split, and how batches are made of it."""
-
-    records: RecordReader
-    plan: BatchPlan
-    make_batch: MakeBatch
-
-    def first_batches(self) -> Iterator[dict[str, np.ndarray]]:
-        """Yields whole global batches; nothing is read for a model that asks for none."""
-        with BatchReader(self.records, self.plan, self.make_batch, start_step=0) as reader:
-            for _, batch in reader:
-                yield batch
-
-    def open_reader(self, rows: OwnRows, first_batch: int) -> BatchReader:
-        """Reads the worker's own rows of each batch."""
-        return BatchReader(self.records, rows, self.make_batch, start_step=first_batch)
-
-
 def _train(
-    request: Request, strategy: tf.distribute.Strategy, output_dir: OutputDir, settings: RunSettings
+    request: Request,
+    strategy: tf.distribute.Strategy,
+    output_dir: OutputDir,
+    settings: RunSettings,
+    dataset: Dataset,
 ) -> Outcome:
-    hparams, data_dir = settings.hparams, settings.data_dir
-    problem = registry.problems.get(settings.problem)(settings.problem_config)
-    vocabulary = vocabulary_of(problem, data_dir)
+    hparams, vocabulary = settings.hparams, dataset.vocabulary
     replicas = Replicas(strategy)
     state = TrainState(
         strategy,
-        functools.partial(make_model, hparams, problem, vocabulary),
+        functools.partial(make_model, hparams, dataset.problem, vocabulary),
         hparams,
         seed=settings.seed,
     )
@@ -213,11 +190,8 @@ def _train(
     )
     start = checkpoints.restore()
     check_same_start(replicas, output_dir, settings, start)
-    examples = _Examples(
-        problem.records(data_dir, TRAIN),
-        problem.plan(data_dir, TRAIN, hparams, seed=settings.seed),
-        problem.batch_maker(data_dir, hparams),
-    )
+    examples = dataset.examples(TRAIN, hparams, seed=settings.seed)
+    own_examples = examples._replace(plan=replicas.own_rows(examples.plan))
     start_model = functools.partial(_start_model, state, replicas, examples, settings.seed)
     if not start and settings.warm_start_from and _warm_start(state, settings):
         start_model = functools.partial(copy_from_chief, replicas, state)
@@ -225,9 +199,7 @@ def _train(
         output_dir.save(settings, vocabulary)
     evaluate = None
     if request.schedule == "train_and_evaluate":
-        evaluate = Evaluator(
-            strategy, state.inference_model, problem, data_dir, hparams, xla=request.xla
-        )
+        evaluate = Evaluator(strategy, state.inference_model, dataset, hparams, xla=request.xla)
     step_fn = TrainStep(
         strategy,
         state,
@@ -248,7 +220,7 @@ def _train(
             step_fn,
             replicas=replicas,
             plan=examples.plan,
-            open_reader=functools.partial(examples.open_reader, replicas.own_rows(examples.plan)),
+            open_reader=own_examples.read,
             accumulate_steps=hparams.accumulate_steps,
             intervals=_intervals(request, settings),
             checkpoints=checkpoints,
@@ -286,10 +258,17 @@ def _warm_start(state: TrainState, settings: RunSettings) -> bool:
     return complete and state.model.start_step == 0
 
 
-def _start_model(state: TrainState, replicas: Replicas, examples: _Examples, seed: int) -> None:
+def _whole_batches(examples: Examples) -> Iterator[dict[str, np.ndarray]]:
+    """Yields global batches from the first on; nothing is read for a model that asks for none."""
+    with examples.read() as reader:
+        for _, batch in reader:
+            yield batch
+
+
+def _start_model(state: TrainState, replicas: Replicas, examples: Examples, seed: int) -> None:
     """Sets what a model learns from its first batches, on every worker alike."""
     if replicas.is_chief:
-        with contextlib.closing(examples.first_batches()) as batches:
+        with contextlib.closing(_whole_batches(examples)) as batches:
             state.start(batches, seed=seed)
     copy_from_chief(replicas, state)
 
@@ -335,21 +314,18 @@ def _describe(
 
 
 def _evaluate(
-    request: Request, strategy: tf.distribute.Strategy, output_dir: OutputDir, settings: RunSettings
+    request: Request,
+    strategy: tf.distribute.Strategy,
+    output_dir: OutputDir,
+    settings: RunSettings,
+    dataset: Dataset,
 ) -> Outcome:
     """Evaluates a checkpoint on dev and prints the figures."""
     output_dir.find_checkpoint(request.checkpoint)  # fails before anything is built
     with strategy.scope():
         model = output_dir.build_model()
     path = output_dir.restore_for_inference(model, request.checkpoint)
-    evaluator = Evaluator(
-        strategy,
-        model,
-        output_dir.problem(),
-        settings.data_dir,
-        settings.hparams,
-        xla=request.xla,
-    )
+    evaluator = Evaluator(strategy, model, dataset, settings.hparams, xla=request.xla)
     replicas = Replicas(strategy)
     with (
         StopRequest(num_workers=replicas.num_workers) as stop,

@@ -121,16 +121,13 @@ def test_takes_problems_from_a_folder_of_the_user(tmp_path, capsys):
     folder = tmp_path / "my_own_problems"
     folder.mkdir()
     (folder / "__init__.py").write_text(
-        "from t2t_vqem.constants import SPLITS\n"
-        "from t2t_vqem.data.text_source import GeneratedPairs\n"
         "from t2t_vqem.text_problem import TextProblem\n"
         "from t2t_vqem.registry import problems\n"
         "@problems.register()\n"
         "class ShoutedText(TextProblem):\n"
         "    '''Upper case.'''\n"
-        "    def source(self, *, source_dir, tfds_dir):\n"
-        "        pairs = [('ab cd ef', 'AB CD EF')] * 20\n"
-        "        return GeneratedPairs('1', dict.fromkeys(SPLITS, lambda: pairs))\n"
+        "    def generate_samples(self, split):\n"
+        "        return [('ab cd ef', 'AB CD EF')] * 20\n"
     )
     from t2t_vqem.registry import problems
 

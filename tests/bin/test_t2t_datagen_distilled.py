@@ -56,7 +56,7 @@ def run(*arguments: str) -> int:
 def data_beside(made: Distillable, folder: pathlib.Path) -> list[str]:
     """Gives a folder the base data; returns the arguments that distil there."""
     folder.mkdir()
-    shutil.copytree(made.problem.dir(made.data_dir), folder / made.problem.name)
+    shutil.copytree(made.dataset.directory, folder / made.dataset.problem.name)
     return [
         f"--problem={NAME}",
         f"--data_dir={folder}",
@@ -107,7 +107,7 @@ def test_prints_the_teacher_s_bleu_failures_and_speed(made, tmp_path, capsys, ca
 
 def test_settings_of_the_base_data_need_not_be_repeated(made, tmp_path, capsys):
     arguments = data_beside(made, tmp_path / "data")
-    assert made.problem.config.vocab_size == 320  # not the default
+    assert made.dataset.problem.config.vocab_size == 320  # not the default
     assert run(*arguments) == 0
     again = [*arguments[:-1], f"{PARAMS},vocab_size=330"]
     shutil.rmtree(tmp_path / "data" / NAME)
@@ -139,7 +139,7 @@ def test_misuse_is_one_message_and_writes_nothing(made, tmp_path, capsys, argume
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
-    assert os.listdir(tmp_path / "data") == [made.problem.name]
+    assert os.listdir(tmp_path / "data") == [made.dataset.problem.name]
 
 
 @pytest.mark.slow
@@ -158,7 +158,7 @@ def test_a_killed_command_goes_on_to_the_same_bytes(made, tmp_path):
     assert list(scratch.glob("train-00000.npz"))  # it was killed while it wrote the records
     assert "translated" not in finish(start(arguments))
     assert contents(tmp_path / "killed") == expected
-    assert sorted(os.listdir(tmp_path / "killed")) == [made.problem.name, NAME]
+    assert sorted(os.listdir(tmp_path / "killed")) == [made.dataset.problem.name, NAME]
 
 
 @pytest.mark.slow
@@ -172,7 +172,7 @@ def test_shards_of_processes_at_the_same_time_one_of_them_killed(made, tmp_path)
     finish(start(shards[0]))
     assert "translated" not in finish(start(arguments))
     assert contents(tmp_path / "data") == contents(tmp_path / "whole")
-    assert sorted(os.listdir(tmp_path / "data")) == [made.problem.name, NAME]
+    assert sorted(os.listdir(tmp_path / "data")) == [made.dataset.problem.name, NAME]
 
 
 @pytest.mark.slow

@@ -132,8 +132,8 @@ def test_split_is_reconstructed_and_measured(decode, output_dir, tmp_path):
     with np.load(arrays) as found:
         assert sorted(found) == ["images", "reconstructions"]
         originals, reconstructions = found["images"], found["reconstructions"]
-    problem = OutputDir(output_dir).problem()
-    records = problem.records(OutputDir(output_dir).settings().data_dir, "test")
+    dataset = OutputDir(output_dir).problem().open(OutputDir(output_dir).settings().data_dir)
+    records = dataset.records("test")
     expected = [record["image"] for record in records.read(np.arange(150))]
     np.testing.assert_array_equal(originals, expected)
     squares = np.square(originals.astype(float) - reconstructions).mean((1, 2, 3))

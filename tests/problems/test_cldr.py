@@ -9,6 +9,7 @@ import pytest
 from t2t_vqem import registry
 from t2t_vqem.constants import DEV, SPLITS, TEST, TRAIN, UsageError
 from t2t_vqem.problems.cldr_text import phrases
+from t2t_vqem.text_problem import TextDataset
 
 SIZES = {TRAIN: 700, DEV: 23, TEST: 31}
 
@@ -20,56 +21,51 @@ def problem(**settings):
 
 
 @pytest.fixture(scope="module")
-def data_dir(tmp_path_factory) -> str:
+def dataset(tmp_path_factory) -> TextDataset:
     path = str(tmp_path_factory.mktemp("data"))
-    problem().generate(path, num_workers=1, progress=False)
-    return path
+    return problem().generate(path, num_workers=1, progress=False)
 
 
-def test_splits_have_their_sizes(data_dir):
-    splits = problem().manifest(data_dir)["splits"]
+def test_splits_have_their_sizes(dataset):
+    splits = dataset.manifest["splits"]
     assert {split: splits[split]["num_examples"] for split in SPLITS} == SIZES
 
 
-def test_records_hold_the_sentences(data_dir):
+def test_records_hold_the_sentences(dataset):
     expected = phrases.generate(SIZES, seed=0)
-    made = problem()
-    vocabulary = made.vocabulary(data_dir)
+    vocabulary = dataset.vocabulary
     for split in SPLITS:
-        records = made.records(data_dir, split).read(np.arange(SIZES[split]))
+        records = dataset.records(split).read(np.arange(SIZES[split]))
         for record, phrase in zip(records, expected[split], strict=True):
             assert vocabulary.decode(record["inputs"].tolist()) == phrase.source
             assert vocabulary.decode(record["targets"].tolist()) == phrase.target
 
 
-def test_text_of_dev_and_test_is_kept(data_dir):
+def test_text_of_dev_and_test_is_kept(dataset):
     expected = phrases.generate(SIZES, seed=0)
     for split in (DEV, TEST):
-        assert problem().sources(data_dir, split) == [p.source for p in expected[split]]
-        assert problem().references(data_dir, split) == [p.target for p in expected[split]]
+        assert dataset.sources(split) == [p.source for p in expected[split]]
+        assert dataset.references(split) == [p.target for p in expected[split]]
 
 
-def test_made_twice_the_files_are_the_same(data_dir, tmp_path):
-    problem().generate(str(tmp_path), num_workers=1, progress=False)
+def test_made_twice_the_files_are_the_same(dataset, tmp_path):
+    other = problem().generate(str(tmp_path), num_workers=1, progress=False)
     for name in ("vocab.model", "lengths.train.npy", "test.de"):
-        first = os.path.join(problem().dir(data_dir), name)
-        with open(first, "rb") as a, open(problem().dir(str(tmp_path)) + "/" + name, "rb") as b:
+        paths = [os.path.join(made.directory, name) for made in (dataset, other)]
+        with open(paths[0], "rb") as a, open(paths[1], "rb") as b:
             assert a.read() == b.read(), name
 
 
 def test_another_seed_gives_other_sentences():
-    first, second = (
-        list(problem(seed=seed).source(source_dir=None, tfds_dir=None).pairs(TEST))
-        for seed in (0, 1)
-    )
+    first, second = (list(problem(seed=seed).generate_samples(TEST)) for seed in (0, 1))
     assert len(first) == len(second) == SIZES[TEST]
     assert first != second
 
 
 @pytest.mark.parametrize("flag", ["source_dir", "tfds_dir"])
-def test_folders_are_refused(flag):
-    with pytest.raises(UsageError, match=f"--{flag}=here: .* generates its text"):
-        problem().source(**{"source_dir": None, "tfds_dir": None, flag: "here"})
+def test_folders_are_refused(flag, tmp_path):
+    with pytest.raises(UsageError, match=f"--{flag}=here: translate_ende_cldr makes its data its"):
+        problem().generate(str(tmp_path), **{flag: "here"})
 
 
 def test_other_languages_are_refused():
@@ -79,7 +75,7 @@ def test_other_languages_are_refused():
         problem(target_language="fr")
 
 
-def test_missing_babel_names_the_extra(monkeypatch):
+def test_missing_babel_names_the_extra(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "babel", None)
     with pytest.raises(UsageError, match=r"pip install 't2t-vqem\[demo\]'"):
-        problem().source(source_dir=None, tfds_dir=None)
+        problem().generate(str(tmp_path))

@@ -12,6 +12,7 @@ import pytest
 from t2t_vqem.config import resolve
 from t2t_vqem.constants import DEV, SPLITS, TEST, TRAIN, UsageError
 from t2t_vqem.data import cifar10
+from t2t_vqem.problem import SourceFlags
 from t2t_vqem.registry import problems
 
 
@@ -21,11 +22,12 @@ def make(name: str, params: str = ""):
 
 
 def generate(problem, tmp_path: pathlib.Path, name: str = "data", **source) -> dict:
-    return problem.generate(str(tmp_path / name), num_workers=1, progress=False, **source)
+    dataset = problem.generate(str(tmp_path / name), num_workers=1, progress=False, **source)
+    return dataset.manifest
 
 
 def images_of(problem, data_dir: pathlib.Path, split: str) -> np.ndarray:
-    reader = problem.records(str(data_dir), split)
+    reader = problem.open(str(data_dir)).records(split)
     return np.array([record["image"] for record in reader.read(range(len(reader)))])
 
 
@@ -69,7 +71,7 @@ def test_cifar10_holds_dev_out_of_train(tmp_path, small):
     for split, inside in ((TRAIN, False), (DEV, True)):
         expected = [image for image in train if (image.tobytes() in held_out) == inside]
         np.testing.assert_array_equal(found[split], expected)  # in the published order
-    assert "dev is held out" in problem.report(str(tmp_path / "data"))
+    assert "dev is held out" in problem.open(str(tmp_path / "data")).report
     assert problem.image_shape == found[DEV].shape[1:] == (32, 32, 3)
 
 
@@ -87,7 +89,7 @@ def test_cifar10_has_the_same_dev_whatever_the_order(tmp_path, small):
 def test_cifar10_s_dev_stays_what_it_was(tmp_path, small):
     """Figures on dev compare only with figures on the same images."""
     source = write_binary(tmp_path, *small)
-    dev = make("image_cifar10", "dev_size=7").source(source_dir=source, tfds_dir=None)
+    dev = make("image_cifar10", "dev_size=7").source(SourceFlags("", source_dir=source))
     train = small[0]
     digests = [hashlib.sha256(image.tobytes()).digest() for image in train]
     draws = [hashlib.sha256(b"0 " + digest).digest() for digest in digests]
@@ -126,7 +128,7 @@ def test_cifar10_is_downloaded_where_no_directory_is_given(tmp_path, monkeypatch
     )
     tfds = types.SimpleNamespace(builder=lambda name: calls.append(name) or builder)
     monkeypatch.setattr("t2t_vqem.data.text_source.import_tfds", lambda: tfds)
-    source = make("image_cifar10").source(source_dir=None, tfds_dir=None)
+    source = make("image_cifar10").source(SourceFlags(""))
     assert source.describe() == f"TFDS data set {tmp_path}/cache"
     assert calls == ["cifar10", "prepared"]
 
@@ -207,8 +209,8 @@ def test_cifar10_whole(tmp_path, real_data):
     train, test = real_images(real_data, "train"), real_images(real_data, "test")
     problem = make("image_cifar10")
     source_dir = write_binary(tmp_path / "files", train, test)
-    manifest = problem.generate(str(tmp_path / "data"), source_dir=source_dir, num_workers=2)
-    sizes = {split: manifest["splits"][split]["num_examples"] for split in SPLITS}
+    dataset = problem.generate(str(tmp_path / "data"), source_dir=source_dir, num_workers=2)
+    sizes = {split: dataset.manifest["splits"][split]["num_examples"] for split in SPLITS}
     assert sizes == {TRAIN: 49_000, DEV: 1000, TEST: 10_000}
     found = {split: images_of(problem, tmp_path / "data", split) for split in SPLITS}
     np.testing.assert_array_equal(found[TEST], test)
@@ -274,7 +276,7 @@ def test_several_workers_give_the_same(tmp_path):
     second = problem.generate(
         str(tmp_path / "other"), source_dir=source_dir, num_workers=2, progress=False
     )
-    assert first == second
+    assert first == second.manifest
     for split in SPLITS:
         np.testing.assert_array_equal(
             images_of(problem, tmp_path / "data", split),
@@ -294,7 +296,7 @@ def test_a_bad_file_stops_and_says_how_to_go_on(tmp_path, num_workers):
     problem = make("image_folder", "unreadable=drop")
     manifest = generate(problem, tmp_path, source_dir=source_dir)
     assert sum(split["num_examples"] for split in manifest["splits"].values()) == 39
-    report = problem.report(str(tmp_path / "data"))
+    report = problem.open(str(tmp_path / "data")).report
     assert "dropped 1 that cannot be read:" in report and "7.jpg: cannot be read" in report
 
 
@@ -309,9 +311,9 @@ def test_another_folder_is_not_taken_for_the_same(tmp_path):
 
 
 def test_where_the_folder_must_come_from(tmp_path):
-    with pytest.raises(UsageError, match="image_folder needs --source_dir, the folder with its"):
+    with pytest.raises(UsageError, match="image_folder needs --source_dir, the folder with your"):
         generate(make("image_folder"), tmp_path)
-    with pytest.raises(UsageError, match="--tfds_dir=x: image_folder reads files"):
+    with pytest.raises(UsageError, match="--tfds_dir=x: image_folder is made from --source_dir"):
         generate(make("image_folder"), tmp_path, tfds_dir="x")
 
 
@@ -364,13 +366,13 @@ def test_digits_made_twice_are_the_same(tmp_path):
 
 
 @pytest.mark.parametrize("flag", ["source_dir", "tfds_dir"])
-def test_digits_refuse_folders(flag):
-    with pytest.raises(UsageError, match=f"--{flag}=here: image_digits brings its images along"):
-        make("image_digits").source(**{"source_dir": None, "tfds_dir": None, flag: "here"})
+def test_digits_refuse_folders(flag, tmp_path):
+    with pytest.raises(UsageError, match=f"--{flag}=here: image_digits makes its data itself"):
+        make("image_digits").generate(str(tmp_path), **{flag: "here"})
 
 
-def test_missing_scikit_learn_breaks_the_digits_alone(monkeypatch):
+def test_missing_scikit_learn_breaks_the_digits_alone(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(UsageError, match=r"pip install 't2t-vqem\[demo\]'"):
-        make("image_digits").source(source_dir=None, tfds_dir=None)
+        make("image_digits").generate(str(tmp_path))
     assert make("image_cifar10").image_shape == (32, 32, 3)

@@ -26,18 +26,18 @@ def write_text(folder: pathlib.Path, names: dict[str, int], languages=("en", "de
 def test_multi30k_takes_its_published_names(tmp_path):
     text = write_text(tmp_path / "text", {"train": 30, "val": 5, "test_2016_flickr": 4})
     problem = make("translate_ende_multi30k", vocab_size=300)
-    manifest = problem.generate(str(tmp_path / "data"), source_dir=text, progress=False)
-    sizes = {name: split["num_examples"] for name, split in manifest["splits"].items()}
+    dataset = problem.generate(str(tmp_path / "data"), source_dir=text, progress=False)
+    sizes = {name: split["num_examples"] for name, split in dataset.manifest["splits"].items()}
     assert sizes == {"train": 30, "dev": 5, "test": 4}
-    assert problem.references(str(tmp_path / "data"), "dev")[3] == "de number 3 3"
+    assert dataset.references("dev")[3] == "de number 3 3"
 
 
 @pytest.mark.parametrize("name", ["translate_ende_multi30k", "translate_ende_wmt14"])
 def test_plain_names_are_taken_too(tmp_path, name):
     text = write_text(tmp_path / "text", {"train": 30, "dev": 5, "test": 4})
     problem = make(name, vocab_size=300)
-    problem.generate(str(tmp_path / "data"), source_dir=text, progress=False)
-    assert problem.sources(str(tmp_path / "data"), "test")[0] == "en number 0 0"
+    dataset = problem.generate(str(tmp_path / "data"), source_dir=text, progress=False)
+    assert dataset.sources("test")[0] == "en number 0 0"
 
 
 def test_vocabulary_sizes():
@@ -56,9 +56,9 @@ def test_text_of_any_languages_and_files_by_settings_alone(tmp_path):
     )
     config = resolve(problem="translate_text", problem_params=params).problem_config
     problem = problems.get("translate_text")(config)
-    manifest = problem.generate(str(tmp_path / "data"), source_dir=text, progress=False)
-    assert manifest["splits"]["train"]["num_examples"] == 40
-    assert problem.references(str(tmp_path / "data"), "test")[1] == "sv number 1 1"
+    dataset = problem.generate(str(tmp_path / "data"), source_dir=text, progress=False)
+    assert dataset.manifest["splits"]["train"]["num_examples"] == 40
+    assert dataset.references("test")[1] == "sv number 1 1"
 
 
 def test_without_a_source_dir_all_files_must_be_named(tmp_path):
@@ -90,7 +90,9 @@ def test_a_named_file_that_is_missing_is_an_error(tmp_path):
 def test_where_text_must_come_from(tmp_path):
     with pytest.raises(UsageError, match="translate_ende_multi30k needs --source_dir"):
         make("translate_ende_multi30k").generate(str(tmp_path))
-    with pytest.raises(UsageError, match="--tfds_dir=x: translate_ende_multi30k reads files"):
+    with pytest.raises(
+        UsageError, match="--tfds_dir=x: translate_ende_multi30k is made from --source_dir. Leave"
+    ):
         make("translate_ende_multi30k").generate(str(tmp_path), tfds_dir="x")
     with pytest.raises(UsageError, match="are both given, expected one"):
         make("translate_ende_wmt14").generate(str(tmp_path), tfds_dir="x", source_dir="y")
@@ -103,8 +105,10 @@ def test_where_text_must_come_from(tmp_path):
 def test_data_in_place_needs_no_sources_again(tmp_path):
     text = write_text(tmp_path / "text", {"train": 30, "dev": 5, "test": 4})
     problem = make("translate_ende_wmt14", vocab_size=300)
-    manifest = problem.generate(str(tmp_path / "data"), source_dir=text, progress=False)
-    assert problem.generate(str(tmp_path / "data")) == manifest  # and downloads nothing
+    dataset = problem.generate(str(tmp_path / "data"), source_dir=text, progress=False)
+    assert (
+        problem.generate(str(tmp_path / "data")).manifest == dataset.manifest
+    )  # and downloads nothing
     with pytest.raises(UsageError, match="config: vocab_size was 300, now 301"):
         make("translate_ende_wmt14", vocab_size=301).generate(str(tmp_path / "data"))
 
@@ -137,16 +141,16 @@ def test_wmt14_from_a_prepared_tfds_directory(tmp_path):
     problem = make("translate_ende_wmt14", vocab_size=400)
     data_dir = str(tmp_path / "data")
     tfds_dir = str(tmp_path / "tfds")
-    manifest = problem.generate(data_dir, tfds_dir=tfds_dir, progress=False)
-    assert manifest["splits"]["train"]["num_examples"] == 3000
-    vocabulary = problem.vocabulary(data_dir)
-    records = problem.records(data_dir, "train").read(range(3000))
+    dataset = problem.generate(data_dir, tfds_dir=tfds_dir, progress=False)
+    assert dataset.manifest["splits"]["train"]["num_examples"] == 3000
+    vocabulary = dataset.vocabulary
+    records = dataset.records("train").read(range(3000))
     pairs = [(vocabulary.decode(r["inputs"]), vocabulary.decode(r["targets"])) for r in records]
     # TFDS has an order of its own. A line feed inside a sentence becomes a space.
     english = [line.replace("\n", " ") for line in splits["train"]["en"]]
     assert sorted(pairs) == sorted(zip(english, splits["train"]["de"], strict=True))
-    assert sorted(problem.references(data_dir, "dev")) == sorted(splits["validation"]["de"])
-    assert problem.generate(data_dir, tfds_dir=tfds_dir) == manifest
+    assert sorted(dataset.references("dev")) == sorted(splits["validation"]["de"])
+    assert problem.generate(data_dir, tfds_dir=tfds_dir).manifest == dataset.manifest
     other = make("translate_ende_wmt14", source_language="fr")
     with pytest.raises(UsageError, match="unknown language 'fr': .* has de, en"):
         other.generate(str(tmp_path / "other"), tfds_dir=tfds_dir)
@@ -167,16 +171,14 @@ def test_wmt14_sample(tmp_path, real_data):
     prepare_tfds(tmp_path / "tfds", splits)
     problem = make("translate_ende_wmt14", vocab_size=4000)
     data_dir = str(tmp_path / "data")
-    manifest = problem.generate(data_dir, tfds_dir=str(tmp_path / "tfds"), progress=False)
-    train = manifest["splits"]["train"]
+    dataset = problem.generate(data_dir, tfds_dir=str(tmp_path / "tfds"), progress=False)
+    train = dataset.manifest["splits"]["train"]
     assert train["num_examples"] + sum(train["dropped"].values()) == 20_000
     assert train["num_examples"] > 19_000
-    vocabulary = problem.vocabulary(data_dir)
-    records = problem.records(data_dir, "test").read(range(3003))
+    vocabulary = dataset.vocabulary
+    records = dataset.records("test").read(range(3003))
     pairs = [(vocabulary.decode(r["inputs"]), vocabulary.decode(r["targets"])) for r in records]
-    assert pairs == list(
-        zip(problem.sources(data_dir, "test"), problem.references(data_dir, "test"), strict=True)
-    )
+    assert pairs == list(zip(dataset.sources("test"), dataset.references("test"), strict=True))
     assert sorted(pairs) == sorted(zip(splits["test"]["en"], splits["test"]["de"], strict=True))
 
 
@@ -184,16 +186,16 @@ def test_wmt14_sample(tmp_path, real_data):
 def test_multi30k_whole(tmp_path, real_data):
     problem = make("translate_ende_multi30k")
     data_dir = str(tmp_path / "data")
-    manifest = problem.generate(data_dir, source_dir=str(real_data / "multi30k"), progress=False)
-    assert manifest["vocabulary"]["size"] == 4000
-    splits = manifest["splits"]
+    dataset = problem.generate(data_dir, source_dir=str(real_data / "multi30k"), progress=False)
+    assert dataset.manifest["vocabulary"]["size"] == 4000
+    splits = dataset.manifest["splits"]
     assert splits["train"]["num_examples"] + sum(splits["train"]["dropped"].values()) == 29_000
     assert (splits["dev"]["num_examples"], splits["test"]["num_examples"]) == (1014, 1000)
     # About 1.5 tokens for each word with a vocabulary of this size.
     assert 14 < splits["test"]["target_tokens"] / 1000 < 22
-    vocabulary = problem.vocabulary(data_dir)
+    vocabulary = dataset.vocabulary
     for split in ("dev", "test"):
-        reader = problem.records(data_dir, split)
+        reader = dataset.records(split)
         records = reader.read(range(len(reader)))
         texts = [vocabulary.decode(record["targets"]) for record in records]
-        assert texts == problem.references(data_dir, split)
+        assert texts == dataset.references(split)

@@ -12,15 +12,16 @@ import sacrebleu
 
 from t2t_vqem.constants import DEV, EOS_ID, TEST, TRAIN, UsageError
 from t2t_vqem.data import building
-from t2t_vqem.data.text_source import GeneratedPairs
 from t2t_vqem.distilled_problem import DistilledProblem, distilled
 from t2t_vqem.inference import distillation, translate
 from t2t_vqem.inference.teacher import Teacher
+from t2t_vqem.problem import SourceFlags
 from t2t_vqem.registry import problems
-from t2t_vqem.text_problem import TextProblem
+from t2t_vqem.text_problem import TextDataset, TextProblem
 from tests.distillable import MARKS, Distillable, echo_registered, make_distillable
 
 NAME = "translate_text_distilled"
+BASE = "translate_text"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,7 +39,7 @@ def made(tmp_path_factory) -> Distillable:
 @pytest.fixture
 def copy(made, tmp_path) -> Distillable:
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / made.problem.name).symlink_to(made.problem.dir(made.data_dir))
+    (tmp_path / "data" / BASE).symlink_to(made.dataset.directory)
     return made._replace(data_dir=str(tmp_path / "data"))
 
 
@@ -54,14 +55,14 @@ def make(data: Distillable, **settings) -> DistilledProblem:
     return cls(dataclasses.replace(start, **{"xla": False, "beam_size": 1, **settings}))
 
 
-def generate(data: Distillable, problem=None, **arguments) -> dict:
+def generate(data: Distillable, problem=None, **arguments) -> TextDataset:
     arguments = {"teacher_dir": data.teacher_dir, "progress": False, "num_workers": 1, **arguments}
     return (problem or make(data)).generate(data.data_dir, **arguments)
 
 
-def training_pairs(data: Distillable, problem: DistilledProblem) -> list[tuple[str, str]]:
-    vocabulary = problem.vocabulary(data.data_dir)
-    reader = problem.records(data.data_dir, TRAIN)
+def training_pairs(dataset: TextDataset) -> list[tuple[str, str]]:
+    vocabulary = dataset.vocabulary
+    reader = dataset.records(TRAIN)
     return [
         tuple(vocabulary.decode(record[side]) for side in ("inputs", "targets"))
         for record in reader.read(range(len(reader)))
@@ -74,13 +75,12 @@ def contents(data: Distillable, name: str = NAME) -> dict[str, bytes]:
 
 
 def test_targets_are_the_teacher_s_and_the_rest_is_the_base_problem_s(copy, small_parts):
-    generate(copy)
-    base, problem = copy.problem, make(copy)
-    vocabulary = problem.vocabulary(copy.data_dir)
-    assert vocabulary.hash == base.vocabulary(copy.data_dir).hash
+    base, dataset = copy.dataset, generate(copy)
+    vocabulary = dataset.vocabulary
+    assert vocabulary.hash == base.vocabulary.hash
     kept = [line for line in copy.train if line[0] not in MARKS.values()]
     expected = [(line, vocabulary.decode(vocabulary.encode(line)[::-1])) for line in kept]
-    reader = problem.records(copy.data_dir, TRAIN)
+    reader = dataset.records(TRAIN)
     records = reader.read(range(len(reader)))
     assert [tuple(vocabulary.decode(r[s]) for s in ("inputs", "targets")) for r in records] == [
         pair for pair in expected if vocabulary.encode(pair[1])
@@ -88,28 +88,28 @@ def test_targets_are_the_teacher_s_and_the_rest_is_the_base_problem_s(copy, smal
     for record, (source, target) in zip(records, expected, strict=True):  # as text is encoded
         assert record["inputs"].tolist() == vocabulary.encode(source)
         assert record["targets"].tolist() == vocabulary.encode(target)
-    lengths = problem.lengths(copy.data_dir, TRAIN)
+    lengths = dataset.lengths(TRAIN)
     sizes = [[len(record[side]) + 1 for side in ("inputs", "targets")] for record in records]
     np.testing.assert_array_equal(lengths, sizes)
 
-    distilled_files, base_files = contents(copy), contents(copy, base.name)
+    distilled_files, base_files = contents(copy), contents(copy, BASE)
     for split in (DEV, TEST):
-        assert problem.sources(copy.data_dir, split) == base.sources(copy.data_dir, split)
-        assert problem.references(copy.data_dir, split) == base.references(copy.data_dir, split)
+        assert dataset.sources(split) == base.sources(split)
+        assert dataset.references(split) == base.references(split)
         shard = f"{split}-00000-of-00001.array_record"
         assert distilled_files[shard] == base_files[shard]
     names = set(base_files) | {"failures.jsonl"}
     assert set(distilled_files) == names
     assert [path.name for path in pathlib.Path(copy.data_dir).iterdir() if path.name != NAME] == [
-        base.name
+        BASE
     ]
 
 
 @pytest.mark.parametrize(("margin", "num"), [(0.5, 2), (0.1, 1)])
 def test_several_translations_of_a_source_as_far_as_they_are_near(copy, small_parts, margin, num):
     problem = make(copy, beam_size=4, num_translations=3, score_margin=margin)
-    manifest = generate(copy, problem)
-    vocabulary = problem.vocabulary(copy.data_dir)
+    dataset = generate(copy, problem)
+    manifest, vocabulary = dataset.manifest, dataset.vocabulary
     expected = []
     for line in copy.train:
         failed = line[0] in MARKS.values()
@@ -117,12 +117,12 @@ def test_several_translations_of_a_source_as_far_as_they_are_near(copy, small_pa
         if num > 1:
             targets.append(line)
         expected += [(line, target) for target in dict.fromkeys(targets)]
-    assert training_pairs(copy, problem) == expected
+    assert training_pairs(dataset) == expected
     # A source that has one fit translation has not failed; dev is scored by the best.
     assert sum(manifest["teacher"]["failed"].values()) == (0 if num > 1 else 3)
     single = make(copy)
     shutil.rmtree(pathlib.Path(copy.data_dir) / NAME)
-    assert generate(copy, single)["teacher"]["dev_bleu"] == manifest["teacher"]["dev_bleu"]
+    assert generate(copy, single).manifest["teacher"]["dev_bleu"] == manifest["teacher"]["dev_bleu"]
 
 
 def write_extra(folder: pathlib.Path, lines: list[str]) -> str:
@@ -136,24 +136,22 @@ def test_further_sources_are_translated_too(copy, small_parts, tmp_path):
     lines[40] = ""
     lines[41] = f"{MARKS['loop']} one two"
     problem = make(copy, extra_sources=write_extra(tmp_path, lines))
-    manifest = generate(copy, problem)
-    vocabulary = problem.vocabulary(copy.data_dir)
+    dataset = generate(copy, problem)
+    manifest, vocabulary = dataset.manifest, dataset.vocabulary
     failed = tuple(MARKS.values())
     expected = [
         (line, vocabulary.decode(vocabulary.encode(line)[::-1]))
         for line in [*copy.train, *lines]
         if line and not line.startswith(failed)
     ]
-    assert training_pairs(copy, problem) == expected
+    assert training_pairs(dataset) == expected
     assert manifest["teacher"]["failed"] == {
         "empty": 2,
         "repetition": 2,
         "cut": 1,
         "long source": 0,
     }
-    assert f"teacher failed on 5 of {len(copy.train) + 70} training sources" in problem.report(
-        copy.data_dir
-    )
+    assert f"teacher failed on 5 of {len(copy.train) + 70} training sources" in dataset.report
     failures = [json.loads(line) for line in contents(copy)["failures.jsonl"].splitlines()]
     extra = [(f["number"], f["source"]) for f in failures if f["split"] == "extra"]
     assert extra == [(40, ""), (41, lines[41])]
@@ -210,9 +208,8 @@ def test_more_translations_than_the_beam_has_are_refused(copy):
 
 
 def test_what_the_manifest_and_the_report_say(copy, small_parts):
-    manifest = generate(copy)
-    problem = make(copy)
-    vocabulary = problem.vocabulary(copy.data_dir)
+    dataset = generate(copy)
+    manifest, vocabulary = dataset.manifest, dataset.vocabulary
     teacher = manifest["teacher"]
     assert {key: teacher[key] for key in ("problem", "model", "step")} == {
         "problem": "translate_text",
@@ -221,15 +218,15 @@ def test_what_the_manifest_and_the_report_say(copy, small_parts):
     }
     assert teacher["weights"] == manifest["source"]["teacher weights"]
     assert teacher["decoding"]["beam_size"] == manifest["config"]["beam_size"] == 1
-    dev = problem.sources(copy.data_dir, DEV)
+    dev = dataset.sources(DEV)
     translations = [vocabulary.decode(vocabulary.encode(line)[::-1]) for line in dev]
     metric = sacrebleu.BLEU()
-    score = metric.corpus_score(translations, [problem.references(copy.data_dir, DEV)]).score
+    score = metric.corpus_score(translations, [dataset.references(DEV)]).score
     assert teacher["dev_bleu"]["value"] == pytest.approx(score)
     assert teacher["dev_bleu"]["signature"] == str(metric.get_signature())
     assert teacher["failed"] == {"empty": 1, "repetition": 1, "cut": 1, "long source": 0}
 
-    report = problem.report(copy.data_dir)
+    report = dataset.report
     assert f"teacher on dev: BLEU = {score:.2f}  (nrefs:1|case:mixed" in report
     assert "teacher: echo on translate_text, step 70, weights " in report
     assert (
@@ -250,33 +247,23 @@ def test_what_the_manifest_and_the_report_say(copy, small_parts):
 
 def test_sources_longer_than_the_teacher_reads_are_left_out(tmp_path):
     data = make_distillable(tmp_path, max_length=8)
-    vocabulary = data.problem.vocabulary(data.data_dir)
+    vocabulary = data.dataset.vocabulary
     too_long = [line for line in data.train if len(vocabulary.encode(line)) + 1 > 8]
     assert 0 < len(too_long) < 100
-    manifest = generate(data)
+    manifest = generate(data).manifest
     assert manifest["teacher"]["failed"]["long source"] == len(too_long)
 
 
-def test_translations_are_filtered_as_the_base_data_are(copy):
+def test_translations_are_filtered_as_the_base_data_are(copy, monkeypatch):
     """The base data have lost what is out of proportion; so do the distilled ones."""
-    problem = make(copy)
+    pairs = distillation.Distillation.pairs
 
-    class Doubling:
-        def __init__(self, source):
-            self._source = source
+    def doubled(self, split):
+        for number, (source, target) in enumerate(pairs(self, split)):
+            yield source, b" ".join([target] * (20 if number == 0 else 1))
 
-        def __getattr__(self, name):
-            return getattr(self._source, name)
-
-        def pairs(self, split):
-            for number, (source, target) in enumerate(self._source.pairs(split)):
-                yield source, b" ".join([target] * (20 if number == 0 else 1))
-
-    build = problem.build
-    problem.build = lambda directory, scratch, source, **kwargs: build(
-        directory, scratch, Doubling(source), **kwargs
-    )
-    dropped = generate(copy, problem)["splits"][TRAIN]["dropped"]
+    monkeypatch.setattr(distillation.Distillation, "pairs", doubled)
+    dropped = generate(copy).manifest["splits"][TRAIN]["dropped"]
     assert dropped["too long"] + dropped["ratio"] == 1
 
 
@@ -287,7 +274,7 @@ def test_shards_put_together_are_the_same_as_the_whole(
     whole = contents(copy)
     other = copy._replace(data_dir=str(tmp_path / "sharded"))
     pathlib.Path(other.data_dir).mkdir()
-    (tmp_path / "sharded" / made.problem.name).symlink_to(made.problem.dir(made.data_dir))
+    (tmp_path / "sharded" / BASE).symlink_to(made.dataset.directory)
     done = []
     for shard in (2, 0, 1, 1):
         words = make(other).translate_shard(
@@ -310,7 +297,7 @@ def test_shards_put_together_are_the_same_as_the_whole(
     )
     assert words.endswith("is ready: nothing to do.")
     assert sorted(path.name for path in (tmp_path / "sharded").iterdir()) == [
-        made.problem.name,
+        BASE,
         NAME,
     ]
 
@@ -320,7 +307,7 @@ def test_missing_shards_are_done_when_put_together(copy, small_parts):
     problem.translate_shard(
         copy.data_dir, teacher_dir=copy.teacher_dir, shard=1, num_shards=2, progress=False
     )
-    assert generate(copy)["splits"][TRAIN]["num_examples"] == len(copy.train) - 3
+    assert generate(copy).manifest["splits"][TRAIN]["num_examples"] == len(copy.train) - 3
 
 
 def test_other_settings_or_weights_are_refused_while_parts_are_there(copy, small_parts):
@@ -340,8 +327,10 @@ def test_other_settings_or_weights_are_refused_while_parts_are_there(copy, small
 def test_a_shard_is_done_by_one_process_and_the_whole_by_nobody_else(copy, small_parts):
     problem = make(copy)
     arguments = {"teacher_dir": copy.teacher_dir, "num_shards": 2, "progress": False}
-    identity = problem._identity(problem._teacher(copy.data_dir, copy.teacher_dir, None))
-    with building.shared_work(problem.dir(copy.data_dir), identity, "shard-0-of-2"):
+    identity = problem._identity(
+        problem.source(SourceFlags(copy.data_dir, teacher_dir=copy.teacher_dir))
+    )
+    with building.shared_work(f"{copy.data_dir}/{NAME}", identity, "shard-0-of-2"):
         with pytest.raises(UsageError, match="shard-0-of-2 of .* is being generated by another"):
             problem.translate_shard(copy.data_dir, shard=0, **arguments)
         with pytest.raises(UsageError, match=f"{NAME} is being generated by another process"):
@@ -362,25 +351,25 @@ def test_data_older_than_a_setting_are_those_of_its_default(copy, small_parts):
     path.write_text(json.dumps(identity))
     problem.translate_shard(copy.data_dir, shard=1, **arguments)
 
-    manifest = generate(copy)
+    manifest = generate(copy).manifest
     del manifest["config"]["num_translations"]
-    building.write_manifest(problem.dir(copy.data_dir), manifest)
-    assert generate(copy) == manifest
-    assert generate(copy, teacher_dir=None) == manifest
-    problem.check_config(copy.data_dir)
+    building.write_manifest(f"{copy.data_dir}/{NAME}", manifest)
+    assert generate(copy).manifest == manifest
+    assert generate(copy, teacher_dir=None).manifest == manifest
+    problem.open(copy.data_dir)
     other = make(copy, num_translations=2, beam_size=2)
     message = "beam_size was 1, now 2\n.*num_translations was 1, now 2"
     with pytest.raises(UsageError, match=message):
         generate(copy, other)
     with pytest.raises(UsageError, match=message):
-        other.check_config(copy.data_dir)
+        other.open(copy.data_dir)
 
 
 def test_made_data_stay_as_they_are(copy):
-    manifest = generate(copy)
+    manifest = generate(copy).manifest
     files = contents(copy)
-    assert generate(copy) == manifest
-    assert generate(copy, teacher_dir=None) == manifest
+    assert generate(copy).manifest == manifest
+    assert generate(copy, teacher_dir=None).manifest == manifest
     with pytest.raises(UsageError, match="config: alpha was 0.6, now 1.0"):
         generate(copy, make(copy, alpha=1.0))
     with pytest.raises(UsageError, match="config: alpha was 0.6, now 1.0"):
@@ -391,31 +380,34 @@ def test_made_data_stay_as_they_are(copy):
 
 
 def test_the_checkpoint_is_the_best_unless_another_is_named(copy):
-    generate(copy, checkpoint="latest")  # which does not reverse
-    record = make(copy).records(copy.data_dir, TRAIN).read([0])[0]
+    dataset = generate(copy, checkpoint="latest")  # which does not reverse
+    record = dataset.records(TRAIN).read([0])[0]
     np.testing.assert_array_equal(record["inputs"], record["targets"])
 
 
 def test_without_a_teacher_or_with_folders_of_text(copy):
-    message = "is made of the data of translate_text in --data_dir by a teacher: expected --teach"
+    message = "is made of the data of translate_text in .*, and it needs --teacher_dir, the output"
     with pytest.raises(UsageError, match=message):
         generate(copy, teacher_dir=None)
+    message = "--source_dir=somewhere: .*_distilled is made from --teacher_dir. Leave the flag out."
     with pytest.raises(UsageError, match=message):
         generate(copy, source_dir="somewhere")
     generate(copy)
-    with pytest.raises(UsageError, match=message):
-        generate(copy, tfds_dir="somewhere")
+    with pytest.raises(UsageError, match="--tfds_dir=somewhere: .* is made from --teacher_dir"):
+        generate(copy, teacher_dir=None, tfds_dir="somewhere")
 
 
 def test_base_data_have_to_be_there(tmp_path):
-    message = "no data of translate_text in .*whose training sources .*t2t-datagen --problem=transl"
+    message = (
+        "no data of translate_text in .*, which .*_distilled is made of.*t2t-datagen --problem=tr"
+    )
     with pytest.raises(UsageError, match=message):
         problems.get(NAME).starting_config(str(tmp_path))
     problem = problems.get(NAME)(problems.get(NAME).Config())
     with pytest.raises(UsageError, match="no data of translate_text in .*Make it with: t2t-datag"):
         problem.generate(str(tmp_path), teacher_dir="nowhere")
     with pytest.raises(UsageError, match=r"Make it with: .*_distilled .* --teacher_dir=DIR"):
-        problem.manifest(str(tmp_path))
+        problem.open(str(tmp_path))
 
 
 def test_settings_are_those_of_the_base_data(copy):
@@ -502,8 +494,8 @@ def test_every_registered_text_problem_has_a_twin():
 
 def test_a_problem_of_the_user_without_settings_of_its_own():
     class Mine(TextProblem):
-        def source(self, *, source_dir, tfds_dir):
-            return GeneratedPairs("1", {})
+        def generate_samples(self, split):
+            return [("a", "b")]
 
     twin = distilled(Mine)
     assert twin.name == "mine_distilled"

@@ -1,15 +1,14 @@
 """The base class of image problems, with a problem as a user would write one."""
 
 import logging
+import re
 
 import numpy as np
 import pytest
 
 from t2t_vqem.constants import DEV, SPLITS, TEST, TRAIN, UsageError
-from t2t_vqem.data.image_source import ArrayImages
-from t2t_vqem.data.reader import BatchReader
 from t2t_vqem.hparams.transformer import TransformerHParams
-from t2t_vqem.image_problem import ImageProblem
+from t2t_vqem.image_problem import ImageDataset, ImageProblem
 
 SIZES = {TRAIN: 10, DEV: 3, TEST: 2}
 SHAPE = (2, 5, 3)
@@ -24,28 +23,36 @@ class Noise(ImageProblem):
     def image_shape(self):
         return SHAPE
 
-    def source(self, *, source_dir, tfds_dir):
-        rng = np.random.default_rng(self.seed)
-        images = {s: rng.integers(0, 256, (SIZES[s], *SHAPE), np.uint8) for s in SPLITS}
-        return ArrayImages("noise", lambda: images)
+    def generate_samples(self, split):
+        rng = np.random.default_rng([self.seed, SIZES[split]])
+        return rng.integers(0, 256, (SIZES[split], *SHAPE), np.uint8)
 
 
 @pytest.fixture
-def data_dir(tmp_path) -> str:
-    Noise().generate(str(tmp_path), num_workers=1, progress=False)
-    return str(tmp_path)
+def dataset(tmp_path) -> ImageDataset:
+    return Noise().generate(str(tmp_path), num_workers=1, progress=False)
 
 
-def images_of(data_dir: str, split: str) -> np.ndarray:
-    return np.array(
-        [r["image"] for r in Noise().records(data_dir, split).read(range(SIZES[split]))]
-    )
+def images_of(dataset: ImageDataset, split: str) -> np.ndarray:
+    return np.array([r["image"] for r in dataset.records(split).read(range(SIZES[split]))])
 
 
-def test_the_records_are_the_source_s_images(data_dir):
-    source = Noise().source(source_dir=None, tfds_dir=None)
+def test_the_records_are_the_images_generated(dataset):
     for split in SPLITS:
-        np.testing.assert_array_equal(images_of(data_dir, split), source.part(split, 0, 99))
+        np.testing.assert_array_equal(images_of(dataset, split), Noise().generate_samples(split))
+
+
+@pytest.mark.parametrize(
+    ("image", "found"), [(np.zeros(SHAPE), "float64"), (np.zeros((5, 2, 3), np.uint8), "uint8")]
+)
+def test_an_image_of_another_kind_is_an_error(tmp_path, image, found):
+    problem = Noise()
+    problem.generate_samples = lambda split: [np.zeros(SHAPE, np.uint8), image]
+    message = re.escape(
+        f"noise: image 1 of train is {found} {list(image.shape)}, expected uint8 [2, 5, 3]"
+    )
+    with pytest.raises(UsageError, match=message):
+        problem.generate(str(tmp_path), progress=False)
 
 
 def test_make_batch_marks_the_rows_that_hold_an_image():
@@ -59,53 +66,46 @@ def test_make_batch_marks_the_rows_that_hold_an_image():
     assert batch["mask"].tolist() == [True, False, True]
 
 
-def test_batches_hold_every_image_once(data_dir):
-    problem = Noise()
-    hparams = TransformerHParams(batch_size=4)
-    plan = problem.plan(data_dir, TRAIN, hparams, seed=0, epochs=1)
-    assert plan.shapes == [(4, 1)]
-    records = problem.records(data_dir, TRAIN)
+def test_batches_hold_every_image_once(dataset):
+    examples = dataset.examples(TRAIN, TransformerHParams(batch_size=4), seed=0, epochs=1)
+    assert examples.plan.shapes == [(4, 1)]
     seen = []
-    with BatchReader(records, plan, problem.make_batch, start_step=0) as reader:
+    with examples.read() as reader:
         for _, batch in reader:
             assert batch["images"].shape == (4, *SHAPE)
             assert not batch["images"][~batch["mask"]].any()
             seen += [image.tobytes() for image in batch["images"][batch["mask"]]]
-    assert sorted(seen) == sorted(image.tobytes() for image in images_of(data_dir, TRAIN))
+    assert sorted(seen) == sorted(image.tobytes() for image in images_of(dataset, TRAIN))
 
 
-def test_evaluation_keeps_the_order(data_dir):
-    problem = Noise()
-    plan = problem.plan(
-        data_dir, DEV, TransformerHParams(batch_size=2), seed=0, shuffle=False, epochs=1
-    )
-    records = problem.records(data_dir, DEV)
-    with BatchReader(records, plan, problem.make_batch, start_step=0) as reader:
+def test_evaluation_keeps_the_order(dataset):
+    hparams = TransformerHParams(batch_size=2)
+    with dataset.examples(DEV, hparams, seed=0, shuffle=False, epochs=1).read() as reader:
         batches = [batch for _, batch in reader]
     images = np.concatenate([batch["images"][batch["mask"]] for batch in batches])
-    np.testing.assert_array_equal(images, images_of(data_dir, DEV))
+    np.testing.assert_array_equal(images, images_of(dataset, DEV))
 
 
-def test_the_report_says_how_many(data_dir):
-    assert Noise().report(data_dir).splitlines() == [
+def test_the_report_says_how_many(dataset):
+    assert dataset.report.splitlines() == [
         "train: 10 images of 2x5x3",
         "dev: 3 images of 2x5x3",
         "test: 2 images of 2x5x3",
     ]
 
 
-def test_generates_once(data_dir, caplog, monkeypatch):
+def test_generates_once(dataset, tmp_path, caplog, monkeypatch):
     caplog.set_level(logging.INFO)
-    Noise().generate(data_dir)
+    Noise().generate(str(tmp_path))
     assert "already generated" in caplog.text
     monkeypatch.setattr(Noise, "seed", 1)
     with pytest.raises(UsageError, match=r"source: train images was '\w+', now '\w+'"):
-        Noise().generate(data_dir)
+        Noise().generate(str(tmp_path))
 
 
 def test_missing_data_names_the_command(tmp_path):
     with pytest.raises(UsageError, match=r"no data of noise in .* t2t-datagen --problem=noise"):
-        Noise().report(str(tmp_path))
+        Noise().open(str(tmp_path))
 
 
 def test_a_file_is_read_as_the_problem_s_images_are(tmp_path):
@@ -120,3 +120,16 @@ def test_a_file_is_read_as_the_problem_s_images_are(tmp_path):
 
 def test_a_model_is_told_the_shape_of_the_images():
     assert Noise().model_arguments(None) == {"image_shape": SHAPE}
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [(None, range(10)), (11, range(10)), (3, [0, 3, 6]), (1, [0])]
+)
+def test_images_of_a_split_are_spread_over_it(dataset, limit, expected):
+    images = dataset.images(TRAIN, limit=limit)
+    np.testing.assert_array_equal(images, images_of(dataset, TRAIN)[list(expected)])
+
+
+def test_images_of_an_empty_split_are_an_error(dataset):
+    with pytest.raises(UsageError, match="noise has no images in dev"):
+        dataset.images(DEV, limit=0)

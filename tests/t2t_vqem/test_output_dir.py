@@ -16,15 +16,15 @@ HPARAMS = TransformerHParams(
 
 @pytest.fixture
 def settings(tiny_text_data):
-    problem = tiny_text_data.problem
+    dataset = tiny_text_data.dataset
     return RunSettings(
-        problem=tiny_text_data.problem_name,
-        problem_config=problem.config,
+        problem=tiny_text_data.dataset.problem_name,
+        problem_config=dataset.problem.config,
         hparams=HPARAMS,
         gin_text="transformer.hidden_size = 6\n",
         data_dir=tiny_text_data.data_dir,
-        data_source=problem.manifest(tiny_text_data.data_dir)["source"],
-        vocabulary=problem.vocabulary(tiny_text_data.data_dir).hash,
+        data_source=dataset.manifest["source"],
+        vocabulary=dataset.vocabulary.hash,
         seed=3,
         train_steps=50,
         hparams_set="transformer_tiny",
@@ -35,7 +35,7 @@ def settings(tiny_text_data):
 def output_dir(tmp_path, settings, tiny_text_data):
     output_dir = OutputDir(str(tmp_path / "run"))
     assert not output_dir.has_run()
-    output_dir.save(settings, tiny_text_data.problem.vocabulary(tiny_text_data.data_dir))
+    output_dir.save(settings, tiny_text_data.dataset.vocabulary)
     assert output_dir.has_run()
     return output_dir
 
@@ -52,8 +52,8 @@ def test_settings_come_back(output_dir, settings, tiny_text_data):
     assert output_dir.settings() == settings
     assert output_dir.hparams() == HPARAMS
     problem = output_dir.problem()
-    assert type(problem) is type(tiny_text_data.problem)
-    assert problem.config == tiny_text_data.problem.config
+    assert type(problem) is type(tiny_text_data.dataset.problem)
+    assert problem.config == tiny_text_data.dataset.problem.config
     assert output_dir.vocabulary().hash == settings.vocabulary
 
 

@@ -7,9 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from t2t_vqem.constants import EOS_ID, FILL_ID, INPUTS, PAD_ID, SPLITS, TARGETS, UsageError
+from t2t_vqem.constants import EOS_ID, FILL_ID, INPUTS, PAD_ID, TARGETS, UsageError
 from t2t_vqem.data import building
-from t2t_vqem.data.reader import BatchReader
 from t2t_vqem.data.records import Field, RecordWriter, Schema
 from t2t_vqem.data.text_source import GeneratedPairs
 from t2t_vqem.fields import Config, option
@@ -17,17 +16,16 @@ from t2t_vqem.hparams.transformer import TransformerHParams
 from t2t_vqem.hparams.transformer_nat import TransformerNATHParams
 from t2t_vqem.problem import Problem
 from t2t_vqem.registry import problems
-from t2t_vqem.text_problem import TextConfig, TextProblem
+from t2t_vqem.text_problem import TextConfig, TextDataset, TextProblem
 
 
 class Echo(TextProblem):
     """Says everything twice; a problem as a user would write one."""
 
-    version = "1"
+    samples_version = "1"
 
-    def source(self, *, source_dir, tfds_dir):
-        pairs = [(f"a{n} b", f"a{n} b a{n} b") for n in range(50)]
-        return GeneratedPairs(self.version, dict.fromkeys(SPLITS, lambda: pairs))
+    def generate_samples(self, split):
+        return [(f"a{n} b", f"a{n} b a{n} b") for n in range(50)]
 
 
 class Squares(Problem):
@@ -39,7 +37,7 @@ class Squares(Problem):
 
         size: int = option(4, "pixels of a side", minimum=1)
 
-    def source(self, *, source_dir, tfds_dir):
+    def source(self, flags):
         return GeneratedPairs("squares", {})
 
     def build(self, directory, scratch, source, *, num_workers, progress):
@@ -72,39 +70,34 @@ def test_registered_problems_know_their_names(name):
 
 
 def test_batches_hold_every_pair_once_and_as_the_text_says(tiny_text_data):
-    problem, data_dir = tiny_text_data.problem, tiny_text_data.data_dir
-    vocabulary = problem.vocabulary(data_dir)
-    plan = problem.plan(data_dir, "dev", TransformerHParams(batch_size=64), seed=0, epochs=1)
+    dataset = tiny_text_data.dataset
+    vocabulary = dataset.vocabulary
+    examples = dataset.examples("dev", TransformerHParams(batch_size=64), seed=0, epochs=1)
     seen = []
-    records = problem.records(data_dir, "dev")
-    with BatchReader(records, plan, problem.make_batch, start_step=0) as reader:
+    with examples.read() as reader:
         for _, batch in reader:
             for source, target in zip(batch[INPUTS], batch[TARGETS], strict=True):
                 if source.any():
                     seen.append((vocabulary.decode(source), vocabulary.decode(target)))
                 else:
                     assert not target.any()
-    expected = zip(
-        problem.sources(data_dir, "dev"), problem.references(data_dir, "dev"), strict=True
-    )
+    expected = zip(dataset.sources("dev"), dataset.references("dev"), strict=True)
     assert sorted(seen) == sorted(expected)
     assert len(seen) == 40
     assert {batch[INPUTS].dtype, batch[TARGETS].dtype} == {np.dtype(np.int32)}
 
 
 def test_batches_in_groups_hold_whole_words_and_say_the_same(tiny_text_data):
-    problem, data_dir = tiny_text_data.problem, tiny_text_data.data_dir
-    vocabulary = problem.vocabulary(data_dir)
+    dataset = tiny_text_data.dataset
+    vocabulary = dataset.vocabulary
     hparams = TransformerNATHParams(batch_size=128, num_halvings=2, whole_words=True)
-    plan = problem.plan(data_dir, "dev", hparams, seed=0, epochs=1)
+    examples = dataset.examples("dev", hparams, seed=0, epochs=1)
     found = {}
-    records = problem.records(data_dir, "dev")
-    make_batch = problem.batch_maker(data_dir, hparams)
-    lengths = problem.lengths(data_dir, "dev", 4)
-    with BatchReader(records, plan, make_batch, start_step=0) as reader:
+    lengths = dataset.lengths("dev", 4)
+    with examples.read() as reader:
         for step, batch in reader:
             for index, source, target in zip(
-                plan.batch(step)[0], batch[INPUTS], batch[TARGETS], strict=True
+                examples.plan.batch(step)[0], batch[INPUTS], batch[TARGETS], strict=True
             ):
                 if index < 0:
                     assert not (source.any() or target.any())
@@ -115,17 +108,17 @@ def test_batches_in_groups_hold_whole_words_and_say_the_same(tiny_text_data):
                 after_fill = np.flatnonzero(target[:-1] == FILL_ID) + 1
                 begins = [p for p in after_fill if target[p] != FILL_ID]
                 assert all(p % 4 == 0 and vocabulary.word_starts[target[p]] for p in begins)
-    pairs = zip(problem.sources(data_dir, "dev"), problem.references(data_dir, "dev"), strict=True)
+    pairs = zip(dataset.sources("dev"), dataset.references("dev"), strict=True)
     assert found == dict(enumerate(pairs))
-    assert (lengths[:, 1] > problem.lengths(data_dir, "dev")[:, 1]).any()
+    assert (lengths[:, 1] > dataset.lengths("dev")[:, 1]).any()
 
 
 def test_references_are_the_lines_given(tiny_text_data):
     text = pathlib.Path(tiny_text_data.source_dir, "test.de").read_bytes().decode()
-    lines = tiny_text_data.problem.references(tiny_text_data.data_dir, "test")
+    lines = tiny_text_data.dataset.references("test")
     assert "".join(line + "\n" for line in lines) == text
     with pytest.raises(UsageError, match="text of the train split is not kept"):
-        tiny_text_data.problem.references(tiny_text_data.data_dir, "train")
+        tiny_text_data.dataset.references("train")
 
 
 def test_make_batch_pads_ends_and_cuts():
@@ -146,25 +139,25 @@ def test_make_batch_pads_ends_and_cuts():
 
 def test_plan_counts_and_tells_what_it_cuts(tiny_text_data, caplog):
     hparams = TransformerHParams(max_length=6, batch_size=12, num_buckets=2)
-    problem, data_dir = tiny_text_data.problem, tiny_text_data.data_dir
-    plan = problem.plan(data_dir, "test", hparams, seed=0)
-    cut = (problem.lengths(data_dir, "test").max(axis=1) > 6).sum()
+    dataset = tiny_text_data.dataset
+    plan = dataset.plan("test", hparams, seed=0)
+    cut = (dataset.lengths("test").max(axis=1) > 6).sum()
     assert f"test: {cut} of 30 examples are longer than max_length=6 and are cut" in caplog.text
     assert plan.shapes == [(3, 4), (2, 6)]
     caplog.clear()
-    problem.plan(data_dir, "test", TransformerHParams(), seed=0)
+    dataset.plan("test", TransformerHParams(), seed=0)
     assert not caplog.records
 
 
 def test_generates_once(tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    first = Echo().generate(str(tmp_path), progress=False)
+    first = Echo().generate(str(tmp_path), progress=False).manifest
     caplog.clear()
-    assert Echo().generate(str(tmp_path), progress=False) == first
+    assert Echo().generate(str(tmp_path), progress=False).manifest == first
     assert "already generated" in caplog.text
     with pytest.raises(UsageError, match="config: vocab_size was 8000, now 300"):
         Echo(TextConfig(vocab_size=300)).generate(str(tmp_path))
-    newer = type("Echo", (Echo,), {"version": "2", "name": "echo"})
+    newer = type("Echo", (Echo,), {"samples_version": "2", "name": "echo"})
     with pytest.raises(UsageError, match="source: generator was '1', now '2'"):
         newer().generate(str(tmp_path))
 
@@ -173,48 +166,46 @@ def test_missing_data_names_the_command(tmp_path):
     with pytest.raises(
         UsageError, match=r"no data of echo in .* t2t-datagen --problem=echo --data_dir="
     ):
-        Echo().records(str(tmp_path), "train")
+        Echo().open(str(tmp_path))
 
 
 @pytest.fixture
-def echo_data(tmp_path) -> str:
-    Echo().generate(str(tmp_path), num_workers=1, progress=False)
-    return str(tmp_path)
+def echo_data(tmp_path) -> TextDataset:
+    return Echo().generate(str(tmp_path), num_workers=1, progress=False)
 
 
 def test_an_unknown_split_is_an_error(echo_data):
-    for read in (Echo().records, Echo().lengths, Echo().references):
+    for read in (echo_data.records, echo_data.lengths, echo_data.references):
         with pytest.raises(
             UsageError, match="unknown split 'valid', expected one of train, dev, test"
         ):
-            read(echo_data, "valid")
+            read("valid")
 
 
 def test_another_vocabulary_is_an_error(echo_data, tiny_text_data):
-    other = tiny_text_data.problem.dir(tiny_text_data.data_dir)
-    shutil.copy(f"{other}/vocab.model", f"{echo_data}/echo/vocab.model")
+    other = tiny_text_data.dataset.directory
+    shutil.copy(f"{other}/vocab.model", f"{echo_data.directory}/vocab.model")
     with pytest.raises(
         UsageError, match="is not the vocabulary that the records were written with"
     ):
-        Echo().vocabulary(echo_data)
+        _ = echo_data.vocabulary
 
 
 def test_damaged_lengths_are_an_error(echo_data):
-    path = f"{echo_data}/echo/lengths.dev.npy"
+    path = f"{echo_data.directory}/lengths.dev.npy"
     np.save(path, np.zeros((3, 2)))
     with pytest.raises(UsageError, match=r"lengths.dev.npy: shape \(3, 2\), expected \(50, 6\)"):
-        Echo().lengths(echo_data, "dev")
+        echo_data.lengths("dev")
     with open(path, "wb"):
         pass
     with pytest.raises(UsageError, match=r"lengths.dev.npy: cannot be read"):
-        Echo().lengths(echo_data, "dev")
+        echo_data.lengths("dev")
 
 
 def test_data_of_another_format_is_an_error(echo_data):
-    manifest = building.read_manifest(f"{echo_data}/echo")
-    building.write_manifest(f"{echo_data}/echo", {**manifest, "format": 0})
+    building.write_manifest(echo_data.directory, {**echo_data.manifest, "format": 0})
     with pytest.raises(UsageError, match="has format 0, expected 2. Delete it and run t2t-datagen"):
-        Echo().vocabulary(echo_data)
+        Echo().open(os.path.dirname(echo_data.directory))
 
 
 @pytest.mark.parametrize("code", ["english", "EN", "", "e", "en/de", "../x"])
@@ -231,15 +222,13 @@ def test_codes_may_have_parts_but_must_differ():
 
 def test_a_problem_need_not_be_text(tmp_path):
     problem = Squares(Squares.Config(size=2))
-    problem.generate(str(tmp_path), progress=False)
-    hparams = TransformerHParams(batch_size=4)
-    plan = problem.plan(str(tmp_path), "train", hparams, seed=0, epochs=1)
-    assert plan.shapes == [(4, 1)]
-    assert problem.lengths(str(tmp_path), "train") is None
-    records = problem.records(str(tmp_path), "train")
-    with BatchReader(records, plan, problem.make_batch, start_step=0) as reader:
+    dataset = problem.generate(str(tmp_path), progress=False)
+    examples = dataset.examples("train", TransformerHParams(batch_size=4), seed=0, epochs=1)
+    assert examples.plan.shapes == [(4, 1)]
+    assert dataset.lengths("train") is None
+    with examples.read() as reader:
         batches = [batch["image"] for _, batch in reader]
     assert [batch.shape for batch in batches] == [(4, 2, 2, 3)] * 3
     colours = np.concatenate(batches)[:, 0, 0, 0]
     assert sorted(colours) == [0, 0, *range(10)]  # two rows are empty
-    assert problem.report(str(tmp_path)) == "train: 10 examples"
+    assert dataset.report == "train: 10 examples"

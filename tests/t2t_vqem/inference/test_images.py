@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from t2t_vqem.config import HParams
 from t2t_vqem.constants import UsageError
-from t2t_vqem.inference.images import ImageDecoder, split_images, weights_digest
+from t2t_vqem.inference.images import ImageDecoder, weights_digest
 from t2t_vqem.models.base import LossOutput, Model
 from t2t_vqem.ops.random import row_uniform
 
@@ -173,39 +173,3 @@ def test_digest_is_of_the_numbers(model):
     assert weights_digest(model) == weights_digest(other)
     other.scale.assign(1.5)
     assert weights_digest(model) != weights_digest(other)
-
-
-class Numbers:
-    """A problem whose image number i is filled with i."""
-
-    name = "numbers"
-
-    def __init__(self, size):
-        self.size = size
-
-    def records(self, data_dir, split):
-        assert (data_dir, split) == ("data", "dev")
-        return self
-
-    def __len__(self):
-        return self.size
-
-    def read(self, indices):
-        return [{"image": np.full(SHAPE, index, np.uint8)} for index in indices]
-
-    def make_batch(self, records, length):
-        return {"images": np.stack([record["image"] for record in records])}
-
-
-@pytest.mark.parametrize(
-    ("limit", "expected"), [(None, range(7)), (9, range(7)), (3, [0, 2, 4]), (1, [0])]
-)
-def test_images_of_a_split_are_spread_over_it(limit, expected):
-    images = split_images(Numbers(7), "data", "dev", limit=limit)
-    assert images[:, 0, 0, 0].tolist() == list(expected)
-    assert images.shape[1:] == SHAPE
-
-
-def test_empty_split_is_an_error():
-    with pytest.raises(UsageError, match="numbers has no images in dev"):
-        split_images(Numbers(0), "data", "dev")

@@ -18,18 +18,12 @@ class Echo:
 
 
 def test_line_i_is_the_reconstruction_of_example_i(tiny_text_data):
-    problem, data_dir = tiny_text_data.problem, tiny_text_data.data_dir
+    dataset = tiny_text_data.dataset
     hparams = TransformerNATHParams(batch_size=64, num_buckets=3, max_length=32)
-    plan = problem.plan(data_dir, DEV, hparams, seed=0, shuffle=False, epochs=1)
-    assert len(plan.shapes) > 1
-    reconstructor = Reconstructor(
-        Echo(),
-        problem.records(data_dir, DEV),
-        plan,
-        problem.make_batch,
-        problem.vocabulary(data_dir),
-    )
-    expected = problem.references(data_dir, DEV)
+    examples = dataset.examples(DEV, hparams, seed=0, shuffle=False, epochs=1)
+    assert len(examples.plan.shapes) > 1
+    reconstructor = Reconstructor(Echo(), examples, dataset.vocabulary)
+    expected = dataset.references(DEV)
     assert sorted(reconstructor()) == list(enumerate(expected))
     assert len(np.unique(expected)) > 20
 

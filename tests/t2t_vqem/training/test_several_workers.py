@@ -120,7 +120,7 @@ def test_a_run_moves_from_machine_to_machine(model, four, two, unbroken, assert_
 def test_each_worker_reads_its_share(model, two):
     output_dir = OutputDir(str(two.folder / "new" / model))
     settings = output_dir.settings()
-    plan = output_dir.problem().plan(settings.data_dir, "train", settings.hparams, seed=1)
+    plan = output_dir.problem().open(settings.data_dir).plan("train", settings.hparams, seed=1)
     reads = [result["reads"] for result in two.results[f"new {model}"]]
     assert [len(plan.batch(0).indices) for _ in range(2)] in ([43, 43], [31, 31])
     for worker, own in enumerate(reads):

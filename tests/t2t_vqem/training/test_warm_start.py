@@ -29,7 +29,7 @@ STUDENT = TransformerNATHParams(
 
 @pytest.fixture(scope="module")
 def vocabulary(tiny_text_data):
-    return tiny_text_data.problem.vocabulary(tiny_text_data.data_dir)
+    return tiny_text_data.dataset.vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def student(problem, vocabulary, **changes):
 
 
 def test_weights_of_the_same_name_begin_as_the_teacher_s(tiny_text_data, teacher_dir, vocabulary):
-    model = student(tiny_text_data.problem, vocabulary)
+    model = student(tiny_text_data.dataset.problem, vocabulary)
     before = {v.path: v.numpy() for v in model.variables}
     assert not warm_start(model, teacher_dir.path, vocabulary=vocabulary.hash)
     teacher = teacher_dir.build_model()
@@ -67,7 +67,7 @@ def test_a_latent_model_begins_as_another_with_its_codes_and_its_own_predictor(
     tiny_text_data, untrained_run, vocabulary, tmp_path
 ):
     other_dir = untrained_run(tmp_path, STUDENT)
-    model = student(tiny_text_data.problem, vocabulary)
+    model = student(tiny_text_data.dataset.problem, vocabulary)
     assert warm_start(model, other_dir.path, vocabulary=vocabulary.hash)
     other = other_dir.build_model()
     other_dir.restore_for_inference(other)
@@ -76,19 +76,19 @@ def test_a_latent_model_begins_as_another_with_its_codes_and_its_own_predictor(
 
 
 def test_weights_of_other_sizes_are_refused(tiny_text_data, teacher_dir, vocabulary):
-    model = student(tiny_text_data.problem, vocabulary, hidden_size=10, filter_size=14)
+    model = student(tiny_text_data.dataset.problem, vocabulary, hidden_size=10, filter_size=14)
     with pytest.raises(UsageError, match="none of the weights .* fits .* same hidden_size"):
         warm_start(model, teacher_dir.path, vocabulary=vocabulary.hash)
 
 
 def test_another_vocabulary_is_refused(tiny_text_data, teacher_dir, vocabulary):
-    model = student(tiny_text_data.problem, vocabulary)
+    model = student(tiny_text_data.dataset.problem, vocabulary)
     with pytest.raises(UsageError, match="that run has another vocabulary"):
         warm_start(model, teacher_dir.path, vocabulary="0123")
 
 
 def test_a_folder_without_a_run_is_refused(tiny_text_data, vocabulary, tmp_path):
-    model = student(tiny_text_data.problem, vocabulary)
+    model = student(tiny_text_data.dataset.problem, vocabulary)
     with pytest.raises(UsageError, match="is no output directory of t2t-trainer"):
         warm_start(model, str(tmp_path), vocabulary=vocabulary.hash)
 

@@ -1,0 +1,132 @@
+"""Makes a data set of samples of any kind, which a program generates: one shard for each split."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from t2t_vqem.constants import SPLITS, UsageError
+from t2t_vqem.data.building import remove_unfinished
+from t2t_vqem.data.progress import Progress
+from t2t_vqem.data.records import RecordWriter, Schema, lengths_file
+
+
+class Samples:
+    """Samples that a program generates, in the splits train, dev and test.
+
+    Args:
+        name: of the problem, for messages.
+        schema: the arrays of each sample.
+        generate: starts the samples of a split from the beginning, as dicts of arrays.
+        version: changes whenever other samples are generated; None to hash the samples instead.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        schema: Schema,
+        generate: Callable[[str], Iterable[Mapping[str, Any]]],
+        version: str | None = None,
+    ):
+        self.schema = schema
+        self._name = name
+        self._generate = generate
+        self._version = version
+
+    def describe(self) -> str:
+        """Returns where the samples come from, for messages."""
+        return "generated samples"
+
+    def fingerprint(self) -> dict[str, str]:
+        """Returns hashes that change when the samples do, by the name of what they cover."""
+        if self._version is not None:
+            return {"generator": self._version}
+        return {f"{split} samples": self._digest(split) for split in SPLITS}
+
+    def _digest(self, split: str) -> str:
+        digest = hashlib.sha256()
+        for sample in self.samples(split):
+            digest.update(self.schema.encode(sample))
+        return digest.hexdigest()
+
+    def samples(self, split: str) -> Iterator[Mapping[str, Any]]:
+        """Returns the samples of a split in order.
+
+        Raises:
+            UsageError: a sample that the schema does not hold.
+        """
+        for number, sample in enumerate(self._generate(split)):
+            try:
+                self.schema.encode(sample)
+            except ValueError as error:
+                raise UsageError(f"{self._name}: sample {number} of {split}: {error}") from error
+            yield sample
+
+
+def build_samples(
+    directory: str, scratch: str, source: Samples, *, progress: bool
+) -> dict[str, Any]:
+    """Writes records, and lengths where the size of an array varies.
+
+    Args:
+        directory: where to; splits that an earlier, killed run has finished are reused.
+        scratch: a folder for what is not finished.
+        source: the samples.
+        progress: whether to show the progress.
+
+    Returns:
+        What the manifest says about the data: schema, splits.
+
+    Raises:
+        UsageError: a split is empty, or a sample is not as the schema says.
+        OSError: the disk is full.
+    """
+    remove_unfinished(scratch)
+    splits = {}
+    for split in SPLITS:
+        shard, lengths = f"{split}-00000-of-00001.array_record", lengths_file(split)
+        result = os.path.join(scratch, lengths)  # says that the split is finished
+        if not os.path.exists(result):
+            _write_split(directory, scratch, source, split, shard, progress)
+        count = len(np.load(result))
+        if not count:
+            raise UsageError(f"{source.describe()}: the {split} split is empty.")
+        if any(None in field.shape for field in source.schema.fields):
+            np.save(os.path.join(directory, lengths), np.load(result))
+        splits[split] = {"shards": [shard], "num_examples": count}
+    return {"schema": source.schema.to_json(), "splits": splits}
+
+
+def _write_split(
+    directory: str, scratch: str, source: Samples, split: str, shard: str, progress: bool
+) -> None:
+    sizes = []
+    temporary = os.path.join(scratch, shard)
+    with (
+        Progress(f"writing {split}", None, "samples", enabled=progress) as bar,
+        RecordWriter(temporary, source.schema) as writer,
+    ):
+        for sample in source.samples(split):
+            writer.write(sample)
+            sizes.append(_length(sample, source.schema))
+            bar.advance(1)
+    os.replace(temporary, os.path.join(directory, shard))
+    result = os.path.join(scratch, lengths_file(split))
+    with open(f"{result}.tmp", "wb") as file:
+        np.save(file, np.array(sizes, np.int32).reshape(-1, 1))
+    os.replace(f"{result}.tmp", result)
+
+
+def _length(sample: Mapping[str, Any], schema: Schema) -> int:
+    """Returns the positions of a sample: the largest of its sizes that vary."""
+    sizes = [
+        size
+        for field in schema.fields
+        for size, fixed in zip(np.shape(sample[field.name]), field.shape, strict=True)
+        if fixed is None
+    ]
+    return max(sizes, default=1)
