@@ -31,7 +31,7 @@ import tensorflow as tf
 from decoding_speed import BATCH_SIZES, THREADS, Measured, Translate, measure, peer
 
 from t2t_vqem import registry
-from t2t_vqem.data.text_source import read_lines
+from t2t_vqem.data.lines import read_lines
 from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.decoding.latent_search import Latents
 from t2t_vqem.decoding.options import DecodeOptions
