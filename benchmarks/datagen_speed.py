@@ -23,7 +23,8 @@ from typing import NamedTuple
 
 import report
 
-from t2t_vqem.data.text_source import find_pair, read_lines
+from t2t_vqem.data.lines import read_lines
+from t2t_vqem.data.text_source import find_pair
 
 LANGUAGES = ("en", "de")
 SAMPLE_SECONDS = 0.05

@@ -31,7 +31,7 @@ import tensorflow as tf
 from decoding_speed import BATCH_SIZES, THREADS, Measured, Translate, measure, peer
 
 from t2t_vqem import registry
-from t2t_vqem.data.text_source import read_lines
+from t2t_vqem.data.lines import read_lines
 from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.decoding.latent_search import Latents
 from t2t_vqem.decoding.options import DecodeOptions
@@ -117,7 +117,8 @@ def trained(args: argparse.Namespace) -> list[str]:
     with tempfile.TemporaryDirectory() as scratch:
         if args.peers:
             systems |= peers(teacher, vocabulary, max_length, 50, scratch)
-        lines = [f"## Trained models, {len(sources)} sentences of {dataset.problem.name}'s test set", ""]
+        name = dataset.problem.name
+        lines = [f"## Trained models, {len(sources)} sentences of {name}'s test set", ""]
         for batch_size in args.batch_sizes:
             found = measure(systems, sources, vocabulary, batch_size, args.runs)
             lines += [*table(batch_size, found, references), ""]

@@ -96,8 +96,6 @@ def _check_output(values: flags.FlagValues, sources: list[str], from_codes: bool
         image_files.check_output(path, (PICTURE, ARRAY, ARRAYS), "decode_to_file")
     if values.encode_to_file:
         image_files.check_output(values.encode_to_file, (ARRAYS,), "encode_to_file")
-    if values.encode_to_file == path:
-        raise UsageError(f"--decode_to_file and --encode_to_file are both {path}: name two files")
     if sources and values["num_samples"].present and not path.endswith(PICTURE):
         raise UsageError(
             f"--num_samples with --{sources[0]} says how many images a .png shows; figures, arrays "

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TextIO
 
 from absl import flags
 
 from t2t_vqem import __version__, registry
 from t2t_vqem.constants import UsageError
+from t2t_vqem.data.lines import read_stream
 from t2t_vqem.data.progress import Progress
+from t2t_vqem.files import is_special
 from t2t_vqem.inference.resume import translate_to_file
-from t2t_vqem.inference.text_files import LineList, Lines, TextFile, read_lines, read_stream
+from t2t_vqem.inference.text_files import LineList, Lines, open_lines, read_lines
 from t2t_vqem.metrics import bleu
 
 
@@ -55,10 +58,7 @@ def _source_and_references(values: flags.FlagValues) -> tuple[Lines, list[str] |
         dataset = output_dir.problem().open(values.data_dir or output_dir.settings().data_dir)
         source = LineList(dataset.sources(values.decode_split))
         return source, dataset.references(values.decode_split)
-    if values.decode_from_file == "-":
-        source = LineList(list(read_stream(sys.stdin.buffer, "standard input")))
-    else:
-        source = TextFile(values.decode_from_file)
+    source = open_lines(values.decode_from_file)
     if not values.score_file:
         return source, None
     references = read_lines(values.score_file)
@@ -165,11 +165,12 @@ def _translate(
         hypotheses = translator.translate(lines, first_index=first_index, progress=progress.advance)
         return map(_with_latents, hypotheses) if identity["return_latents"] else hypotheses
 
-    if path == "-":
+    if path == "-" or is_special(path):  # which nothing can go on from
         hypotheses = []
-        for hypothesis in translate(source.lines()):
-            print(hypothesis.text, flush=True)
-            hypotheses.append(hypothesis.text)
+        with _opened(path) as output:
+            for hypothesis in translate(source.lines()):
+                print(hypothesis.text, file=output, flush=True)
+                hypotheses.append(hypothesis.text)
         return hypotheses
     translate_to_file(
         translate,
@@ -180,6 +181,12 @@ def _translate(
         on_resume=lambda num_lines: progress.advance(num_lines, skipped=True),
     )
     return read_lines(path)
+
+
+def _opened(path: str) -> contextlib.AbstractContextManager[TextIO]:
+    if path == "-":
+        return contextlib.nullcontext(sys.stdout)
+    return open(path, "w", encoding="utf-8", newline="\n")
 
 
 def _with_latents(hypothesis: Any) -> Any:

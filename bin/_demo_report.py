@@ -6,7 +6,7 @@ import textwrap
 from typing import NamedTuple
 
 from t2t_vqem.bin import _decode_text, t2t_decoder
-from t2t_vqem.data.text_source import read_lines
+from t2t_vqem.data.lines import read_lines
 from t2t_vqem.metrics.bleu import sacrebleu_score
 
 _WIDTH = 78

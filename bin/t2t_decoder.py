@@ -38,7 +38,7 @@ import sys
 from absl import flags
 
 from t2t_vqem import registry
-from t2t_vqem.bin import _decode_images, _decode_text, _main
+from t2t_vqem.bin import _decode_images, _decode_text, _main, _outputs
 from t2t_vqem.constants import DEV, TEST, UsageError
 from t2t_vqem.image_problem import ImageProblem
 
@@ -198,6 +198,8 @@ TEXT_ONLY = (
     *("decode_interactive", "score_file", "beam_size", "alpha", "extra_length"),
     *LATENT_TEXT_ONLY,
 )
+OUTPUTS = ("decode_to_file", "encode_to_file")
+INPUTS = ("decode_from_file", "score_file")
 IMAGES_ONLY = ("encode_to_file", "search_passes", "num_samples")
 
 
@@ -219,7 +221,8 @@ def main(argv: list[str]) -> None:
                 f"--{name} is for runs of {kinds[0]}, and the one in {FLAGS.output_dir} is of "
                 f"{kinds[1]} (problem {problem}). Leave it out"
             )
-    (_decode_images if images else _decode_text).run(FLAGS)
+    with _outputs.reserved(FLAGS, OUTPUTS, INPUTS):
+        (_decode_images if images else _decode_text).run(FLAGS)
 
 
 def _problem_of_run() -> str:

@@ -35,6 +35,7 @@ from t2t_vqem.config import HParams, from_json, hparams_class, to_json
 from t2t_vqem.constants import UsageError
 from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.fields import check
+from t2t_vqem.files import locked, write_file, write_json
 from t2t_vqem.models.base import Model
 from t2t_vqem.problem import Problem
 
@@ -46,6 +47,7 @@ VOCABULARY = "vocab.model"
 CHECKPOINTS = "checkpoints"
 BEST = "best"
 AVERAGED = "averaged"
+LOCK = "trainer.lock"
 
 # What TensorFlow raises where a checkpoint is of another model, or damaged.
 _CHECKPOINT_ERRORS = (tf.errors.OpError, AssertionError, LookupError, RuntimeError, ValueError)
@@ -103,6 +105,14 @@ class OutputDir:
     def join(self, *names: str) -> str:
         """Returns a path in the folder."""
         return os.path.join(self.path, *names)
+
+    def locked(self) -> contextlib.AbstractContextManager[None]:
+        """Keeps a second trainer out of the folder; raises a UsageError where one is at work."""
+        return locked(
+            self.join(LOCK),
+            f"another t2t-trainer is training in {self.path}",
+            remedy="Stop it first, or use another --output_dir",
+        )
 
     def has_run(self) -> bool:
         """Returns whether a run was configured here."""
@@ -362,21 +372,6 @@ def named_weights(model: Model) -> dict[str, tf.Variable]:
         twice = sorted({path for path in paths if paths.count(path) > 1})
         raise ValueError(f"{model.name}: several variables have the path {', '.join(twice)}")
     return weights
-
-
-def write_file(path: str, content: bytes) -> None:
-    """Writes a file so that a kill leaves either the whole file or what was there before."""
-    temporary = f"{path}.tmp"
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def write_json(path: str, value: Any) -> None:
-    """Writes JSON as `write_file` does."""
-    write_file(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def _comparable(settings: RunSettings) -> dict[str, Any]:

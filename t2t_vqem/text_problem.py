@@ -14,8 +14,9 @@ import numpy as np
 from t2t_vqem.config import HParams
 from t2t_vqem.constants import INPUTS, SPLITS, TARGETS, TRAIN, UsageError
 from t2t_vqem.data import groups, text_building
+from t2t_vqem.data.lines import read_lines
 from t2t_vqem.data.reader import MakeBatch
-from t2t_vqem.data.text_source import GeneratedPairs, PairSource, read_lines
+from t2t_vqem.data.text_source import GeneratedPairs, PairSource
 from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.fields import Config, option
 from t2t_vqem.problem import Dataset, Problem, SourceFlags

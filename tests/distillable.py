@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from t2t_vqem import config, registry
-from t2t_vqem.data.text_source import read_lines
+from t2t_vqem.data.lines import read_lines
 from t2t_vqem.text_problem import TextDataset
 from tests.conftest import write_toy_text
 

@@ -15,7 +15,7 @@ MAPPED = ("problems", "hparams", "bin")  # folder x is installed as t2t_vqem.x
 # From low to high. A module imports from lower rows, and from the package that it is in.
 LAYERS = (
     {"constants"},
-    {"registry", "extras", "tf_config"},
+    {"registry", "extras", "files", "tf_config"},
     {"fields"},
     {"overrides"},
     {"model_config"},

@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from t2t_vqem.constants import SPLITS, UsageError
-from t2t_vqem.data.building import REPORT, remove_unfinished, write_json
+from t2t_vqem.data.building import REPORT, remove_unfinished
 from t2t_vqem.data.image_source import ImageSource, Unreadable
 from t2t_vqem.data.progress import Progress
 from t2t_vqem.data.records import Field, RecordWriter, Schema
 from t2t_vqem.data.workers import check_parent, run_tasks
+from t2t_vqem.files import replacing, write_json
 
 IMAGE = "image"
 
@@ -134,26 +135,21 @@ def _parts(
 
 def _write_part(part: _Part) -> None:
     """Writes the images of a part into its shard (in a worker process)."""
-    # Named after the process: a worker whose parent was killed may still be at the same part.
-    temporary = os.path.join(part.scratch, f"{part.shard}.{os.getpid()}")
+    shard = os.path.join(part.directory, part.shard)
     dropped = []
-    try:
-        with RecordWriter(temporary, schema(part.shape)) as writer:
-            for image in part.images:
-                check_parent()
-                if isinstance(image, Unreadable):
-                    # Names of files may hold bytes that are no UTF-8.
-                    dropped.append(image.reason.encode(errors="backslashreplace").decode())
-                else:
-                    writer.write({IMAGE: image})
-        os.replace(temporary, os.path.join(part.directory, part.shard))
-    except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise
-    result = f"{part.result}.{os.getpid()}"
-    write_json(result, dropped)
-    os.replace(result, part.result)
+    # Shared: a worker whose parent was killed may still be at the same part.
+    with (
+        replacing(shard, folder=part.scratch, shared=True) as unfinished,
+        RecordWriter(unfinished, schema(part.shape)) as writer,
+    ):
+        for image in part.images:
+            check_parent()
+            if isinstance(image, Unreadable):
+                # Names of files may hold bytes that are no UTF-8.
+                dropped.append(image.reason.encode(errors="backslashreplace").decode())
+            else:
+                writer.write({IMAGE: image})
+    write_json(part.result, dropped, shared=True)
 
 
 def _dropped(parts: Iterable[_Part]) -> list[str]:

@@ -21,13 +21,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from t2t_vqem.constants import INPUTS, SPLITS, TARGETS, TRAIN, UsageError
-from t2t_vqem.data.building import REPORT, remove_unfinished, write_json
+from t2t_vqem.data.building import REPORT, remove_unfinished
 from t2t_vqem.data.groups import GROUP_SIZES, grouped_lengths
 from t2t_vqem.data.progress import Progress
 from t2t_vqem.data.records import Field, RecordWriter, Schema, lengths_file
 from t2t_vqem.data.text_source import PairSource
 from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.data.workers import check_parent, run_tasks
+from t2t_vqem.files import replacing, write_json, writing
 
 VOCABULARY = "vocab.model"
 DROP_REASONS = ("empty", "too long", "ratio")
@@ -245,33 +246,29 @@ def _encode_part(part: _Part) -> None:
     """Encodes the lines of a part into its shard (in a worker process)."""
     vocabulary = _vocabulary(os.path.join(part.directory, VOCABULARY), part.vocabulary_hash)
     shard = os.path.join(part.directory, part.shard)
-    # Named after the process: a worker whose parent was killed may still be at the same part.
-    temporary = os.path.join(part.scratch, f"{part.shard}.{os.getpid()}")
     lengths: list[np.ndarray] = []
     dropped: Counter[str] = Counter()
-    try:
-        record_schema = schema(vocabulary.size)
-        dtype = record_schema.fields[0].dtype
-        with RecordWriter(temporary, record_schema) as writer:
-            for lines in _chunks(part):
-                check_parent()
-                ids = [vocabulary.encode(side) for side in lines]
-                kept = []
-                for left, right, source, target in zip(*lines, *ids, strict=True):
-                    size = (len(source) + 1, len(target) + 1)  # with EOS
-                    reason = part.split == TRAIN and _drop(left, right, size, part.settings)
-                    if reason:
-                        dropped[reason] += 1
-                        continue
-                    pair = {INPUTS: np.array(source, dtype), TARGETS: np.array(target, dtype)}
-                    writer.write(pair)
-                    kept.append(pair)
-                lengths.append(_lengths(kept, vocabulary))
-        os.replace(temporary, shard)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise
+    record_schema = schema(vocabulary.size)
+    dtype = record_schema.fields[0].dtype
+    # Shared: a worker whose parent was killed may still be at the same part.
+    with (
+        replacing(shard, folder=part.scratch, shared=True) as unfinished,
+        RecordWriter(unfinished, record_schema) as writer,
+    ):
+        for lines in _chunks(part):
+            check_parent()
+            ids = [vocabulary.encode(side) for side in lines]
+            kept = []
+            for left, right, source, target in zip(*lines, *ids, strict=True):
+                size = (len(source) + 1, len(target) + 1)  # with EOS
+                reason = part.split == TRAIN and _drop(left, right, size, part.settings)
+                if reason:
+                    dropped[reason] += 1
+                    continue
+                pair = {INPUTS: np.array(source, dtype), TARGETS: np.array(target, dtype)}
+                writer.write(pair)
+                kept.append(pair)
+            lengths.append(_lengths(kept, vocabulary))
     _save_result(part, lengths, dropped)
 
 
@@ -283,14 +280,12 @@ def _lengths(pairs: list[dict[str, np.ndarray]], vocabulary: Vocabulary) -> np.n
 
 
 def _save_result(part: _Part, lengths: list[np.ndarray], dropped: Counter[str]) -> None:
-    temporary = f"{part.result}.{os.getpid()}"
-    with open(temporary, "wb") as file:
+    with writing(part.result, shared=True) as file:
         np.savez(
             file,
             lengths=np.concatenate([np.zeros([0, 2 + len(GROUP_SIZES)], np.int32), *lengths]),
             dropped=np.array([dropped[reason] for reason in DROP_REASONS]),
         )
-    os.replace(temporary, part.result)
 
 
 def _drop(left: str, right: str, size: tuple[int, int], settings: TextSettings) -> str | None:

@@ -1,26 +1,29 @@
-"""Where parallel text comes from: the user's files, a TFDS data set, or a program.
-
-A line ends at a line feed and nowhere else. A carriage return before it belongs to the line end, as
-in files from Windows; any other control character or Unicode line separator is part of the text.
-"""
+"""Where parallel text comes from: the user's files, a TFDS data set, or a program."""
 
 from __future__ import annotations
 
 import abc
 import glob
-import gzip
 import hashlib
 import itertools
 import logging
 import os
 import re
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from t2t_vqem.constants import DEV, TEST, TRAIN, UsageError
+from t2t_vqem.data.lines import SUFFIXES, find_compressed, read_lines
+from t2t_vqem.files import is_special
 
-_GZIP_MAGIC = b"\x1f\x8b"  # no UTF-8 text begins with it
-_BOM = b"\xef\xbb\xbf"
+_COMPRESSION = "|".join(re.escape(suffix) for suffix in SUFFIXES if suffix)
+# Formats that hold both sides, by how their names end, and how to take them apart.
+_OTHER_FORMATS = {
+    "tsv": "Of tab-separated columns: cut -f1 makes one file, cut -f2 the other.",
+    "csv": "Write each column to a file of its own.",
+    "json": "Write each language to a file of its own.",
+    "jsonl": "Write each language to a file of its own, for example with jq.",
+    "tmx": "Write each language to a file of its own, for example with tmx2corpus.",
+}
 _logger = logging.getLogger(__name__)
 
 
@@ -45,7 +48,7 @@ class PairSource(abc.ABC):
 
 
 class FilePairs(PairSource):
-    """Two files for each split, plain or gzip.
+    """Two files for each split, plain or compressed.
 
     Args:
         files: for each split, the file in the source language and that in the target language.
@@ -216,8 +219,7 @@ def _download_tfds(name: str) -> str:
 
 
 def find_pair(source_dir: str, stems: Sequence[str], languages: tuple[str, str]) -> tuple[str, str]:
-    """Returns the files STEM.LANGUAGE of a split, or STEM.LANGUAGE.gz, of the first stem that
-    exists.
+    """Returns the files STEM.LANGUAGE of a split, plain or compressed, of the first such stem.
 
     Raises:
         UsageError: no such files; the message has what was looked for and what there is.
@@ -228,7 +230,7 @@ def find_pair(source_dir: str, stems: Sequence[str], languages: tuple[str, str])
         found = [
             path
             for code in languages
-            for path in [_plain_or_gzip(os.path.join(source_dir, f"{stem}.{code}"))]
+            for path in [find_compressed(os.path.join(source_dir, f"{stem}.{code}"))]
             if path
         ]
         if len(found) == 2:
@@ -236,56 +238,27 @@ def find_pair(source_dir: str, stems: Sequence[str], languages: tuple[str, str])
     looked_for = " or ".join(" and ".join(f"{stem}.{code}" for code in languages) for stem in stems)
     there = sorted(os.listdir(source_dir))
     listing = ", ".join(there[:20]) + (", ..." if len(there) > 20 else "")
-    codes = sorted(
-        {
-            match[1]
-            for name in there
-            for stem in stems
-            if (match := re.fullmatch(re.escape(stem) + r"\.([^.]+)(?:\.gz)?", name))
-        }
-    )
+    endings = {
+        match[1]: name
+        for name in there
+        for stem in stems
+        if (match := re.fullmatch(rf"{re.escape(stem)}\.([^.]+)({_COMPRESSION})?", name))
+    }
+    for ending, name in endings.items():
+        if ending in _OTHER_FORMATS:
+            raise UsageError(
+                f"{os.path.join(source_dir, name)}: parallel text in one file is not read, "
+                f"expected {looked_for}, one sentence on each line. {_OTHER_FORMATS[ending]}"
+            )
+    codes = sorted(endings)
     unknown = [code for code in languages if codes and code not in codes]
     raise UsageError(
         (f"unknown language {unknown[0]!r}: " if unknown else "missing file: ")
-        + f"looked for {looked_for} (plain or .gz) in {source_dir}, which holds "
+        + f"looked for {looked_for} (plain, .gz, .xz or .bz2) in {source_dir}, which holds "
         + (listing or "nothing")
         + (f". Languages there: {', '.join(codes)}" if unknown else "")
         + "."
     )
-
-
-def _plain_or_gzip(path: str) -> str | None:
-    return next((p for p in (path, f"{path}.gz") if os.path.isfile(p)), None)
-
-
-def read_lines(path: str) -> Iterator[bytes]:
-    """Returns the lines of a file, plain or gzip: UTF-8, without line ends.
-
-    Raises:
-        UsageError: a file that cannot be read, is cut off, or is not UTF-8 (with the line).
-    """
-    number = 0
-    try:
-        with open(path, "rb") as raw:
-            zipped = raw.read(2) == _GZIP_MAGIC
-        with gzip.open(path, "rb") if zipped else open(path, "rb") as file:
-            for number, line in enumerate(file, start=1):
-                if number == 1:
-                    line = line.removeprefix(_BOM)
-                line.decode("utf-8")
-                yield line.removesuffix(b"\n").removesuffix(b"\r")
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"{path}, line {number}: not UTF-8 (byte 0x{error.object[error.start]:02x} at "
-            f"position {error.start + 1}). Convert the file, for example "
-            f"iconv -f ISO-8859-1 -t UTF-8."
-        ) from error
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UsageError(
-            f"{path}: damaged or cut-off gzip file after line {number} ({error}). Fetch it again."
-        ) from error
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror or error}).") from error
 
 
 def hash_file(path: str) -> str:
@@ -294,6 +267,11 @@ def hash_file(path: str) -> str:
     Raises:
         UsageError: the file cannot be read.
     """
+    if is_special(path):
+        raise UsageError(
+            f"{path}: a pipe or a device, expected a file, since it is read several times. Write "
+            "it to a file first."
+        )
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-import os
 import re
 from collections.abc import Iterable, Sequence
 from typing import overload
@@ -17,6 +16,7 @@ from typing import overload
 import numpy as np
 
 from t2t_vqem.constants import EOS_ID, FILL_ID, PAD_ID, UNK_ID, UsageError
+from t2t_vqem.files import write_file
 
 # SentencePiece writes a space as this character, and so takes the character itself for a space.
 _SPACE_MARK = "\u2581"
@@ -200,10 +200,7 @@ class Vocabulary:
             )
         except RuntimeError as error:
             raise UsageError(_training_failure(str(error), size)) from error
-        temporary = f"{path}.tmp"
-        with open(temporary, "wb") as file:
-            file.write(model.getvalue())
-        os.replace(temporary, path)
+        write_file(path, model.getvalue())
         return Vocabulary(path)
 
 

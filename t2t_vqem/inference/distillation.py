@@ -19,14 +19,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from t2t_vqem.constants import DEV, INPUTS, TRAIN, UsageError
-from t2t_vqem.data import building
+from t2t_vqem.data.lines import read_lines
 from t2t_vqem.data.progress import Progress
-from t2t_vqem.data.text_source import PairSource, read_lines
+from t2t_vqem.data.text_source import PairSource
+from t2t_vqem.files import write_file, write_json
 from t2t_vqem.inference.failures import FAILURES, find_failure
 from t2t_vqem.inference.teacher import Teacher
 from t2t_vqem.inference.translate import WINDOW_LINES, Hypothesis, Translator
 from t2t_vqem.metrics.bleu import Score, sacrebleu_score
-from t2t_vqem.output_dir import write_file
 
 EXTRA = "extra"  # beside the splits: further sources
 FAILURES_FILE = "failures.jsonl"
@@ -187,7 +187,7 @@ class Distillation(PairSource):
             fit = [h.text for h, reason in zip(near, reasons, strict=True) if reason is None]
             made.targets.append(list(dict.fromkeys(fit)))
             made.failures.append(None if fit else reasons[0])
-        building.write_json(self._path(part), made._asdict(), shared=True)
+        write_json(self._path(part), made._asdict(), shared=True)
 
     def _reasons(self, source: list[int], found: list[Hypothesis]) -> list[str | None]:
         """Returns for each translation of a source why it is not fit to learn from, or None."""

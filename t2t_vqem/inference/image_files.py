@@ -1,7 +1,6 @@
 """Files of images and of codes: what t2t-decoder reads and writes of them.
 
-Files are written aside and renamed, so that a name never stands for half a file. Shapes: N images,
-H height, W width, L latents of an image, C codebooks.
+Shapes: N images, H height, W width, L latents of an image, C codebooks.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from t2t_vqem import files
 from t2t_vqem.constants import UsageError
 from t2t_vqem.data.image_folder import SUFFIXES, find_images
 
@@ -100,15 +100,7 @@ def check_output(path: str, suffixes: Sequence[str], flag: str) -> None:
     """
     if not path.endswith(tuple(suffixes)):
         raise UsageError(f"--{flag}={path}: expected a file that ends in {' or '.join(suffixes)}")
-    if os.path.isdir(path):
-        raise UsageError(f"--{flag}={path}: cannot be written, it is a directory")
-    folder = os.path.dirname(os.path.abspath(path))
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--{flag}={path}: cannot be written ({error.strerror})") from error
-    if not os.access(folder, os.W_OK):
-        raise UsageError(f"--{flag}={path}: cannot be written (no permission for {folder})")
+    files.check_output(path, f"--{flag}={path}")
 
 
 def write_images(
@@ -132,10 +124,10 @@ def write_images(
     """
     if path.endswith(PICTURE):
         grid = image_grid(images) if originals is None else side_by_side(originals, images)
-        with _replacing(path) as file:
+        with _writing(path) as file:
             file.write(encode_png(grid))
     elif path.endswith(ARRAY):
-        with _replacing(path) as file:
+        with _writing(path) as file:
             np.save(file, images)
     elif originals is None:
         _write_arrays(path, {"images": images})
@@ -250,21 +242,14 @@ def _read_arrays(path: str, wanted: Sequence[str]) -> Mapping[str, np.ndarray | 
 
 
 def _write_arrays(path: str, arrays: Mapping[str, np.ndarray]) -> None:
-    with _replacing(path) as file:
+    with _writing(path) as file:
         np.savez_compressed(file, **arrays)
 
 
 @contextlib.contextmanager
-def _replacing(path: str) -> Iterator[BinaryIO]:
-    """Opens a file that takes the place of `path` once it is whole."""
-    unfinished = f"{path}.unfinished"
+def _writing(path: str) -> Iterator[BinaryIO]:
     try:
-        with open(unfinished, "wb") as file:
+        with files.writing(path) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            os.remove(unfinished)
         raise UsageError(f"{path}: cannot be written ({error.strerror})") from error

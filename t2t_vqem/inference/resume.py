@@ -9,7 +9,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from t2t_vqem.constants import UsageError
+from t2t_vqem.data.lines import SUFFIXES
+from t2t_vqem.files import check_output, move, write_json
 from t2t_vqem.inference.text_files import Lines, TextFile, write_lines
 
 _logger = logging.getLogger(__name__)
@@ -30,24 +31,20 @@ class PartialOutput:
         """Opens the output; goes on with an earlier one if it has the same identity.
 
         Args:
-          path: where the finished output is to be; compressed if it ends in .gz.
+          path: where the finished output is to be; compressed if `write_lines` compresses it.
           identity: all that the output depends on, as JSON takes it.
 
         Raises:
           UsageError: nothing can be written there.
         """
+        path = os.path.realpath(path)  # links stay, and lead to the output
         self._path = path
         self._partial = f"{path}.partial"
         self._state = f"{path}.partial.json"
         self._identity = json.loads(json.dumps(identity))
         self.num_lines, num_bytes = self._recover()
-        try:
-            os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-            if os.path.isdir(path):
-                raise IsADirectoryError(0, "it is a directory")
-            self._file = open(self._partial, "ab")  # noqa: SIM115 (closed by `close`)
-        except OSError as error:
-            raise UsageError(f"cannot write {path}: {error.strerror}") from error
+        check_output(path)
+        self._file = open(self._partial, "ab")  # noqa: SIM115 (closed by `close`)
         self._file.truncate(num_bytes)  # whatever came after the last note may be half a line
 
     def _recover(self) -> tuple[int, int]:
@@ -88,18 +85,16 @@ class PartialOutput:
             "lines": self.num_lines,
             "bytes": self._file.tell(),
         }
-        with open(f"{self._state}.new", "w", encoding="utf-8") as file:
-            json.dump(state, file, indent=1)
-        os.replace(f"{self._state}.new", self._state)
+        write_json(self._state, state)
 
     def finish(self) -> None:
         """Makes the output the finished file, replacing what was there."""
         self.close()
-        if self._path.endswith(".gz"):
+        if self._path.endswith(tuple(filter(None, SUFFIXES))):
             write_lines(self._path, TextFile(self._partial).lines())
             os.remove(self._partial)
         else:
-            os.replace(self._partial, self._path)
+            move(self._partial, self._path)
         if os.path.exists(self._state):
             os.remove(self._state)
 

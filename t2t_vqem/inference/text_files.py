@@ -6,16 +6,19 @@ corpus that holds one of them inside a sentence would lose its alignment.
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
 import itertools
-import os
+import lzma
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
-from t2t_vqem.constants import UsageError
-from t2t_vqem.data import text_source
+from t2t_vqem.data.lines import lines_of
+from t2t_vqem.data.lines import read_lines as read_bytes
+from t2t_vqem.files import is_special, writing
 
 # Everything at which str.splitlines() breaks a line.
 _LINE_SEPARATOR = re.compile("\r\n|[\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
@@ -42,7 +45,7 @@ class Lines(Protocol):
 
 
 class TextFile:
-    r"""`Lines` of a UTF-8 file, plain or gzip, checked whole when opened.
+    r"""`Lines` of a file as `data.lines.read_lines` reads it, checked whole when opened.
 
     Checking first means that a bad byte in the last line costs no hours of decoding. The file is
     never held in memory. A last line without `\n` counts as a line.
@@ -55,14 +58,14 @@ class TextFile:
         self.path = path
         self.num_lines = 0
         digest = hashlib.sha256()
-        for line in text_source.read_lines(path):
+        for line in read_bytes(path):
             digest.update(line + b"\n")
             self.num_lines += 1
         self.sha256 = digest.hexdigest()
 
     def lines(self, start: int = 0) -> Iterator[str]:
         """Yields the lines from index `start` on, without their end."""
-        for line in itertools.islice(text_source.read_lines(self.path), start, None):
+        for line in itertools.islice(read_bytes(self.path), start, None):
             yield line.decode()
 
 
@@ -80,38 +83,35 @@ class LineList:
 
 
 def read_lines(path: str) -> list[str]:
-    """Returns all lines of a UTF-8 file, plain or gzip; errors are those of `TextFile`."""
-    return [line.decode() for line in text_source.read_lines(path)]
+    """Returns all lines of a file, which may be a pipe; errors are those of `TextFile`."""
+    return [line.decode() for line in read_bytes(path)]
 
 
-def read_stream(stream: BinaryIO, name: str) -> Iterator[str]:
-    r"""Yields the lines of a pipe or terminal as they arrive, without `\n` or `\r\n`.
+def open_lines(path: str) -> Lines:
+    """Returns the lines of a file; "-" is standard input.
+
+    A pipe, which can be read only once, is held in memory.
 
     Raises:
-      UsageError: a line is not UTF-8.
+      UsageError: those of `TextFile`.
     """
-    # Not `for line in stream`, which would wait for a buffer to fill.
-    for number, raw in enumerate(iter(stream.readline, b""), start=1):
-        try:
-            yield raw.decode().removesuffix("\n").removesuffix("\r")
-        except UnicodeDecodeError as error:
-            raise UsageError(
-                f"{name}, line {number}: not UTF-8 (byte 0x{raw[error.start]:02x} at position "
-                f"{error.start + 1}); convert the text first, for example with "
-                "iconv -f ISO-8859-1 -t UTF-8"
-            ) from error
+    if path == "-":
+        return LineList([line.decode() for line in lines_of(sys.stdin.buffer, "standard input")])
+    return LineList(read_lines(path)) if is_special(path) else TextFile(path)
 
 
 def write_lines(path: str, lines: Iterable[str]) -> None:
-    """Writes lines to a new file, gzip if `path` ends in .gz, and renames it into place."""
-    unfinished = f"{path}.unfinished"
-    with open(unfinished, "wb") as raw:
-        if path.endswith(".gz"):
-            # No name and no time in the header: the same lines give the same bytes.
+    """Writes lines to a file, compressed if `path` ends in .gz, .xz or .bz2; see `files.writing`.
+
+    The same lines give the same bytes.
+    """
+    encoded = (f"{line}\n".encode() for line in lines)
+    with writing(path) as raw:
+        if path.endswith(".gz"):  # without name and time
             with gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as file:
-                file.writelines(f"{line}\n".encode() for line in lines)
+                file.writelines(encoded)
+        elif path.endswith((".xz", ".bz2")):
+            with (lzma if path.endswith(".xz") else bz2).open(raw, "wb") as file:
+                file.writelines(encoded)
         else:
-            raw.writelines(f"{line}\n".encode() for line in lines)
-        raw.flush()
-        os.fsync(raw.fileno())
-    os.replace(unfinished, path)
+            raw.writelines(encoded)

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from t2t_vqem.constants import UsageError
+from t2t_vqem.files import locked
 from t2t_vqem.output_dir import (
     AVERAGED,
     CHECKPOINTS,
@@ -50,7 +51,8 @@ def average_checkpoints(output_dir: OutputDir, num_checkpoints: int) -> str:
     checkpoint = tf.train.Checkpoint(
         model=named_weights(model), step=tf.Variable(step, dtype=tf.int64)
     )
-    manager = tf.train.CheckpointManager(
-        checkpoint, output_dir.join(AVERAGED), max_to_keep=1, checkpoint_name="ckpt"
-    )
-    return manager.save(checkpoint_number=step)
+    folder = output_dir.join(AVERAGED)
+    manager = tf.train.CheckpointManager(checkpoint, folder, max_to_keep=1, checkpoint_name="ckpt")
+    conflict = f"another t2t-avg-all is writing to {folder}"
+    with locked(f"{folder}.lock", conflict, remedy="Wait until it is done"):
+        return manager.save(checkpoint_number=step)

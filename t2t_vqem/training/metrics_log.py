@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from t2t_vqem.files import write_file
 from t2t_vqem.inference.image_files import encode_png
-from t2t_vqem.output_dir import OutputDir, write_file
+from t2t_vqem.output_dir import OutputDir
 
 METRICS = "metrics.jsonl"
 TRAIN = "train"

@@ -22,7 +22,6 @@ from t2t_vqem.output_dir import OutputDir, RunSettings, checkpoint_step, make_mo
 from t2t_vqem.problem import Dataset, Problem
 from t2t_vqem.training.checkpoints import Checkpoints
 from t2t_vqem.training.evaluation import Evaluator
-from t2t_vqem.training.lock import hold_lock
 from t2t_vqem.training.loop import Intervals, Loop
 from t2t_vqem.training.metrics_log import MetricsLog
 from t2t_vqem.training.progress import TrainingProgress
@@ -97,7 +96,7 @@ def run(request: Request) -> Outcome:
         settings, dataset = resolve_settings(request, output_dir)
         if request.schedule == "evaluate":
             return _evaluate(request, strategy, output_dir, settings, dataset)
-        with hold_lock(output_dir.path) if replicas.is_chief else contextlib.nullcontext():
+        with output_dir.locked() if replicas.is_chief else contextlib.nullcontext():
             return _train(request, strategy, output_dir, settings, dataset)
 
 

@@ -6,8 +6,9 @@ import pytest
 import tensorflow as tf
 
 from t2t_vqem.constants import UsageError
+from t2t_vqem.files import write_file
 from t2t_vqem.hparams.transformer import TransformerHParams
-from t2t_vqem.output_dir import OutputDir, RunSettings, named_weights, write_file
+from t2t_vqem.output_dir import OutputDir, RunSettings, named_weights
 
 HPARAMS = TransformerHParams(
     num_encoder_layers=1, num_decoder_layers=2, hidden_size=6, filter_size=10, num_heads=2

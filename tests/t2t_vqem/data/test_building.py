@@ -5,7 +5,8 @@ import logging
 import pytest
 
 from t2t_vqem.constants import UsageError
-from t2t_vqem.data.building import build, read_manifest, shared_work, write_json
+from t2t_vqem.data.building import build, read_manifest, shared_work
+from t2t_vqem.files import write_json
 
 IDENTITY = {"problem": "toy", "config": {"size": 3, "pair": (1, 2)}, "source": {"a": "123"}}
 
@@ -106,7 +107,7 @@ def raise_interrupt(*args, **kwargs):
 def test_starts_anew_where_a_run_with_other_settings_ended(tmp_path, monkeypatch, where):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         if where == "end":
-            patch.setattr("t2t_vqem.data.building.os.rename", raise_interrupt)
+            patch.setattr("t2t_vqem.data.building.move", raise_interrupt)
         run(tmp_path, Maker(KeyboardInterrupt(), where))
     maker = Maker()
     manifest = run(tmp_path, maker, {**IDENTITY, "problem": "other"})

@@ -1,4 +1,4 @@
-import gzip
+import os
 
 import pytest
 
@@ -9,7 +9,6 @@ from t2t_vqem.data.text_source import (
     find_pair,
     find_tfds,
     hash_file,
-    read_lines,
 )
 
 
@@ -19,55 +18,15 @@ def file_pairs(tmp_path, source: bytes, target: bytes) -> FilePairs:
     return FilePairs({"train": (str(tmp_path / "a.en"), str(tmp_path / "a.de"))})
 
 
-@pytest.mark.parametrize("zipped", [False, True])
-@pytest.mark.parametrize(
-    ("data", "lines"),
-    [
-        (b"", []),
-        (b"\n", [b""]),
-        (b"a", [b"a"]),
-        (b"a\nb", [b"a", b"b"]),
-        (b"a\n\nb\n", [b"a", b"", b"b"]),
-        (b"a\r\nb\r\r\n\r\n", [b"a", b"b\r", b""]),
-        (b"a\rb\x0bc\x0cd\x1ce\x00f\n", [b"a\rb\x0bc\x0cd\x1ce\x00f"]),
-        ("a\u2028b\u2029c\x85d\n".encode(), ["a\u2028b\u2029c\x85d".encode()]),
-        ("\ufeffa\n\ufeffb\n".encode(), [b"a", "\ufeffb".encode()]),
-    ],
-)
-def test_only_a_line_feed_ends_a_line(tmp_path, data, lines, zipped):
-    path = tmp_path / "text"
-    path.write_bytes(gzip.compress(data) if zipped else data)
-    assert list(read_lines(str(path))) == lines
-
-
-def test_text_that_is_not_utf8_names_file_and_line(tmp_path):
-    path = tmp_path / "latin.de"
-    path.write_bytes(b"gut\nsch\xf6n\n")
-    with pytest.raises(UsageError, match=r"latin\.de, line 2: not UTF-8 \(byte 0xf6 at position 4"):
-        list(read_lines(str(path)))
-
-
-@pytest.mark.parametrize("cut", [5, -9, -1])
-def test_a_cut_off_gzip_file_is_an_error(tmp_path, cut):
-    path = tmp_path / "text.gz"
-    path.write_bytes(gzip.compress(b"some text\n" * 1000)[:cut])
-    with pytest.raises(UsageError, match=r"text\.gz: damaged or cut-off gzip file after line"):
-        list(read_lines(str(path)))
-
-
-def test_a_damaged_gzip_file_is_an_error(tmp_path):
-    data = bytearray(gzip.compress(bytes(range(10, 128)) * 50))
-    data[len(data) // 2] ^= 255
-    (tmp_path / "text.gz").write_bytes(data)
-    with pytest.raises(UsageError, match=r"text\.gz: damaged or cut-off|text\.gz, line"):
-        list(read_lines(str(tmp_path / "text.gz")))
-
-
 def test_a_file_that_cannot_be_read_is_an_error(tmp_path):
     with pytest.raises(UsageError, match=r"gone: cannot be read \(No such file"):
-        list(read_lines(str(tmp_path / "gone")))
-    with pytest.raises(UsageError, match=r"gone: cannot be read \(No such file"):
         hash_file(str(tmp_path / "gone"))
+
+
+def test_a_pipe_is_refused_where_a_file_is_read_twice(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="pipe: a pipe or a device, expected a file"):
+        hash_file(str(tmp_path / "pipe"))
 
 
 def test_pairs_lines_of_two_files(tmp_path):
@@ -109,12 +68,13 @@ def test_a_generated_line_feed_is_a_bug():
         list(GeneratedPairs("v1", {"dev": lambda: [("a\nb", "c")]}).pairs("dev"))
 
 
-def test_finds_plain_and_gzip_files_under_the_first_stem_there_is(tmp_path):
-    for name in ("val.en", "val.de.gz", "dev.en", "dev.de", "test.en"):
+@pytest.mark.parametrize("suffix", ["", ".gz", ".xz", ".bz2"])
+def test_finds_plain_and_compressed_files_under_the_first_stem_there_is(tmp_path, suffix):
+    for name in ("val.en", f"val.de{suffix}", "dev.en", "dev.de", "test.en"):
         (tmp_path / name).touch()
     folder = str(tmp_path)
     found = find_pair(folder, ("val", "dev"), ("en", "de"))
-    assert found == (f"{folder}/val.en", f"{folder}/val.de.gz")
+    assert found == (f"{folder}/val.en", f"{folder}/val.de{suffix}")
     assert find_pair(folder, ("valid", "dev"), ("de", "en"))[0] == f"{folder}/dev.de"
 
 
@@ -123,7 +83,7 @@ def test_missing_files_are_an_error_with_what_was_looked_for(tmp_path):
         find_pair(str(tmp_path / "nowhere"), ("train",), ("en", "de"))
     with pytest.raises(UsageError, match=r"looked for train.en and train.de .* holds nothing"):
         find_pair(str(tmp_path), ("train",), ("en", "de"))
-    for name in ("train.en", "train.fr.gz"):
+    for name in ("train.en", "train.fr.xz"):
         (tmp_path / name).touch()
     with pytest.raises(
         UsageError, match=r"unknown language 'de': looked for .* Languages there: en, fr"
@@ -132,9 +92,17 @@ def test_missing_files_are_an_error_with_what_was_looked_for(tmp_path):
     with pytest.raises(
         UsageError,
         match=r"missing file: looked for val.en and val.fr or dev.en and dev.fr .*"
-        r"holds train.en, train.fr.gz",
+        r"holds train.en, train.fr.xz",
     ):
         find_pair(str(tmp_path), ("val", "dev"), ("en", "fr"))
+
+
+@pytest.mark.parametrize("name", ["train.tsv", "train.tsv.gz", "train.tmx", "train.jsonl.bz2"])
+def test_formats_of_both_languages_are_named(tmp_path, name):
+    (tmp_path / name).touch()
+    message = f"{name}: parallel text in one file is not read, expected train.en and train.de"
+    with pytest.raises(UsageError, match=message):
+        find_pair(str(tmp_path), ("train",), ("en", "de"))
 
 
 def test_finds_the_newest_prepared_version(tmp_path):

@@ -1,5 +1,8 @@
 import gzip
 import io
+import os
+import sys
+import threading
 
 import pytest
 from hypothesis import given
@@ -10,8 +13,8 @@ from t2t_vqem.inference.text_files import (
     LineList,
     TextFile,
     one_line,
+    open_lines,
     read_lines,
-    read_stream,
     write_lines,
 )
 
@@ -68,36 +71,7 @@ def test_what_is_not_utf8_is_named_by_file_and_line(tmp_path):
         TextFile(str(path))
 
 
-def test_stream_gives_lines_and_names_the_bad_one():
-    lines = read_stream(io.BytesIO("eins\u2028\r\n\nzwei\nStra".encode() + b"\xdfe"), "input")
-    assert [next(lines) for _ in range(3)] == ["eins\u2028", "", "zwei"]
-    with pytest.raises(UsageError, match=r"input, line 4: not UTF-8 \(byte 0xdf at position 5\)"):
-        next(lines)
-
-
-def test_stream_does_not_wait_for_more_than_a_line():
-    class Impatient(io.RawIOBase):
-        """Fails when it is asked again before the first line was taken."""
-
-        def readable(self):
-            return True
-
-        taken = False
-
-        def readline(self, size=-1):
-            assert self.taken is not None
-            if not self.taken:
-                self.taken = None
-            return b"eins\n"
-
-    stream = Impatient()
-    lines = read_stream(stream, "input")
-    assert next(lines) == "eins"
-    stream.taken = True
-    assert next(lines) == "eins"
-
-
-@pytest.mark.parametrize("name", ["out.txt", "out.txt.gz"])
+@pytest.mark.parametrize("name", ["out.txt", "out.txt.gz", "out.txt.xz", "out.txt.bz2"])
 def test_written_lines_are_read_again(tmp_path, name):
     path = tmp_path / name
     write_lines(str(path), WILD)
@@ -106,3 +80,23 @@ def test_written_lines_are_read_again(tmp_path, name):
     write_lines(str(path), WILD)
     assert path.read_bytes() == first
     assert [file.name for file in tmp_path.iterdir()] == [name]
+    magic = {".gz": b"\x1f\x8b", ".xz": b"\xfd7zXZ", ".bz2": b"BZh"}
+    assert first.startswith(magic.get(path.suffix, b"\n"))
+
+
+def test_a_pipe_is_read_once_and_its_lines_again_and_again(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = threading.Thread(target=write_lines, args=(str(path), WILD))
+    writer.start()
+    source = open_lines(str(path))
+    writer.join(10)
+    assert list(source.lines()) == list(source.lines()) == WILD
+    assert source.sha256 == LineList(WILD).sha256
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress])
+def test_standard_input_is_read_like_a_file(monkeypatch, compress):
+    data = "\ufeffeins\r\nzwei".encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(compress(data))))
+    assert list(open_lines("-").lines()) == ["eins", "zwei"]

@@ -14,7 +14,6 @@ import pytest
 
 from t2t_vqem.output_dir import OutputDir
 from t2t_vqem.training import trainer
-from t2t_vqem.training.lock import hold_lock
 
 pytestmark = pytest.mark.slow
 MODELS = ("transformer", "vqvae")
@@ -74,7 +73,7 @@ def two(start_workers, tiny_options, tmp_path_factory) -> Shown:
         "xla": False,
     }
     plan["locked"] = {**bad, "output_dir": str(folder / "locked")}  # the last: it ends the chief
-    with hold_lock(str(folder / "locked")):
+    with OutputDir(str(folder / "locked")).locked():
         workers = start_workers(2, runs=list(plan.values()))
         results = workers.results()
     assert [len(result) for result in results] == [len(plan)] * 2
@@ -171,7 +170,6 @@ def test_one_worker_writes(model, two):
         "hparams.json",
         "metrics.jsonl",
         "train",
-        "trainer.lock",
     }
     assert "step 5 of 5" in two.logs[0]
     assert "step 5 of 5" not in two.logs[1]

@@ -1,0 +1,163 @@
+r"""Reads lines of text, whatever a file is compressed with.
+
+A line ends at a line feed and nowhere else. A carriage return before it belongs to the line end, as
+in files from Windows; any other control character or Unicode line separator is part of the text.
+"""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import gzip
+import io
+import lzma
+import os
+import re
+import shutil
+import tempfile
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from t2t_vqem.constants import UsageError
+
+SUFFIXES = ("", ".gz", ".xz", ".bz2")  # of files that `read_lines` reads
+_BOM = b"\xef\xbb\xbf"
+# Beginnings of files, none of which is that of a text in UTF-8.
+_COMPRESSED = {
+    rb"\x1f\x8b": ("gzip", gzip.open),
+    rb"\xfd7zXZ\x00": ("xz", lzma.open),
+    rb"BZh[1-9](1AY&SY|\x17rE8P\x90)": ("bzip2", bz2.open),
+}
+_UTF = {
+    rb"\xff\xfe\x00\x00|\x00\x00\xfe\xff": "UTF-32",
+    rb"\xff\xfe|\xfe\xff": "UTF-16",
+}
+_REFUSED = {
+    rb"\x28\xb5\x2f\xfd": "compressed by zstd: decompress it first, for example with zstd -d",
+    rb"\x04\x22\x4d\x18": "compressed by lz4: decompress it first, for example with lz4 -d",
+    rb"PK\x03\x04": "a zip archive: extract the text first, for example with unzip",
+    rb"7z\xbc\xaf\x27\x1c": "a 7z archive: extract the text first, for example with 7z x",
+    rb"(?s:[^\x00]\x00){2}": "UTF-16 without a byte-order mark: iconv -f UTF-16LE -t UTF-8",
+    rb"(?s:\x00[^\x00]){2}": "UTF-16 without a byte-order mark: iconv -f UTF-16BE -t UTF-8",
+}
+_BEGINNING = 10  # bytes that tell
+_DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
+
+
+def read_lines(path: str) -> Iterator[bytes]:
+    """Returns the lines of a file: UTF-8, without line ends.
+
+    Plain text or compressed by gzip, xz or bzip2, in UTF-8 or with the byte-order mark of UTF-16 or
+    UTF-32: the first bytes tell, not the name. The file is opened once, so it may be a pipe.
+
+    Raises:
+        UsageError: a file that cannot be read, is cut off, or is not UTF-8 (with the line).
+    """
+    try:
+        with open(path, "rb") as file:
+            yield from lines_of(file, path)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror or error}).") from error
+
+
+def lines_of(file: BinaryIO, name: str) -> Iterator[bytes]:
+    """Returns the lines of an open file; `name` stands for it in messages. See `read_lines`."""
+    number = 0
+    kind = "file"
+    with contextlib.ExitStack() as stack:
+        try:
+            file = _seekable(file, stack)
+            kind, opened = _find(_COMPRESSED, _beginning(file)) or (kind, None)
+            if opened:
+                file = stack.enter_context(opened(file))
+            beginning = _beginning(file)
+            _refuse(beginning, name)
+            encoding = _find(_UTF, beginning)
+            if beginning.startswith(_BOM):
+                file.seek(file.tell() + len(_BOM))
+            for line in _recoded(file, encoding) if encoding else file:
+                number += 1
+                line.decode("utf-8")
+                yield line.removesuffix(b"\n").removesuffix(b"\r")
+        except UnicodeDecodeError as error:
+            if error.encoding != "utf-8":
+                raise UsageError(
+                    f"{name}: damaged or cut-off {error.encoding} after line {number} "
+                    f"({error.reason})."
+                ) from error
+            raise _not_utf8(error, name, number) from error
+        except (*_DAMAGED, OSError) as error:
+            if isinstance(error, OSError) and error.errno:  # a real one, of the system
+                raise
+            raise UsageError(
+                f"{name}: damaged or cut-off {kind} file after line {number} ({error}). Fetch it "
+                "again."
+            ) from error
+
+
+def read_stream(stream: BinaryIO, name: str) -> Iterator[str]:
+    r"""Yields the lines of a pipe or terminal as they arrive, without `\n` or `\r\n`.
+
+    Raises:
+        UsageError: a line is not UTF-8.
+    """
+    # Not `for line in stream`, which would wait for a buffer to fill.
+    for number, raw in enumerate(iter(stream.readline, b""), start=1):
+        if number == 1:
+            _refuse(raw, name)
+            raw = raw.removeprefix(_BOM)
+            for known in (_COMPRESSED, _UTF):
+                if found := _find(known, raw):
+                    kind = found if isinstance(found, str) else found[0]
+                    raise UsageError(f"{name}: {kind}, expected lines of UTF-8 as they are typed.")
+        try:
+            yield raw.decode().removesuffix("\n").removesuffix("\r")
+        except UnicodeDecodeError as error:
+            raise _not_utf8(error, name, number) from error
+
+
+def _seekable(file: BinaryIO, stack: contextlib.ExitStack) -> BinaryIO:
+    """Returns the file, or a copy of a pipe's content that can be read from its start again."""
+    if file.seekable():
+        return file
+    copy = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+    shutil.copyfileobj(file, copy)
+    copy.seek(0)
+    return copy
+
+
+def _beginning(file: BinaryIO) -> bytes:
+    start = file.tell()
+    beginning = file.read(_BEGINNING)
+    file.seek(start)
+    return beginning
+
+
+def _find(known: dict, beginning: bytes):
+    return next((value for key, value in known.items() if re.match(key, beginning)), None)
+
+
+def _refuse(beginning: bytes, name: str) -> None:
+    found = _find(_REFUSED, beginning)
+    if found:
+        raise UsageError(f"{name}: expected text, or text compressed by gzip, xz or bzip2; {found}")
+
+
+def _recoded(file: BinaryIO, encoding: str) -> Iterator[bytes]:
+    with io.TextIOWrapper(file, encoding=encoding, newline="\n") as text:
+        for line in text:
+            yield line.encode()
+
+
+def _not_utf8(error: UnicodeDecodeError, name: str, number: int) -> UsageError:
+    return UsageError(
+        f"{name}, line {number}: not UTF-8 (byte 0x{error.object[error.start]:02x} at position "
+        f"{error.start + 1}). Convert the text first, for example by iconv -f ISO-8859-1 -t UTF-8 "
+        "where it is in ISO-8859-1; the command `file` may tell."
+    )
+
+
+def find_compressed(path: str) -> str | None:
+    """Returns `path`, or the path with the suffix of a compression, whichever file there is."""
+    return next((path + end for end in SUFFIXES if os.path.isfile(path + end)), None)
