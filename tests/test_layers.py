@@ -16,7 +16,7 @@ LAYERS = (
     {"constants"},
     {"registry", "extras", "tf_config"},
     {"fields"},
-    {"overrides"},
+    {"overrides", "quantizer_options"},
     {"model_config"},
     {"config"},
     {"registry_help"},
