@@ -67,25 +67,21 @@ def floor(name: str, codes: np.ndarray):
 
 def ours(name: str, codes: np.ndarray):
     """Quantiser and update of its state, as a training step has them."""
-    import tensorflow as tf
 
     from t2t_vqem.layers import VectorQuantizer
+    from t2t_vqem.layers.codebooks import CodebookState
     from t2t_vqem.ops.random import Rng
 
     kind = {"vq": "vq", "hard EM": "hard_em"}.get(name.removeprefix("ours, "), "soft_em")
     samples = 0 if name.endswith("expectation") else NUM_SAMPLES
     layer = VectorQuantizer(len(codes), WIDTH, kind=kind, num_samples=samples, name="q")
     ones = np.ones([1, len(codes)])
-    state = [codes[None], ones, np.full([1], 0.25 * WIDTH), 1.0, ones]
-    for variable, value in zip(layer.state, state, strict=True):
-        variable.assign(value)
+    layer.assign(CodebookState(codes[None], ones, np.full([1], 0.25 * WIDTH), 1.0, ones))
 
     def step(x):
         output = layer.quantize_vectors(x, rng=Rng(0, 0))
-        values = [tf.convert_to_tensor(variable) for variable in layer.state]
-        values, metrics = layer.update(values, output.statistics)
-        for variable, value in zip(layer.state, values, strict=True):
-            variable.assign(value)
+        values, metrics = layer.update(layer.read(), output.statistics)
+        layer.assign(values)
         return output.loss, output.vectors, metrics
 
     return step

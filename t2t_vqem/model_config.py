@@ -6,8 +6,8 @@ A model's own hyperparameters stand in t2t_vqem.hparams, beside its sets.
 import dataclasses
 
 from t2t_vqem import registry
-from t2t_vqem.constants import UsageError
 from t2t_vqem.fields import Config, option
+from t2t_vqem.quantizer_options import check_slices, quantizer_option
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,63 +75,25 @@ class HParams(Config):
 class BottleneckHParams(Config):
     """Hyperparameters of the vector quantisation that the latent models share."""
 
-    bottleneck_kind: str = option(
-        "soft_em", "how codes are chosen and learned", choices=("vq", "hard_em", "soft_em")
-    )
-    num_codes: int = option(512, "codes of each codebook, K", minimum=2)
-    num_codebooks: int = option(
-        1, "slices of a latent vector, each with its own codebook (product quantisation)", minimum=1
-    )
-    code_size: int = option(
-        64, "width of a latent vector, all slices together; num_codebooks divides it", minimum=1
-    )
-    num_samples: int = option(
-        10, "soft_em: codes drawn for each vector, m; 0 for the exact expectation", minimum=0
-    )
-    temperature: float = option(
-        0.1,
-        "soft_em: codes are drawn from softmax(-d^2/t) with t = this times the running mean of the "
-        "squared distance to the nearest code",
-        minimum=1e-6,
-    )
-    temperature_end: float = option(0.02, "soft_em: what `temperature` falls to", minimum=1e-6)
-    temperature_steps: int = option(
-        10_000, "soft_em: updates in which it falls, by equal factors; 0: it stays", minimum=0
-    )
-    beta: float = option(0.25, "weight of the commitment loss", minimum=0)
-    codebook_decay: float = option(
-        0.99,
-        "hard_em, soft_em: decay of the moving counts and sums; lower follows a quick encoder",
-        minimum=0,
-        maximum=1,
-    )
-    revive_below: float = option(
-        0.02,
-        "a code whose moving count is below this share of the mean count is moved to a vector of "
-        "the batch; unused codes get there in log(this) / log(codebook_decay) updates; 0 for never",
-        minimum=0,
-        below=1,
-    )
-    balance: float = option(
-        0.0,
-        "how strongly codes are kept equally used: one used e times as often as the mean looks "
-        "this times the running mean of the squared distance farther; 1 or 2 take most of the "
-        "inequality, 0: distances alone count",
-        minimum=0,
-    )
+    bottleneck_kind: str = quantizer_option("kind")
+    num_codes: int = quantizer_option("num_codes", 512)
+    num_codebooks: int = quantizer_option("num_codebooks")
+    code_size: int = quantizer_option("width", 64)
+    num_samples: int = quantizer_option("num_samples")
+    temperature: float = quantizer_option("temperature")
+    temperature_end: float = quantizer_option("temperature_end")
+    temperature_steps: int = quantizer_option("temperature_steps")
+    beta: float = quantizer_option("beta")
+    codebook_decay: float = quantizer_option("decay", 0.99)
+    revive_below: float = quantizer_option("revive_below")
+    balance: float = quantizer_option("balance")
     codebook_start: str = option(
         "kmeans++",
         "first codes: k-means++ over the vectors of the first batches, or vectors drawn from them",
         choices=("kmeans++", "data"),
     )
-    normalize_codes: bool = option(
-        False, "compare directions only: vectors and codes are scaled to length 1 first"
-    )
+    normalize_codes: bool = quantizer_option("normalize")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.code_size % self.num_codebooks:
-            raise UsageError(
-                f"code_size={self.code_size} with num_codebooks={self.num_codebooks}: expected a "
-                f"code_size that num_codebooks divides"
-            )
+        check_slices("code_size", self.code_size, self.num_codebooks)

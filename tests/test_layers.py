@@ -17,7 +17,7 @@ LAYERS = (
     {"constants"},
     {"registry", "extras", "files", "tf_config"},
     {"fields"},
-    {"overrides"},
+    {"overrides", "quantizer_options"},
     {"model_config"},
     {"config"},
     {"registry_help"},

@@ -8,16 +8,25 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from t2t_vqem.constants import UsageError
 from t2t_vqem.layers.common import Layer
 from t2t_vqem.ops import quantization
+from t2t_vqem.quantizer_options import QuantizerOptions
 
-KINDS = ("vq", "hard_em", "soft_em")
 _RAREST = 0.01  # share of the mean use; what is used less is not made to look nearer than that
 # Times the horizon of the codes over which `balance` looks at their use. The counts that codes are
 # made of are too few: their noise would move vectors to and fro between codes.
 _LONGER = 10
 _FADED = 1e-12  # a count that decays no further, so that sums over counts stay what they are
+
+
+class CodebookState(NamedTuple):
+    """What the codebooks learn: variables, or values for them; float32."""
+
+    codes: Any  # [C, K, D/C], under EM times their counts, so that the two never disagree
+    counts: Any  # [C, K], moving means of how many vectors of a batch each code was given
+    distance: Any  # [C], running mean of the squared distance of vectors to their nearest codes
+    age: Any  # [], updates since the codes come from data; 0: they do not yet
+    shares: Any  # [C, K], use of each code over a longer time than that of the counts, 1 the mean
 
 
 class Statistics(NamedTuple):
@@ -35,53 +44,23 @@ class Codebooks(Layer):
     """C codebooks of K codes: variables, and new values for them from the statistics of a batch.
 
     Attributes:
-      codebooks: float32 [C, K, D/C].
+      options: what the codebooks are and how they learn.
     """
 
-    def __init__(
-        self,
-        num_codes: int,
-        width: int,
-        *,
-        kind: str,
-        num_codebooks: int,
-        decay: float,
-        revive_below: float,
-        balance: float,
-        normalize: bool,
-        **kwargs: Any,
-    ):
-        """Makes the variables; the arguments are those of `VectorQuantizer`."""
+    def __init__(self, options: QuantizerOptions, **kwargs: Any):
+        """Makes the variables."""
         super().__init__(**kwargs)
-        if kind not in KINDS:
-            raise UsageError(f"kind={kind!r}: expected one of {', '.join(KINDS)}")
-        if width % num_codebooks:
-            raise UsageError(
-                f"width={width} with num_codebooks={num_codebooks}: expected a width that "
-                f"num_codebooks divides"
-            )
-        self.num_codes, self.width, self.kind = num_codes, width, kind
-        self.num_codebooks = num_codebooks
-        self.decay, self.revive_below = decay, revive_below
-        self.balance, self.normalize = balance, normalize
-        self._slice_width = width // num_codebooks
-        self._make_variables()
-
-    def _make_variables(self) -> None:
-        slice_shape = (self.num_codebooks, self.num_codes, self._slice_width)
+        self.options = options
+        slice_shape = (options.num_codebooks, options.num_codes, options.slice_width)
         normal = keras.initializers.RandomNormal(stddev=1.0)
-        # Gradients move the codes of "vq". Under EM the codes are sums over counts, so that the
-        # two never disagree.
         self._codes = self._sums = None
-        if self.kind == "vq":
+        if options.kind == "vq":  # gradients move these
             self._codes = self.add_weight(shape=slice_shape, initializer=normal, name="codes")
         else:
             self._sums = self._add_state(slice_shape, normal, "sums")
         self._counts = self._add_state(slice_shape[:2], "ones", "counts")
         self._distance = self._add_state(slice_shape[:1], "ones", "distance")
-        # How often each code is used, 1 for the mean, over a longer time than that of the counts.
         self._shares = self._add_state(slice_shape[:2], "ones", "shares")
-        # Updates since there are codes that come from data; 0: there are none yet.
         self._age = self._add_state((), "zeros", "age")
 
     def _add_state(self, shape: tuple[int, ...], initializer: Any, name: str) -> keras.Variable:
@@ -95,28 +74,32 @@ class Codebooks(Layer):
         )
 
     @property
-    def state(self) -> list[keras.Variable]:
-        """The variables that `update` has new values for, in its order."""
+    def state(self) -> CodebookState:
+        """The variables that `update` has new values for."""
         codes = self._codes if self._sums is None else self._sums
-        return [codes, self._counts, self._distance, self._age, self._shares]
+        return CodebookState(codes, self._counts, self._distance, self._age, self._shares)
 
-    @property
-    def age(self) -> tf.Tensor:
-        """float32 scalar, updates since there are codes that come from data."""
-        return tf.convert_to_tensor(self._age)
+    def read(self) -> CodebookState:
+        """Returns the current values of `state`."""
+        return tf.nest.map_structure(tf.convert_to_tensor, self.state)
+
+    def assign(self, values: CodebookState) -> None:
+        """Sets the variables of `state`."""
+        tf.nest.map_structure(lambda variable, value: variable.assign(value), self.state, values)
 
     @property
     def distance(self) -> tf.Tensor:
         """float32 [C], running mean of the squared distance of vectors to their nearest codes."""
-        return tf.convert_to_tensor(self._distance)
+        return tf.convert_to_tensor(self.state.distance)
 
     @property
     def codebooks(self) -> tf.Tensor:
         """float32 [C, K, D/C]."""
-        if self.kind == "vq":
-            return self._direction(tf.convert_to_tensor(self._codes))
-        counts = tf.convert_to_tensor(self._counts)
-        return self._direction(tf.convert_to_tensor(self._sums) / counts[..., None])
+        return self._direction(self._means(self.read()))
+
+    def _means(self, state: CodebookState) -> tf.Tensor:
+        """Returns the codes [C, K, D/C], of whatever length."""
+        return state.codes if self.options.kind == "vq" else state.codes / state.counts[..., None]
 
     @property
     def penalties(self) -> tf.Tensor | None:
@@ -126,79 +109,94 @@ class Codebooks(Layer):
         more alike: a conscience (DeSieno 1988), in units of the running mean of the squared
         distance. The cells stay convex, those of a power diagram.
         """
-        if not self.balance:
+        if not self.options.balance:
             return None
-        shares = tf.maximum(tf.convert_to_tensor(self._shares), _RAREST)
+        shares = tf.maximum(tf.convert_to_tensor(self.state.shares), _RAREST)
         unit = self.distance[:, None]
-        return self.balance * unit * tf.math.log(shares)
+        return self.options.balance * unit * tf.math.log(shares)
 
     def _direction(self, x: tf.Tensor) -> tf.Tensor:
-        return tf.math.l2_normalize(x, -1, epsilon=1e-12) if self.normalize else x
+        return tf.math.l2_normalize(x, -1, epsilon=1e-12) if self.options.normalize else x
 
     def look_up(self, ids: tf.Tensor) -> tf.Tensor:
         """Returns the vectors of codes: int32 [..., C] -> [..., D]."""
-        offsets = tf.range(self.num_codebooks) * self.num_codes
-        flat = tf.reshape(self.codebooks, [-1, self._slice_width])
+        options = self.options
+        offsets = tf.range(options.num_codebooks) * options.num_codes
+        flat = tf.reshape(self.codebooks, [-1, options.slice_width])
         slices = tf.gather(flat, ids + offsets)
-        vectors = tf.reshape(slices, tf.concat([tf.shape(ids)[:-1], [self.width]], 0))
-        vectors.set_shape([*ids.shape[:-1], self.width])
+        vectors = tf.reshape(slices, tf.concat([tf.shape(ids)[:-1], [options.width]], 0))
+        vectors.set_shape([*ids.shape[:-1], options.width])
         return tf.cast(vectors, self.compute_dtype)
 
     def update(
-        self, values: list[tf.Tensor], statistics: Statistics
-    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+        self, state: CodebookState, statistics: Statistics
+    ) -> tuple[CodebookState, dict[str, tf.Tensor]]:
         """The M step and the upkeep: returns new values of `state`; assigns nothing.
 
-        Codes become moving means, codes that hardly anybody uses vectors of the batch. As long as
-        no code comes from data, all become vectors of the batch.
+        Codes become moving means, rarely used codes vectors of the batch. As long as no code comes
+        from data, all become vectors of the batch.
 
         Args:
-          values: current values of `state`.
+          state: current values.
           statistics: summed over the batches and replicas of an update.
 
         Returns:
           New values, and float32 scalars about the update: those of `describe`, "codes_moved" (the
           root mean square of the distances that codes moved) and "codes_revived" (their number).
         """
-        codes, counts, distance, age, shares = values
-        old_means = codes if self.kind == "vq" else codes / counts[..., None]
-        decay = tf.where(counts > _FADED, self.decay, 1.0)
-        counts = decay * counts + (1 - self.decay) * statistics.counts
-        if self.kind != "vq":
-            codes = decay[..., None] * codes + (1 - self.decay) * statistics.sums
-        means = codes if self.kind == "vq" else codes / counts[..., None]
-        moved = tf.reduce_mean(tf.reduce_sum(tf.square(means - old_means), -1))
-
-        usual = tf.reduce_mean(counts, -1, keepdims=True)
-        dead = (counts < self.revive_below * usual) | (age < 1)
-        dead &= statistics.candidate_weights > 0
-        counts = tf.where(dead, usual, counts)
-        weight = 1.0 if self.kind == "vq" else counts[..., None]
-        codes = tf.where(dead[..., None], statistics.candidates * weight, codes)
-
-        used = statistics.counts / tf.maximum(tf.reduce_mean(statistics.counts, -1)[:, None], 1e-9)
-        shares += (1 - self.decay) / _LONGER * (used - shares)
-        shares = tf.where(dead, 1.0, shares)
-
-        seen = statistics.distance / tf.maximum(statistics.weight, 1.0)
-        fresh = age < 2  # until now distances were those to codes that did not come from data
-        distance = tf.where(fresh, seen, self.decay * distance + (1 - self.decay) * seen)
+        learned = self._learn(state, statistics)
+        moved = tf.reduce_sum(tf.square(self._means(learned) - self._means(state)), -1)
+        new, dead = self._revive(learned, statistics)
         real = statistics.weight > 0  # a batch of nothing but padding changes nothing
-        new = [codes, counts, distance, age + 1, shares]
-        new = [tf.where(real, n, old) for n, old in zip(new, values, strict=True)]
-        revived = tf.reduce_sum(tf.cast(dead & real, tf.float32))
-        metrics = {"codes_moved": tf.sqrt(moved), "codes_revived": revived}
-        return new, {**self.describe(statistics.counts), **metrics}
+        new = tf.nest.map_structure(lambda new, old: tf.where(real, new, old), new, state)
+        return new, {
+            **self.describe(statistics.counts),
+            "codes_moved": tf.sqrt(tf.reduce_mean(moved)),
+            "codes_revived": tf.reduce_sum(tf.cast(dead & real, tf.float32)),
+        }
+
+    def _learn(self, state: CodebookState, statistics: Statistics) -> CodebookState:
+        """Moves all means on by one batch."""
+        keep = self.options.decay
+        decay = tf.where(state.counts > _FADED, keep, 1.0)
+        codes = state.codes
+        if self.options.kind != "vq":
+            codes = decay[..., None] * codes + (1 - keep) * statistics.sums
+        used = statistics.counts / tf.maximum(tf.reduce_mean(statistics.counts, -1)[:, None], 1e-9)
+        seen = statistics.distance / tf.maximum(statistics.weight, 1.0)
+        fresh = state.age < 2  # until now distances were to codes that did not come from data
+        return CodebookState(
+            codes=codes,
+            counts=decay * state.counts + (1 - keep) * statistics.counts,
+            distance=tf.where(fresh, seen, keep * state.distance + (1 - keep) * seen),
+            shares=state.shares + (1 - keep) / _LONGER * (used - state.shares),
+            age=state.age + 1,
+        )
+
+    def _revive(
+        self, state: CodebookState, statistics: Statistics
+    ) -> tuple[CodebookState, tf.Tensor]:
+        """Replaces rarely used codes by vectors of the batch; returns also which, bool [C, K]."""
+        usual = tf.reduce_mean(state.counts, -1, keepdims=True)
+        dead = (state.counts < self.options.revive_below * usual) | (state.age < 2)
+        dead &= statistics.candidate_weights > 0
+        counts = tf.where(dead, usual, state.counts)
+        weight = 1.0 if self.options.kind == "vq" else counts[..., None]
+        revived = state._replace(
+            codes=tf.where(dead[..., None], statistics.candidates * weight, state.codes),
+            counts=counts,
+            shares=tf.where(dead, 1.0, state.shares),
+        )
+        return revived, dead
 
     def usage(self, ids: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         """Counts how often codes occur: int32 [..., C], bool [...] -> float32 [C, K]."""
         weights = tf.reshape(tf.cast(mask, tf.float32), [-1, 1])
-        flat = tf.reshape(ids, [-1, self.num_codebooks])
-        flat += tf.range(self.num_codebooks) * self.num_codes
-        size = self.num_codebooks * self.num_codes
+        shape = self.options.num_codebooks, self.options.num_codes
+        flat = tf.reshape(ids, [-1, shape[0]]) + tf.range(shape[0]) * shape[1]
         weights = tf.broadcast_to(weights, tf.shape(flat))
-        counts = tf.math.unsorted_segment_sum(weights, flat, size)
-        return tf.reshape(counts, [self.num_codebooks, self.num_codes])
+        counts = tf.math.unsorted_segment_sum(weights, flat, shape[0] * shape[1])
+        return tf.reshape(counts, shape)
 
     def describe(self, counts: tf.Tensor) -> dict[str, tf.Tensor]:
         """How the codes were used, float32 scalars, each the mean over the codebooks.
@@ -221,19 +219,25 @@ class Codebooks(Layer):
           vectors: [N, D], several times as many as there are codes.
           seed: of k-means++.
         """
-        flat = tf.reshape(tf.cast(vectors, tf.float32), [-1, self.num_codebooks, self._slice_width])
-        codebooks, distances = [], []
-        for index, part in enumerate(tf.unstack(self._direction(flat), axis=1)):
-            codes, distance = quantization.kmeans(part, self.num_codes, seed + index)
-            codebooks.append(codes)
-            distances.append(distance)
-        codes = tf.stack(codebooks)
-        ones = tf.ones(codes.shape[:2])
-        values = [codes, ones, tf.stack(distances), tf.constant(1.0), ones]
-        for variable, value in zip(self.state, values, strict=True):
-            variable.assign(value)
+        options = self.options
+        flat = tf.cast(vectors, tf.float32)
+        flat = tf.reshape(flat, [-1, options.num_codebooks, options.slice_width])
+        found = [
+            quantization.kmeans(part, options.num_codes, seed + index)
+            for index, part in enumerate(tf.unstack(self._direction(flat), axis=1))
+        ]
+        ones = tf.ones([options.num_codebooks, options.num_codes])
+        self.assign(
+            CodebookState(
+                codes=tf.stack([codes for codes, _ in found]),
+                counts=ones,
+                distance=tf.stack([distance for _, distance in found]),
+                shares=ones,
+                age=tf.constant(1.0),
+            )
+        )
 
     @property
     def started(self) -> bool:
         """Whether the codes come from data."""
-        return float(self._age.numpy()) > 0
+        return float(self.state.age.numpy()) > 0

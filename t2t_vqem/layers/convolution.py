@@ -21,22 +21,6 @@ SMALL = 0.1
 _MAX_REARRANGED = 2
 
 
-def space_to_depth(x: tf.Tensor) -> tf.Tensor:
-    """Moves blocks of 2x2 pixels into the channels: [B, 2H, 2W, ch] -> [B, H, W, 4 ch]."""
-    batch, height, width, channels = x.shape
-    x = tf.reshape(x, [batch, height // 2, 2, width // 2, 2, channels])
-    x = tf.transpose(x, [0, 1, 3, 2, 4, 5])
-    return tf.reshape(x, [batch, height // 2, width // 2, 4 * channels])
-
-
-def depth_to_space(x: tf.Tensor) -> tf.Tensor:
-    """Makes blocks of 2x2 pixels of the channels: the inverse of `space_to_depth`."""
-    batch, height, width, channels = x.shape
-    x = tf.reshape(x, [batch, height, width, 2, 2, channels // 4])
-    x = tf.transpose(x, [0, 1, 3, 2, 4, 5])
-    return tf.reshape(x, [batch, 2 * height, 2 * width, channels // 4])
-
-
 def _bordered(x: tf.Tensor) -> tf.Tensor:
     """Puts one row of zeros on each side of [B, H, W, ch].
 
@@ -101,7 +85,7 @@ class Downsample(_Convolution):
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps [B, 2H, 2W, in] to [B, H, W, channels]."""
-        return self._add_bias(self._convolve(space_to_depth(_bordered(x))))
+        return self._add_bias(self._convolve(tf.nn.space_to_depth(_bordered(x), 2)))
 
 
 class Upsample(_Convolution):
@@ -113,7 +97,7 @@ class Upsample(_Convolution):
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps [B, H, W, in] to [B, 2H, 2W, channels]."""
-        return self._add_bias(depth_to_space(self._convolve(_bordered(x)))[:, 1:-1, 1:-1])
+        return self._add_bias(tf.nn.depth_to_space(self._convolve(_bordered(x)), 2)[:, 1:-1, 1:-1])
 
 
 class ResidualBlock(Layer):
@@ -210,7 +194,7 @@ class ConvEncoder(Layer):
         With `with_features` returns also what the last product makes them of, `channels` wide.
         """
         for _ in range(self.num_rearranged):
-            x = space_to_depth(x)
+            x = tf.nn.space_to_depth(x, 2)
         for halving in self.halvings:
             x = tf.nn.relu(halving(x))
         features = self.stack(x)
@@ -259,5 +243,5 @@ class ConvDecoder(Layer):
             x = tf.nn.relu(doubling(x))
         x = self.output_transform(x)
         for _ in range(self.num_rearranged):
-            x = depth_to_space(x)
+            x = tf.nn.depth_to_space(x, 2)
         return x

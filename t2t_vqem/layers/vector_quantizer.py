@@ -3,6 +3,7 @@
 Shapes: N vectors, D width, C codebooks, K codes of each, m samples.
 """
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import keras
@@ -12,6 +13,9 @@ from t2t_vqem.constants import UsageError
 from t2t_vqem.layers.codebooks import Codebooks, Statistics
 from t2t_vqem.ops import quantization
 from t2t_vqem.ops.random import Rng, uniform_from_bits
+from t2t_vqem.quantizer_options import QuantizerOptions
+
+_OPTIONS = [field.name for field in dataclasses.fields(QuantizerOptions)]
 
 
 class Quantized(NamedTuple):
@@ -44,74 +48,29 @@ class VectorQuantizer(Codebooks):
       codebooks: float32 [C, K, D/C].
     """
 
-    def __init__(
-        self,
-        num_codes: int,
-        width: int,
-        *,
-        kind: str = "soft_em",
-        num_codebooks: int = 1,
-        num_samples: int = 10,
-        temperature: float = 0.1,
-        temperature_end: float = 0.02,
-        temperature_steps: int = 10_000,
-        beta: float = 0.25,
-        decay: float = 0.9,
-        revive_below: float = 0.02,
-        balance: float = 0.0,
-        normalize: bool = False,
-        seed: int = 0,
-        **kwargs: Any,
-    ):
+    def __init__(self, num_codes: int, width: int, *, seed: int = 0, **kwargs: Any):
         """Makes the codebooks.
 
         Args:
           num_codes: K.
           width: D, the last axis of what is quantised.
-          kind: "vq", "hard_em" or "soft_em".
-          num_codebooks: C, slices of the vectors with a codebook each (product quantisation).
-          num_samples: soft_em: m, codes drawn for each vector; 0 takes the expectation.
-          temperature: soft_em: t, in units of the running mean of the squared distance to the
-            nearest code, so that it means the same in any width and at any scale.
-          temperature_end: soft_em: what the temperature falls to.
-          temperature_steps: soft_em: updates in which it falls, by equal factors; 0: it stays.
-          beta: weight of the commitment loss.
-          decay: hard_em, soft_em: decay of the moving counts and sums. Codes have to follow an
-            encoder that learns: 0.99 is for slow ones, and for batches of few vectors a code.
-          revive_below: a code whose moving count is below this share of the mean count is moved to
-            a vector of the batch, drawn at random; 0 never does.
-          balance: how strongly codes are kept equally used, in training and in inference: a code
-            used e times as often as the mean looks this times the running mean of the squared
-            distance to the nearest code farther than it is. 1 or 2 take most of the inequality; 0
-            looks at distances alone.
-          normalize: scales vectors and codes to length 1, so that directions alone count.
           seed: of draws and of the choice of vectors, where the layer is called.
-          **kwargs: Keras layer arguments.
+          **kwargs: fields of `QuantizerOptions`, such as kind="soft_em", and Keras layer arguments.
 
         Raises:
-          UsageError: an unknown kind, or a width that num_codebooks does not divide.
+          UsageError: an option that is not known or out of range.
         """
-        super().__init__(
-            num_codes,
-            width,
-            kind=kind,
-            num_codebooks=num_codebooks,
-            decay=decay,
-            revive_below=revive_below,
-            balance=balance,
-            normalize=normalize,
-            **kwargs,
-        )
-        self.num_samples = num_samples
-        self._temperatures = temperature, temperature_end, temperature_steps
-        self.beta, self.seed = beta, seed
+        options = {name: kwargs.pop(name) for name in _OPTIONS if name in kwargs}
+        super().__init__(QuantizerOptions(num_codes=num_codes, width=width, **options), **kwargs)
+        self.seed = seed
 
     @property
     def temperature(self) -> tf.Tensor:
         """float32 scalar, in units of the distance: falls from update to update."""
-        first, last, steps = self._temperatures
-        progress = tf.minimum(tf.convert_to_tensor(self._age) / steps, 1.0) if steps else 0.0
-        return first * tf.pow(last / first, progress)
+        options = self.options
+        first, steps = options.temperature, options.temperature_steps
+        progress = tf.minimum(tf.convert_to_tensor(self.state.age) / steps, 1.0) if steps else 0.0
+        return first * tf.pow(options.temperature_end / first, progress)
 
     def quantize_vectors(
         self, x: tf.Tensor, mask: tf.Tensor | None = None, *, rng: Rng | None = None
@@ -125,20 +84,22 @@ class VectorQuantizer(Codebooks):
           rng: randomness of training; None for inference, which takes the nearest codes.
         """
         leading = tf.shape(x)[:-1]
-        flat = tf.reshape(tf.cast(x, tf.float32), [-1, self.num_codebooks, self._slice_width])
+        options = self.options
+        flat = tf.cast(x, tf.float32)
+        flat = tf.reshape(flat, [-1, options.num_codebooks, options.slice_width])
         flat = self._direction(flat)
         weights = tf.ones(leading) if mask is None else tf.cast(mask, tf.float32)
         weights = tf.reshape(weights, [-1])
         draws = self._uniforms(x, rng)
         penalties = self.penalties
-        penalties = [None] * self.num_codebooks if penalties is None else tf.unstack(penalties)
+        penalties = [None] * options.num_codebooks if penalties is None else tf.unstack(penalties)
         parts = [
             self._quantize_slice(*slices, weights, training=rng is not None)
             for slices in zip(
                 tf.unstack(flat, axis=1),
                 tf.unstack(self.codebooks),
                 draws,
-                tf.unstack(tf.convert_to_tensor(self._distance)),
+                tf.unstack(self.distance),
                 penalties,
                 strict=True,
             )
@@ -146,11 +107,14 @@ class VectorQuantizer(Codebooks):
         vectors = quantization.straight_through(flat, tf.stack([p.vectors for p in parts], 1))
         statistics = None
         if rng is not None:
+            candidates, found = self._candidates(tf.stop_gradient(flat), weights, rng, leading)
             statistics = Statistics(
-                *map(tf.stack, zip(*[part.moments for part in parts], strict=True)),
-                tf.stack([tf.reduce_sum(part.distance * weights) for part in parts]),
-                tf.reduce_sum(weights),
-                *self._candidates(tf.stop_gradient(flat), weights, rng, leading),
+                counts=tf.stack([part.moments.counts for part in parts]),
+                sums=tf.stack([part.moments.sums for part in parts]),
+                distance=tf.stack([tf.reduce_sum(part.distance * weights) for part in parts]),
+                weight=tf.reduce_sum(weights),
+                candidates=candidates,
+                candidate_weights=found,
             )
 
         def shaped(values: tf.Tensor, *last: int) -> tf.Tensor:
@@ -159,25 +123,29 @@ class VectorQuantizer(Codebooks):
             return values
 
         samples = None
-        if parts[0].samples is not None:
+        if self._draws(rng):
             samples = tf.stack([part.samples for part in parts], 1)
-            samples = shaped(samples, self.num_codebooks, self.num_samples)
+            samples = shaped(samples, options.num_codebooks, options.num_samples)
         return Quantized(
-            vectors=tf.cast(shaped(vectors, self.width), self.compute_dtype),
-            ids=shaped(tf.stack([part.ids for part in parts], 1), self.num_codebooks),
+            vectors=tf.cast(shaped(vectors, options.width), self.compute_dtype),
+            ids=shaped(tf.stack([part.ids for part in parts], 1), options.num_codebooks),
             samples=samples,
             loss=tf.add_n([part.loss for part in parts]),
             statistics=statistics,
         )
 
+    def _draws(self, rng: Rng | None) -> bool:
+        """Whether codes are drawn."""
+        return rng is not None and self.options.kind == "soft_em" and self.options.num_samples > 0
+
     def _uniforms(self, x: tf.Tensor, rng: Rng | None) -> list[tf.Tensor | None]:
         """Returns numbers [N, m] to draw with for each codebook, None where nothing is drawn."""
-        if rng is None or self.kind != "soft_em" or not self.num_samples:
-            return [None] * self.num_codebooks
-        size = self.num_codebooks * self.num_samples
+        num_codebooks, num_samples = self.options.num_codebooks, self.options.num_samples
+        if not self._draws(rng):
+            return [None] * num_codebooks
         rows = tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
-        bits = rng.bits(tf.TensorShape([*x.shape[:-1], size]), rows)
-        numbers = uniform_from_bits(tf.reshape(bits, [-1, self.num_codebooks, self.num_samples]))
+        bits = rng.bits(tf.TensorShape([*x.shape[:-1], num_codebooks * num_samples]), rows)
+        numbers = uniform_from_bits(tf.reshape(bits, [-1, num_codebooks, num_samples]))
         return tf.unstack(numbers, axis=1)
 
     def _quantize_slice(
@@ -198,16 +166,16 @@ class VectorQuantizer(Codebooks):
             fixed_x, fixed, temperature=temperature, uniforms=uniforms, penalties=penalties
         )
         chosen = found.nearest[:, None] if found.samples is None else found.samples
-        if training and self.kind == "soft_em" and not self.num_samples:
+        if training and self.options.kind == "soft_em" and not self.options.num_samples:
             vectors, moments = quantization.expectation(
                 fixed_x, fixed, weights, temperature, penalties
             )
         else:
             vectors, moments = quantization.mean_code(codes, chosen), None
         if training and moments is None:
-            moments = quantization.moments(fixed_x, chosen, weights, self.num_codes)
-        loss = self.beta * quantization.squared_error(x, tf.stop_gradient(vectors), weights)
-        if self.kind == "vq":
+            moments = quantization.moments(fixed_x, chosen, weights, self.options.num_codes)
+        loss = self.options.beta * quantization.squared_error(x, tf.stop_gradient(vectors), weights)
+        if self.options.kind == "vq":
             loss += quantization.squared_error(fixed_x, vectors, weights)
         return _Slice(vectors, found.nearest, found.samples, found.distance, loss, moments)
 
@@ -228,7 +196,7 @@ class VectorQuantizer(Codebooks):
         num_vectors, row_size = tf.shape(x)[0], tf.reduce_prod(leading[1:])
         first = tf.cast(rng.row_offset, tf.int32) * row_size
         rows = leading[0] if rng.num_rows is None else tf.cast(rng.num_rows, tf.int32)
-        drawn = rng.shared_bits(self.num_codes) % tf.cast(rows * row_size, tf.uint32)
+        drawn = rng.shared_bits(self.options.num_codes) % tf.cast(rows * row_size, tf.uint32)
         local = tf.cast(drawn, tf.int32) - first
         mine = (local >= 0) & (local < num_vectors)
         local = tf.clip_by_value(local, 0, num_vectors - 1)
@@ -238,9 +206,10 @@ class VectorQuantizer(Codebooks):
 
     def build(self, input_shape: Any) -> None:
         """Makes the metrics, which only a Keras model reports."""
-        if input_shape[-1] != self.width:
+        width = self.options.width
+        if input_shape[-1] != width:
             raise UsageError(
-                f"{self.name}: got vectors of width {input_shape[-1]}, expected width={self.width}"
+                f"{self.name}: got vectors of width {input_shape[-1]}, expected width={width}"
             )
         names = ("perplexity", "codes_used", "codes_moved", "codes_revived", "commitment_loss")
         self._trackers = {
@@ -256,7 +225,7 @@ class VectorQuantizer(Codebooks):
             return self.quantize_vectors(x, mask).vectors
         context = tf.distribute.get_replica_context()
         rows = tf.shape(x)[0]
-        step = tf.cast(tf.convert_to_tensor(self._age), tf.int32)
+        step = tf.cast(tf.convert_to_tensor(self.state.age), tf.int32)
         rng = Rng(
             self.seed,
             step,
@@ -268,10 +237,8 @@ class VectorQuantizer(Codebooks):
         self.add_loss(loss)
         total = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.nest.flatten(output.statistics))
         total = tf.nest.pack_sequence_as(output.statistics, total)
-        values = [tf.convert_to_tensor(variable) for variable in self.state]
-        values, metrics = self.update(values, total)
-        for variable, value in zip(self.state, values, strict=True):
-            variable.assign(value)
+        values, metrics = self.update(self.read(), total)
+        self.assign(values)
         for name, value in {**metrics, "commitment_loss": loss}.items():
             self._trackers[name].update_state(value)
         return output.vectors
@@ -282,24 +249,7 @@ class VectorQuantizer(Codebooks):
 
     def get_config(self) -> dict[str, Any]:
         """Returns what the constructor was given."""
-        first, last, steps = self._temperatures
-        return {
-            **super().get_config(),
-            "num_codes": self.num_codes,
-            "width": self.width,
-            "kind": self.kind,
-            "num_codebooks": self.num_codebooks,
-            "num_samples": self.num_samples,
-            "temperature": first,
-            "temperature_end": last,
-            "temperature_steps": steps,
-            "beta": self.beta,
-            "decay": self.decay,
-            "revive_below": self.revive_below,
-            "balance": self.balance,
-            "normalize": self.normalize,
-            "seed": self.seed,
-        }
+        return {**super().get_config(), **dataclasses.asdict(self.options), "seed": self.seed}
 
 
 class _Slice(NamedTuple):

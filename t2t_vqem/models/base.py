@@ -66,21 +66,23 @@ class Model(keras.layers.Layer):
           seed: of what is drawn.
         """
 
-    def state_variables(self) -> list[keras.Variable]:
-        """Variables that `update_state` has new values for: what is learned without gradients."""
-        return []
+    def state_variables(self) -> tuple[keras.Variable, ...]:
+        """Variables that `update_state` has new values for: what is learned without gradients.
 
-    def update_state(
-        self, values: list[tf.Tensor], statistics: Any
-    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+        Returns:
+          A NamedTuple of variables, or () where there are none.
+        """
+        return ()
+
+    def update_state(self, values: Any, statistics: Any) -> tuple[Any, dict[str, tf.Tensor]]:
         """Computes the state after an update; a pure function, every replica computes the same.
 
         Args:
-          values: current values of `state_variables`.
+          values: current values of `state_variables`, in the same structure.
           statistics: `LossOutput.statistics`, summed over the update's batches and replicas.
 
         Returns:
-          New values, and float32 scalars to report.
+          New values in that structure, and float32 scalars to report.
         """
         del statistics
         return values, {}

@@ -1,15 +1,17 @@
 """What models with a discrete bottleneck have in common."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from t2t_vqem.config import BottleneckHParams
+from t2t_vqem.layers.codebooks import CodebookState, Statistics
 from t2t_vqem.layers.vector_quantizer import VectorQuantizer
 from t2t_vqem.models.base import Model
+from t2t_vqem.quantizer_options import quantizer_options
 
 _START_VECTORS = 16  # for each code, that k-means++ chooses from
 
@@ -23,40 +25,25 @@ class QuantizedModel(Model):
 
     quantizer: VectorQuantizer
 
-    def state_variables(self) -> list[keras.Variable]:
+    def state_variables(self) -> CodebookState:
         """The codebooks and what belongs to them."""
         return self.quantizer.state
 
     def update_state(
-        self, values: list[tf.Tensor], statistics: Any
-    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+        self, values: CodebookState, statistics: Statistics
+    ) -> tuple[CodebookState, dict[str, tf.Tensor]]:
         """The M step; see `VectorQuantizer.update`."""
         return self.quantizer.update(values, statistics)
 
-    def describe_statistics(self, statistics: Any) -> dict[str, tf.Tensor]:
+    def describe_statistics(self, statistics: tf.Tensor) -> dict[str, tf.Tensor]:
         """How the codes were used over a split: "perplexity" and "codes_used"."""
         return self.quantizer.describe(statistics)
 
 
 def make_quantizer(hparams: BottleneckHParams, *, dtype: Any) -> VectorQuantizer:
     """Returns the quantiser that the hparams describe, named "quantizer"."""
-    return VectorQuantizer(
-        hparams.num_codes,
-        hparams.code_size,
-        kind=hparams.bottleneck_kind,
-        num_codebooks=hparams.num_codebooks,
-        num_samples=hparams.num_samples,
-        temperature=hparams.temperature,
-        temperature_end=hparams.temperature_end,
-        temperature_steps=hparams.temperature_steps,
-        beta=hparams.beta,
-        decay=hparams.codebook_decay,
-        revive_below=hparams.revive_below,
-        balance=hparams.balance,
-        normalize=hparams.normalize_codes,
-        name="quantizer",
-        dtype=dtype,
-    )
+    options = dataclasses.asdict(quantizer_options(hparams))
+    return VectorQuantizer(**options, name="quantizer", dtype=dtype)
 
 
 def start_quantizer(

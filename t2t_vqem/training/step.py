@@ -140,10 +140,11 @@ class TrainStep:
     def _own_copies(self) -> "Copies":
         """Returns the current replica's own copies of the variables."""
         state = self._state
+        learned = state.model.state_variables()
         return Copies(
             weights=own_copies(raw(state.model.trainable_variables)),
             slots=Slots(*map(own_copies, state.slots)),
-            state=own_copies(raw(state.model.state_variables())),
+            state=tf.nest.pack_sequence_as(learned, own_copies(raw(learned))),
             averaged=own_copies(raw(state.averaged.variables)) if state.averaged else None,
             averaged_from=own_copies(raw(state.model.variables)) if state.averaged else None,
         )
@@ -169,10 +170,9 @@ class TrainStep:
             learning_rate=rate,
             hparams=hparams,
         )
-        values = [tf.convert_to_tensor(variable) for variable in copies.state]
+        values = tf.nest.map_structure(tf.convert_to_tensor, copies.state)
         values, reports = self._state.model.update_state(values, total.output.statistics)
-        for variable, value in zip(copies.state, values, strict=True):
-            variable.assign(value)
+        tf.nest.map_structure(lambda variable, value: variable.assign(value), copies.state, values)
         if copies.averaged:
             average_update(
                 copies.averaged, copies.averaged_from, step=step, decay=hparams.ema_decay
@@ -185,7 +185,7 @@ class Copies(NamedTuple):
 
     weights: list[tf.Variable]
     slots: Slots
-    state: list[tf.Variable]  # what the model updates itself
+    state: tuple[tf.Variable, ...]  # what the model updates itself, in its own NamedTuple
     averaged: list[tf.Variable] | None
     averaged_from: list[tf.Variable] | None  # all variables of the model, in `averaged`'s order
 

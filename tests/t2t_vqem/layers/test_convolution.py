@@ -12,8 +12,6 @@ from t2t_vqem.layers.convolution import (
     Downsample,
     ResidualBlock,
     Upsample,
-    depth_to_space,
-    space_to_depth,
 )
 
 
@@ -39,14 +37,6 @@ def convolve(x: np.ndarray, kernel: np.ndarray, *, stride: int, padding: int) ->
             window = x[:, i * stride : i * stride + size, j * stride : j * stride + size]
             result[:, i, j] = np.tensordot(window, kernel.astype(np.float64), 3)
     return result
-
-
-def test_space_to_depth_and_back():
-    x = normal(2, 4, 6, 3)
-    blocks = space_to_depth(tf.constant(x))
-    assert blocks.shape == (2, 2, 3, 12)
-    np.testing.assert_array_equal(blocks[1, 1, 2].numpy().reshape(2, 2, 3), x[1, 2:4, 4:6])
-    np.testing.assert_array_equal(depth_to_space(blocks), x)
 
 
 @pytest.mark.parametrize("size", [1, 3, 5])

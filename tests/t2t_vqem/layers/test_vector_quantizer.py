@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from t2t_vqem.constants import UsageError
 from t2t_vqem.layers import VectorQuantizer
-from t2t_vqem.layers.codebooks import Statistics
+from t2t_vqem.layers.codebooks import CodebookState, Statistics
 from t2t_vqem.ops.random import Rng
 
 KINDS = ("vq", "hard_em", "soft_em")
@@ -20,10 +20,8 @@ def make(num_codes=6, width=4, *, codes=None, **kwargs) -> VectorQuantizer:
         num_codes, width, **{"kind": "hard_em", "revive_below": 0.0, "name": "q", **kwargs}
     )
     if codes is not None:
-        counts = tf.ones(codes.shape[:2])
-        ones = tf.ones(codes.shape[:1])
-        for variable, value in zip(layer.state, [codes, counts, ones, 1.0, counts], strict=True):
-            variable.assign(value)
+        ones = tf.ones(codes.shape[:2])
+        layer.assign(CodebookState(codes, ones, tf.ones(codes.shape[:1]), 1.0, ones))
     return layer
 
 
@@ -34,9 +32,8 @@ def draw(*shape: int, seed: int = 0) -> np.ndarray:
 
 def learn(layer: VectorQuantizer, statistics: Statistics) -> dict[str, float]:
     """Updates the layer's state as training does."""
-    values, metrics = layer.update([tf.convert_to_tensor(v) for v in layer.state], statistics)
-    for variable, value in zip(layer.state, values, strict=True):
-        variable.assign(value)
+    values, metrics = layer.update(layer.read(), statistics)
+    layer.assign(values)
     return {name: float(value) for name, value in metrics.items()}
 
 
@@ -98,13 +95,13 @@ def test_temperature_is_in_units_of_the_distance_and_falls():
     layer = make(codes=draw(1, 6, 4), temperature=0.4, temperature_end=0.1, temperature_steps=10)
     ages = {0: 0.4, 5: 0.2, 10: 0.1, 99: 0.1}
     for age, expected in ages.items():
-        layer.state[3].assign(age)
+        layer.state.age.assign(age)
         assert float(layer.temperature) == pytest.approx(expected, rel=1e-5)
     # Vectors and codes a thousand times as large: the same draws.
     draws = []
     for scale in (1, 1000):
         layer = make(codes=draw(1, 6, 4) * scale, kind="soft_em", temperature=1.0)
-        layer.state[2].assign([scale**2])
+        layer.state.distance.assign([scale**2])
         draws.append(layer.quantize_vectors(tf.constant(draw(9, 4) * scale), rng=Rng(0, 0)).samples)
     np.testing.assert_array_equal(*draws)
 
@@ -115,7 +112,7 @@ def test_soft_em_is_hard_em_where_clusters_are_far_apart():
     updates = []
     for kwargs in ({"kind": "hard_em"}, {"kind": "soft_em"}, {"kind": "soft_em", "num_samples": 0}):
         layer = make(4, 4, codes=codes, **kwargs)
-        layer.state[2].assign([0.04])
+        layer.state.distance.assign([0.04])
         output = layer.quantize_vectors(tf.constant(x), rng=Rng(0, 0))
         learn(layer, output.statistics)
         updates.append((output.vectors.numpy(), layer.codebooks.numpy()))
@@ -178,7 +175,7 @@ def test_gradients(kind):
     np.testing.assert_array_equal(tape.gradient(used, x), upstream)
     commitment = 2 * 0.25 * (x - output.vectors)
     np.testing.assert_allclose(tape.gradient(output.loss, x), commitment, rtol=1e-4, atol=1e-6)
-    codes = layer.state[0].value
+    codes = layer.state.codes.value
     assert tape.gradient(used, codes) is None
     gradient = tape.gradient(output.loss, codes)
     if kind != "vq":
@@ -215,8 +212,8 @@ def test_balance_by_loops(kwargs):
     shares = np.random.default_rng(1).uniform(0, 3, (2, 6)).astype(np.float32)
     shares[0, 0] = 0.0  # looks as near as one of a hundredth of the mean
     codes, units = layer.codebooks.numpy(), [0.5, 2.0]
-    layer.state[2].assign(units)
-    layer.state[4].assign(shares)
+    layer.state.distance.assign(units)
+    layer.state.shares.assign(shares)
     x = draw(90, 4, seed=1)
     found = layer.quantize_vectors(tf.constant(x)).ids.numpy()
     trained = layer.quantize_vectors(tf.constant(x), rng=Rng(0, 0)).ids.numpy()
@@ -244,7 +241,7 @@ def test_shares_are_means_over_a_longer_time(kind):
         used = output.statistics.counts[0].numpy().astype(np.float64)
         expected = 0.98 * expected + 0.02 * used / used.mean()
         learn(layer, output.statistics)
-        np.testing.assert_allclose(layer.state[4][0], expected, rtol=1e-5)
+        np.testing.assert_allclose(layer.state.shares[0], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["hard_em", "soft_em"])
@@ -344,7 +341,9 @@ def test_kmeans_start():
     assert layer.started
     found = layer.codebooks[0].numpy()
     np.testing.assert_allclose(found[found.argmax(1).argsort()], centres, atol=0.1)
-    assert float(layer.state[2][0]) == pytest.approx(0.01 * 5, rel=0.2)  # mean squared distance
+    assert float(layer.state.distance[0]) == pytest.approx(
+        0.01 * 5, rel=0.2
+    )  # mean squared distance
 
 
 def test_eager_and_compiled_agree():
@@ -360,7 +359,7 @@ def test_eager_and_compiled_agree():
 @pytest.mark.parametrize(
     "kwargs, message",
     [
-        ({"kind": "em"}, "kind='em': expected one of vq, hard_em, soft_em"),
+        ({"kind": "em"}, "kind='em' is out of range, expected one of 'vq', 'hard_em', 'soft_em'"),
         ({"num_codebooks": 3}, "width=4 with num_codebooks=3: expected a width that"),
     ],
 )

@@ -53,9 +53,9 @@ def make(**changes):
         dataclasses.replace(HPARAMS, **changes), vocab_size=V
     )
     model.build_variables()
-    sums = model.quantizer.state[0]
+    sums = model.quantizer.state.codes
     sums.assign(np.random.default_rng(3).normal(0, 1, sums.shape).astype(np.float32))
-    model.quantizer.state[3].assign(5.0)
+    model.quantizer.state.age.assign(5.0)
     return shaken(model)
 
 
@@ -440,7 +440,7 @@ def test_until_masking_ends_latents_are_neither_quantised_nor_committed():
     model, batch = make(masking_steps=10), example()
     outputs = []
     for far in (1.0, 50.0):  # codes that are far away change nothing
-        model.quantizer.state[0].assign(far * model.quantizer.state[0].numpy())
+        model.quantizer.state.codes.assign(far * model.quantizer.state.codes.numpy())
         outputs.append(float(model.loss(batch, rng=Rng(0, 9)).loss))
     assert outputs[0] == outputs[1]
 
@@ -529,7 +529,6 @@ def test_one_batch_can_be_learned_by_heart(kind):
     model = make(label_smoothing=0.0, hidden_size=24, bottleneck_kind=kind, beta=0.25)
     batch = example(rows=4)
     variables = [v.value for v in model.trainable_variables]
-    state = [v.value for v in model.state_variables()]
 
     @tf.function(jit_compile=True)
     def step(number):
@@ -538,9 +537,8 @@ def test_one_batch_can_be_learned_by_heart(kind):
             loss = output.loss / output.weight
         for v, g in zip(variables, tape.gradient(loss, variables), strict=True):
             v.assign_sub(0.1 * tf.convert_to_tensor(g))
-        values, _ = model.update_state([tf.identity(v) for v in state], output.statistics)
-        for v, value in zip(state, values, strict=True):
-            v.assign(value)
+        values, _ = model.update_state(model.quantizer.read(), output.statistics)
+        model.quantizer.assign(values)
         return output.metrics["nll"][0] / output.metrics["nll"][1]
 
     expected = [target.tolist() for _, target in sentences(batch)]

@@ -353,12 +353,8 @@ def test_first_codes_come_from_data(start):
     fresh = make(codebook_start=start).quantizer.codebooks.numpy()
     assert (codes == fresh).all() == (start == "data")  # which the first update fetches
     if start == "data":
-        values = [tf.convert_to_tensor(v) for v in model.state_variables()]
         statistics = model.loss(example(), rng=Rng(0, 0)).statistics
-        for variable, value in zip(
-            model.state_variables(), model.update_state(values, statistics)[0], strict=True
-        ):
-            variable.assign(value)
+        model.quantizer.assign(model.update_state(model.quantizer.read(), statistics)[0])
         assert (model.quantizer.codebooks.numpy() != fresh).all()
 
 
@@ -415,7 +411,6 @@ def test_four_pictures_can_be_learned_by_heart(kind, turns):
     batch = {"images": tf.constant(images), "mask": tf.ones([8], tf.bool)}
     model.start(iter([{k: v.numpy() for k, v in batch.items()}] * 50), seed=0)
     weights = [variable.value for variable in model.trainable_variables]
-    state = [variable.value for variable in model.state_variables()]
     slots = make_slots(weights)
     hparams = dataclasses.replace(HPARAMS, adam_beta2=0.99, adam_epsilon=1e-8)
 
@@ -426,11 +421,8 @@ def test_four_pictures_can_be_learned_by_heart(kind, turns):
         gradients = tape.gradient(output.loss, weights)
         gradients = [tf.convert_to_tensor(gradient) / output.weight for gradient in gradients]
         adam_update(weights, slots, gradients, step=step, learning_rate=5e-3, hparams=hparams)
-        values = [tf.convert_to_tensor(variable) for variable in state]
-        for variable, value in zip(
-            state, model.update_state(values, output.statistics)[0], strict=True
-        ):
-            variable.assign(value)
+        values, _ = model.update_state(model.quantizer.read(), output.statistics)
+        model.quantizer.assign(values)
 
     for step in range(1000):
         update(tf.constant(step))
