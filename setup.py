@@ -15,11 +15,6 @@ def version() -> str:
     return re.search(r'^__version__ = "(.+)"$', text, re.MULTILINE).group(1)
 
 
-def long_description() -> str:
-    readme = ROOT / "README.md"
-    return readme.read_text(encoding="utf-8") if readme.exists() else ""
-
-
 def packages() -> list[str]:
     engine = find_packages(str(ROOT), include=["t2t_vqem", "t2t_vqem.*"])
     content = find_packages(
@@ -75,10 +70,13 @@ setup(
     name="t2t-vqem",
     version=version(),
     description="Sequence models with vector quantised latents, learned by EM, on TensorFlow",
-    long_description=long_description(),
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
     python_requires=">=3.10",
     packages=packages(),
+    package_data={"t2t_vqem": ["py.typed"]},
     package_dir={f"t2t_vqem.{name}": name for name in MAPPED},
     install_requires=DEPENDENCIES,
     extras_require=EXTRAS,

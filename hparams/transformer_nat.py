@@ -182,8 +182,8 @@ def transformer_nat_multi30k() -> TransformerNATHParams:
     benchmarks/results/latent_translation.md). Most of that is reached after 8,000 steps; many
     fewer are not enough for the predictor, which has to learn the sequences of codes. With four
     times the sources and more than twice the training: 37.9, from a teacher of 38.3, and 38.3 and
-    39.4 for the best of nine candidates (see docs/latent_translation.md, "What each part is
-    worth").
+    39.4 for the best of nine candidates (see docs/latent_translation.md, "What is each
+    part worth?").
     """
     return _latent(
         transformer_multi30k(),

@@ -17,7 +17,11 @@ from t2t_vqem.config import resolve
 from t2t_vqem.registry_help import registry_help
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-PAGES = [path for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))] if path.exists()]
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    ROOT / "benchmarks" / "README.md",
+    *sorted(ROOT.glob("docs/*.md")),
+]
 SOURCES = sorted(
     path for folder in ("bin", "hparams", "problems") for path in ROOT.glob(f"{folder}/*.py")
 )
@@ -107,6 +111,21 @@ def test_make_targets_in_the_pages_exist():
     for path in PAGES:
         for target in re.findall(r"^make (\w+)", path.read_text("utf-8"), re.M):
             assert re.search(rf"^{target}:", makefile, re.M), f"{path.name}: make {target}"
+
+
+def heading_anchors(text: str) -> set[str]:
+    """Returns the anchors that a page's headings have on GitHub."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in headings}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(path):
+    for target in re.findall(r"\]\((?!https?:)([^)]*)\)", path.read_text("utf-8")):
+        name, _, anchor = target.partition("#")
+        page = (path.parent / name).resolve() if name else path
+        assert page.exists(), target
+        assert not anchor or anchor in heading_anchors(page.read_text("utf-8")), target
 
 
 def test_the_tests_of_a_new_machine_are_the_readme_s():

@@ -3,6 +3,7 @@
 import configparser
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,7 @@ def wheel(tmp_path_factory) -> pathlib.Path:
     for name in PACKAGES:
         ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
         shutil.copytree(ROOT / name, source / name, ignore=ignored)
-    for name in ("setup.py", "pyproject.toml"):
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     subprocess.run([*pip, "--wheel-dir", str(folder), str(source)], check=True)
@@ -58,6 +59,17 @@ def installed_name(path: pathlib.Path) -> str:
 def test_one_name_is_installed(wheel):
     names = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert names == {"t2t_vqem", f"t2t_vqem-{__version__}.dist-info"}
+
+
+def test_the_package_is_described_licensed_and_typed(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        info = f"t2t_vqem-{__version__}.dist-info"
+        metadata = archive.read(f"{info}/METADATA").decode()
+        names = archive.namelist()
+    assert re.search(r"^License(-Expression)?: Apache-2.0$", metadata, re.MULTILINE)
+    assert any(name.startswith(info) and name.endswith("/LICENSE") for name in names)
+    assert metadata.endswith((ROOT / "README.md").read_text("utf-8"))
+    assert "t2t_vqem/py.typed" in names
 
 
 def test_every_file_is_installed_once(wheel):

@@ -514,7 +514,7 @@ def test_whole_words_need_a_group_that_lengths_are_known_of():
     assert HPARAMS.group_size == 1
     largest = dataclasses.replace(HPARAMS, whole_words=True, num_halvings=4).group_size
     assert largest == GROUP_SIZES[-1]
-    with pytest.raises(UsageError, match="num_halvings=5 with whole_words: expected 4 at most"):
+    with pytest.raises(UsageError, match="num_halvings=5 with whole_words: expected at most 4"):
         dataclasses.replace(HPARAMS, whole_words=True, num_halvings=5)
 
 
