@@ -28,7 +28,7 @@ class Statistics(NamedTuple):
     distance: tf.Tensor  # [C], squared distances to the nearest codes, summed
     weight: tf.Tensor  # [], real vectors
     candidates: tf.Tensor  # [C, K, D/C], for each code a vector that may replace it
-    candidate_weights: tf.Tensor  # [K], 1 where there is one, 0 where padding was drawn
+    candidate_weights: tf.Tensor  # [K], 1 where there is one, 0 where padding was drawn; sums too
 
 
 class Codebooks(Layer):
@@ -174,7 +174,9 @@ class Codebooks(Layer):
         dead &= statistics.candidate_weights > 0
         counts = tf.where(dead, usual, counts)
         weight = 1.0 if self.kind == "vq" else counts[..., None]
-        codes = tf.where(dead[..., None], statistics.candidates * weight, codes)
+        # Accumulated batches each bring a candidate, and their sum is no vector of the data.
+        candidates = statistics.candidates / tf.maximum(statistics.candidate_weights, 1.0)[:, None]
+        codes = tf.where(dead[..., None], candidates * weight, codes)
 
         used = statistics.counts / tf.maximum(tf.reduce_mean(statistics.counts, -1)[:, None], 1e-9)
         shares += (1 - self.decay) / _LONGER * (used - shares)

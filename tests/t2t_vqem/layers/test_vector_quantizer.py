@@ -277,6 +277,22 @@ def test_first_codes_are_vectors_of_the_first_batch(kind):
         assert np.isclose(code, x, atol=1e-5).all(1).any()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_first_codes_of_accumulated_batches_are_means_of_a_vector_of_each(kind):
+    layer = make(kind=kind)
+    batches = [draw(9, 4, seed=seed) + 5 for seed in (1, 2)]
+    masks = [np.arange(9) < 6, np.ones(9, bool)]
+    parts = [
+        layer.quantize_vectors(tf.constant(x), mask, rng=Rng(0, step)).statistics
+        for step, (x, mask) in enumerate(zip(batches, masks, strict=True))
+    ]
+    learn(layer, tf.nest.map_structure(tf.add, *parts))
+    real, others = batches[0][masks[0]], batches[1]
+    means = (real[:, None] + others).reshape(-1, 4) / 2
+    for code in layer.codebooks[0].numpy():
+        assert np.isclose(code, np.concatenate([means, others]), atol=1e-4).all(1).any()
+
+
 def test_two_replicas_see_what_one_sees():
     """Sums over parts of the batch, of unequal counts of real vectors, are those of the whole."""
     x = draw(8, 5, 4)
