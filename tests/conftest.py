@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pathlib
 import random
+import subprocess
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -62,6 +64,30 @@ def write_toy_text(
         for side, language in enumerate(("en", "de")):
             text = "".join(pair[side] + "\n" for pair in pairs)
             (folder / f"{split}.{language}").write_bytes(text.encode())
+
+
+def wait_until(
+    happened: Callable[[], Any],
+    what: str,
+    *,
+    process: subprocess.Popen | None = None,
+    seconds: float = 300,
+) -> None:
+    """Waits for what another process or thread does; fails when it has not come in time.
+
+    Args:
+        happened: returns whether it has.
+        what: it is waited for, for the message.
+        process: whose end means that it will not come any more.
+        seconds: how long; far more than it takes on a machine with much else to do.
+    """
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert process is None or process.poll() is None or happened(), (
+            f"the process ended with status {process.returncode} before {what}"
+        )
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what}"
+        time.sleep(0.005)
 
 
 @pytest.fixture(scope="session")

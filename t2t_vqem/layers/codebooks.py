@@ -37,7 +37,7 @@ class Statistics(NamedTuple):
     distance: tf.Tensor  # [C], squared distances to the nearest codes, summed
     weight: tf.Tensor  # [], real vectors
     candidates: tf.Tensor  # [C, K, D/C], for each code a vector that may replace it
-    candidate_weights: tf.Tensor  # [K], 1 where there is one, 0 where padding was drawn
+    candidate_weights: tf.Tensor  # [K], 1 where there is one, 0 where padding was drawn; sums too
 
 
 class Codebooks(Layer):
@@ -181,9 +181,11 @@ class Codebooks(Layer):
         dead = (state.counts < self.options.revive_below * usual) | (state.age < 2)
         dead &= statistics.candidate_weights > 0
         counts = tf.where(dead, usual, state.counts)
+        # Accumulated batches each bring a candidate, and their sum is no vector of the data.
+        candidates = statistics.candidates / tf.maximum(statistics.candidate_weights, 1.0)[:, None]
         weight = 1.0 if self.options.kind == "vq" else counts[..., None]
         revived = state._replace(
-            codes=tf.where(dead[..., None], statistics.candidates * weight, state.codes),
+            codes=tf.where(dead[..., None], candidates * weight, state.codes),
             counts=counts,
             shares=tf.where(dead, 1.0, state.shares),
         )

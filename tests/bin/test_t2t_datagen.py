@@ -4,12 +4,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from t2t_vqem.bin import _main, t2t_datagen
-from tests.conftest import write_toy_text
+from tests.conftest import wait_until, write_toy_text
 
 COMMAND = [sys.executable, "-m", "t2t_vqem.bin.t2t_datagen"]
 
@@ -172,8 +171,12 @@ def test_a_killed_command_goes_on_to_the_same_result(tmp_path):
         process = subprocess.Popen(
             [*COMMAND, *arguments, f"--data_dir={tmp_path}/killed", "--num_workers=2"]
         )
-        while process.poll() is None and not list(tmp_path.glob(f"killed/*.partial/**/{stage}")):
-            time.sleep(0.001)
+        wait_until(
+            lambda stage=stage, process=process: (
+                process.poll() is not None or list(tmp_path.glob(f"killed/*.partial/**/{stage}"))
+            ),
+            stage,
+        )
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert not killed.exists() or contents(killed) == expected

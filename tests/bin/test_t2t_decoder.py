@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from typing import NamedTuple
 
 import pytest
@@ -14,6 +13,7 @@ from t2t_vqem.hparams.transformer import TransformerHParams
 from t2t_vqem.hparams.transformer_nat import TransformerNATHParams
 from t2t_vqem.inference.text_files import read_lines
 from t2t_vqem.metrics import bleu
+from tests.conftest import wait_until
 
 WILD = [
     "one two three",
@@ -149,9 +149,7 @@ def test_killed_run_goes_on_to_the_same_file(run, decode, tmp_path):
     decode(f"--decode_from_file={source}", f"--decode_to_file={whole}")
     again = command(run, f"--decode_from_file={source}", f"--decode_to_file={killed}")
     process = subprocess.Popen(again, stderr=subprocess.DEVNULL)
-    while not os.path.exists(f"{killed}.partial.json"):
-        assert process.poll() is None, "it ended before it could be killed"
-        time.sleep(0.005)
+    wait_until(lambda: os.path.exists(f"{killed}.partial.json"), "a part", process=process)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not os.path.exists(killed)

@@ -6,13 +6,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from t2t_vqem.bin import _demo_chapters, _demo_report
 from t2t_vqem.bin import t2t_demo as demo
 from t2t_vqem.constants import UsageError
+from tests.conftest import wait_until
 
 TEST = _demo_report.TestFiles("x/data/test.en", "x/data/test.de")
 
@@ -144,9 +144,7 @@ def test_stop_reaches_the_command(tmp_path, how):
         f"    {'with ' if ':' in how else ''}demo.{how}\n"
     )
     with subprocess.Popen([sys.executable, str(tmp_path / "parent.py")]) as process:
-        while not ready.exists():
-            assert process.poll() is None
-            time.sleep(0.1)
+        wait_until(ready.exists, "the command", process=process)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 128 + signal.SIGTERM
     assert stopped.exists()

@@ -6,13 +6,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from t2t_vqem.bin import _main, t2t_avg_all, t2t_trainer
+from tests.conftest import wait_until
 
 
 def run(module, *arguments):
@@ -105,9 +105,9 @@ def test_killed_by_sigterm_goes_on_to_the_same_numbers(tiny_text_data, tmp_path)
     subprocess.run(command(unbroken, *first), check=True, timeout=600)
     process = subprocess.Popen(command(stopped, *first), stderr=subprocess.PIPE, text=True)
     log = stopped / "metrics.jsonl"
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and not (log.exists() and log.read_text().count("\n") >= 2):
-        time.sleep(0.02)
+    wait_until(
+        lambda: log.exists() and log.read_text().count("\n") >= 2, "two lines", process=process
+    )
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 75, stderr

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from t2t_vqem import registry
+from t2t_vqem.config import resolve
 
 SETS = ("tiny", "small", "base", "big", "multi30k", "cldr")
 
@@ -34,7 +35,14 @@ def test_sets_that_start_from_a_teacher_have_its_sizes(name):
     assert hparams_of(name).num_decoder_layers == teacher.num_decoder_layers
 
 
+@pytest.mark.parametrize("kind", ["vq", "hard_em", "soft_em"])
 @pytest.mark.parametrize("name", SETS)
-def test_a_set_can_be_changed(name):
-    hparams = hparams_of(name)
-    assert dataclasses.replace(hparams, bottleneck_kind="hard_em").bottleneck_kind == "hard_em"
+def test_a_set_changes_in_what_a_flag_says_alone(name, kind):
+    found = resolve(hparams_set=f"transformer_nat_{name}", hparams=f"bottleneck_kind={kind}")
+    differing = {
+        field.name
+        for field in dataclasses.fields(found.hparams)
+        if getattr(found.hparams, field.name) != getattr(hparams_of(name), field.name)
+    }
+    assert found.hparams.bottleneck_kind == kind
+    assert differing == ({"bottleneck_kind"} if kind != hparams_of(name).bottleneck_kind else set())

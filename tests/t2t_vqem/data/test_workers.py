@@ -111,9 +111,17 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_check_parent_does_nothing_outside_a_worker():
-    check_parent()
+def test_check_parent_ends_no_process_that_is_no_worker(monkeypatch):
+    monkeypatch.setattr(os, "getppid", lambda: -1)  # as if its parent were gone
+    assert check_parent() is None
 
 
-def test_there_is_a_core():
-    assert default_num_workers() >= 1
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs processor affinity")
+def test_there_are_as_many_workers_as_cores_that_may_be_used():
+    allowed = os.sched_getaffinity(0)
+    assert default_num_workers() == len(allowed)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        assert default_num_workers() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)

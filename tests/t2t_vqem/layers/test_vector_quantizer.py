@@ -274,6 +274,22 @@ def test_first_codes_are_vectors_of_the_first_batch(kind):
         assert np.isclose(code, x, atol=1e-5).all(1).any()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_first_codes_of_accumulated_batches_are_means_of_a_vector_of_each(kind):
+    layer = make(kind=kind)
+    batches = [draw(9, 4, seed=seed) + 5 for seed in (1, 2)]
+    masks = [np.arange(9) < 6, np.ones(9, bool)]
+    parts = [
+        layer.quantize_vectors(tf.constant(x), mask, rng=Rng(0, step)).statistics
+        for step, (x, mask) in enumerate(zip(batches, masks, strict=True))
+    ]
+    learn(layer, tf.nest.map_structure(tf.add, *parts))
+    real, others = batches[0][masks[0]], batches[1]
+    means = (real[:, None] + others).reshape(-1, 4) / 2
+    for code in layer.codebooks[0].numpy():
+        assert np.isclose(code, np.concatenate([means, others]), atol=1e-4).all(1).any()
+
+
 def test_two_replicas_see_what_one_sees():
     """Sums over parts of the batch, of unequal counts of real vectors, are those of the whole."""
     x = draw(8, 5, 4)
@@ -392,7 +408,11 @@ def test_in_a_keras_model_under_fit(kind, tmp_path):
     model = keras_model(kind=kind, decay=0.9)
     history = model.fit(x, x, epochs=30, batch_size=64, verbose=0).history
     assert history["codes_perplexity"][-1] > 5
-    assert history["codes_commitment_loss"][-1] >= 0
+    layer = model.get_layer("codes")
+    rng = Rng(layer.seed, int(layer.age), 0, len(x))
+    expected = layer.quantize_vectors(model.get_layer("encoder")(x), rng=rng).loss / len(x)
+    once = model.fit(x, x, batch_size=len(x), shuffle=False, verbose=0).history
+    assert once["codes_commitment_loss"] == [pytest.approx(float(expected), rel=1e-4)]
     error = model.evaluate(x, x, verbose=0, return_dict=True)["loss"]
     assert error < 0.2 * x.var()
     model.save(tmp_path / "model.keras")

@@ -10,6 +10,7 @@ import tensorflow as tf
 from t2t_vqem import registry
 from t2t_vqem.decoding.options import DecodeOptions
 from t2t_vqem.hparams.transformer import TransformerHParams
+from t2t_vqem.ops.masks import causal_bias, padding_bias, padding_mask
 from t2t_vqem.ops.random import Rng
 
 V = 23
@@ -157,20 +158,33 @@ def test_empty_rows_decode_without_harm():
         assert not decoded.tokens.numpy().any()
 
 
-def test_the_decoder_sees_no_future_and_the_encoder_no_padding():
+def test_the_decoder_sees_no_future():
+    """By gradient: a logit is reached by the tokens up to its position, and by all of these."""
     model, batch = make(), example()
-    table = model.embedding.table
-    unused = 22  # put one rare token where it must not matter
-    inputs = batch["inputs"].numpy().copy()
-    targets = batch["targets"].numpy().copy()
-    inputs[inputs == unused] = 3
-    targets[targets == unused] = 3
-    step, cache = model.step_fn(tf.constant(inputs), 4)
-    first, _ = step(tf.zeros([3], tf.int32), tf.constant(0), cache)
-    table.assign(tf.tensor_scatter_nd_add(table.value, [[unused]], tf.ones([1, 12])))
-    step, cache = model.step_fn(tf.constant(inputs), 4)
-    second, _ = step(tf.zeros([3], tf.int32), tf.constant(0), cache)
-    np.testing.assert_allclose(first[:, 1:unused], second[:, 1:unused], rtol=1e-5, atol=1e-6)
+    memory, bias = model.encode(batch["inputs"])
+    x = model.embedding(batch["targets"])
+    for position in range(5):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            out = model.decoder(x, causal_bias(5), memory, bias)[:, position]
+        seen = np.abs(tape.gradient(tf.reduce_sum(out * out), x)).max((0, 2)) > 0
+        np.testing.assert_array_equal(seen, np.arange(5) <= position)
+
+
+def test_nobody_sees_the_padding_of_the_source():
+    """Whatever the vector of PAD is, and only the tokens before it, reach a source's logits."""
+    model, batch = make(), example()
+    lengths = (batch["inputs"].numpy() > 0).sum(1)
+    assert lengths.tolist() == [7, 6, 5]
+    x = model.embedding(batch["inputs"])
+    bias = padding_bias(padding_mask(batch["inputs"]))
+    targets = model.embedding(batch["targets"])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        out = model.decoder(targets, causal_bias(5), model.encoder(x, bias), bias)
+        total = tf.reduce_sum(out * out)
+    seen = np.abs(tape.gradient(total, x)).max(2) > 0
+    np.testing.assert_array_equal(seen, np.arange(7) < lengths[:, None])
 
 
 def test_dropout_is_the_same_in_one_batch_and_in_two_halves():

@@ -76,8 +76,9 @@ def test_the_bound_is_that_of_its_parts():
     prior = -sum(
         log_probs[b, i, c, ids[b, i, c]] for b in range(4) for i in range(L) for c in range(C)
     )
-    latents = model.encode(batch["images"]).numpy()
+    latents = model.encode(batch["images"]).numpy().astype(np.float64)
     errors = (latents - model.quantizer.look_up(field).numpy()) ** 2
+    commitment = HPARAMS.beta * errors.sum()
     figures = {name: float(s / w) for name, (s, w) in output.metrics.items()}
     dims = 4 * math.prod(SHAPE)
     assert float(output.weight) == dims
@@ -92,15 +93,13 @@ def test_the_bound_is_that_of_its_parts():
             "rate": prior / 4 / math.log(2),
             "psnr": np.mean(psnr(batch["images"], model.reconstruct(batch["images"]))),
             "ssim": np.mean(ssim(batch["images"], model.reconstruct(batch["images"]))),
-            "commitment": figures["commitment"],
+            "commitment": commitment / (4 * L),
         },
         rel=1e-4,
     )
-    assert figures["commitment"] > 0
-    assert errors.sum() > 0
     assert float(output.loss) == pytest.approx(reconstruction + prior, rel=1e-5)
     output = model.loss(batch, rng=Rng(0, 0))  # hard EM, no dropout: the same but for commitment
-    total = reconstruction + prior + figures["commitment"] * 4 * L
+    total = reconstruction + prior + commitment
     assert float(output.loss) == pytest.approx(total, rel=1e-5)
 
 
@@ -346,16 +345,35 @@ def test_bfloat16_is_close_to_float32(kind, turns):
     assert all(value.dtype == tf.float32 for value in tf.nest.flatten(mixed))
 
 
-@pytest.mark.parametrize("start", ["kmeans++", "data"])
-def test_first_codes_come_from_data(start):
-    model = started(codebook_start=start)
-    codes = model.quantizer.codebooks.numpy()
-    fresh = make(codebook_start=start).quantizer.codebooks.numpy()
-    assert (codes == fresh).all() == (start == "data")  # which the first update fetches
-    if start == "data":
-        statistics = model.loss(example(), rng=Rng(0, 0)).statistics
-        model.quantizer.assign(model.update_state(model.quantizer.read(), statistics)[0])
-        assert (model.quantizer.codebooks.numpy() != fresh).all()
+def slices_of_latents(model, batch) -> np.ndarray:
+    """The latent vectors of a batch, float32 [C, N, D/C]."""
+    latents = model.encode(batch["images"]).numpy().reshape(-1, C, HPARAMS.code_size // C)
+    return latents.transpose(1, 0, 2)
+
+
+def test_first_codes_are_the_means_of_what_they_stand_for():
+    """A fixed point of K-means over the latent vectors, fewer than would be taken."""
+    model, batch = make(), example(8)
+    model.start(iter([{name: value.numpy() for name, value in batch.items()}]), seed=0)
+    for vectors, codes in zip(
+        slices_of_latents(model, batch), model.quantizer.codebooks.numpy(), strict=True
+    ):
+        nearest = ((vectors[:, None] - codes) ** 2).sum(-1).argmin(-1)
+        means = [vectors[nearest == code].mean(0) for code in range(K)]
+        np.testing.assert_allclose(codes, means, rtol=1e-4, atol=1e-5)
+
+
+def test_first_codes_may_be_vectors_of_the_first_update():
+    model, batch = started(codebook_start="data"), example()
+    fresh = make().quantizer.codebooks.numpy()
+    np.testing.assert_array_equal(model.quantizer.codebooks, fresh)
+    statistics = model.loss(batch, rng=Rng(0, 0)).statistics
+    model.quantizer.assign(model.update_state(model.quantizer.read(), statistics)[0])
+    for vectors, codes in zip(
+        slices_of_latents(model, batch), model.quantizer.codebooks.numpy(), strict=True
+    ):
+        for code in codes:
+            assert np.isclose(code, vectors, rtol=1e-4, atol=1e-5).all(1).any()
 
 
 def test_empty_rows_have_no_part_in_the_start():
@@ -394,6 +412,7 @@ def test_size_that_cannot_be_halved_so_often_is_an_error():
 @pytest.mark.slow
 @KINDS_AND_TURNS
 def test_four_pictures_can_be_learned_by_heart(kind, turns):
+    """The bounds are far from what several seeds and processors reached; see CONTRIBUTING.md."""
     model = make(
         (8, 8, 1),
         bottleneck_kind=kind,
@@ -424,14 +443,19 @@ def test_four_pictures_can_be_learned_by_heart(kind, turns):
         values, _ = model.update_state(model.quantizer.read(), output.statistics)
         model.quantizer.assign(values)
 
-    for step in range(1000):
+    for step in range(600):
         update(tf.constant(step))
     figures = {name: float(s / w) for name, (s, w) in model.loss(batch).metrics.items()}
-    assert figures["psnr"] > 25, figures
-    assert figures["rate"] < 4, figures  # 2 bits tell four pictures apart
-    rows = tf.range(200)
-    codes = model.sample_codes(200, temperature=1.0, top_k=0, seed=0, row_ids=rows).numpy()
-    known = {row.tobytes() for row in model.encode_to_codes(batch["images"]).numpy()}
-    drawn = [row.tobytes() for row in codes]
-    assert sum(row in known for row in drawn) >= 100  # 4 bits of rate would let 50 be so
-    assert len(known & set(drawn)) == 4
+    assert figures["psnr"] > 20, figures  # 30 to 50, and 7 before
+    assert figures["rate"] < 8, figures  # 2 to 4 bits, and 16 before; 2 tell four pictures apart
+    codes = np.unique(model.encode_to_codes(batch["images"]), axis=0)
+    assert len(codes) == 4
+    # New pictures are drawn as often as the prior says: that they are known ones follows from it.
+    logits = model.prior(tf.constant(codes)).numpy().astype(np.float64)
+    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    share = np.exp(np.take_along_axis(log_p, codes[..., None], -1).sum((1, 2, 3))).sum()
+    num = 400
+    drawn = model.sample_codes(num, temperature=1.0, top_k=0, seed=0, row_ids=tf.range(num))
+    known = {row.tobytes() for row in codes}
+    count = sum(row.tobytes() in known for row in drawn.numpy())
+    assert abs(count - num * share) < 5 * math.sqrt(num * share * (1 - share)) + 1

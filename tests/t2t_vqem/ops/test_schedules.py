@@ -11,15 +11,15 @@ def rates(name, **kwargs):
     return [float(schedule(step, **arguments)) for step in range(14)]
 
 
-def expected(name, step):
+def expected(name, step, warmup=4, train_steps=12):
     """The definition, one update after the other."""
     update = step + 1
-    if update <= 4:
-        return 0.5 * update / 4
-    rest = min(1.0, (update - 4) / 8)
+    if update <= warmup:
+        return 0.5 * update / warmup
+    rest = min(1.0, (update - warmup) / (train_steps - warmup))
     return {
         "constant": 0.5,
-        "rsqrt": 0.5 * math.sqrt(4 / update),
+        "rsqrt": 0.5 * math.sqrt(max(warmup, 1) / update),
         "cosine": 0.5 * (1 + math.cos(math.pi * rest)) / 2,
         "linear": 0.5 * (1 - rest),
     }[name]
@@ -35,12 +35,11 @@ def test_every_schedule_is_tested():
 
 
 @pytest.mark.parametrize("name", schedules.names())
-def test_without_warmup_starts_near_the_highest_rate(name):
-    first, *later = rates(name, warmup_steps=0)
-    assert first == pytest.approx(0.5, rel=0.1)
-    assert max(later) <= first
+def test_without_warmup_it_starts_with_the_first_rate_of_its_fall(name):
+    found = rates(name, warmup_steps=0)
+    assert found == pytest.approx([expected(name, step, warmup=0) for step in range(14)], abs=1e-7)
 
 
 @pytest.mark.parametrize("name", schedules.names())
-def test_run_shorter_than_the_warmup(name):
-    assert all(math.isfinite(rate) and 0 <= rate <= 0.5 for rate in rates(name, train_steps=2))
+def test_a_run_shorter_than_the_warmup_only_rises(name):
+    assert rates(name, train_steps=2)[:2] == pytest.approx([0.125, 0.25])

@@ -196,7 +196,7 @@ class Workers:
         """What a worker has said so far."""
         return (self._folder / f"{index}.log").read_text(errors="replace")
 
-    def wait_for(self, path: pathlib.Path | str, seconds: float = 1800) -> None:
+    def wait_for(self, path: pathlib.Path | str, seconds: float = 600) -> None:
         """Waits until a file is there."""
         deadline = time.monotonic() + seconds
         while not os.path.exists(path):
@@ -204,7 +204,7 @@ class Workers:
             assert any(p.poll() is None for p in self.processes), self._logs("all have ended")
             time.sleep(0.02)
 
-    def results(self, seconds: float = 1800) -> list[list[dict[str, Any]]]:
+    def results(self, seconds: float = 600) -> list[list[dict[str, Any]]]:
         """Waits for all to end, and returns what each wrote about each run."""
         for process in self.processes:
             try:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -9,6 +10,7 @@ import tensorflow as tf
 
 from t2t_vqem.training import trainer, workers
 from t2t_vqem.training.signals import StopRequest
+from tests.conftest import wait_until
 
 MODEL = "transformer"
 
@@ -84,6 +86,11 @@ def test_stuck_worker(how, start_workers, tiny_options, tmp_path):
 
 class Alone:
     num_workers = 1
+    worker = 0
+
+
+class Two(Alone):
+    num_workers = 2
 
 
 def test_errors_of_one_worker_are_left_alone(tmp_path):
@@ -93,7 +100,12 @@ def test_errors_of_one_worker_are_left_alone(tmp_path):
         raise error
 
 
-def test_one_worker_is_not_watched(monkeypatch):
-    monkeypatch.setattr(workers, "STUCK_SECONDS", 0.01)
-    with workers.stuck_worker_ended(Alone(), StopRequest()):
-        time.sleep(0.1)
+@pytest.mark.parametrize(("replicas", "watched"), [(Alone(), False), (Two(), True)])
+def test_only_several_workers_are_watched(replicas, watched):
+    def watching():
+        return any(thread.name == "stuck-watch" for thread in threading.enumerate())
+
+    assert not watching()
+    with workers.stuck_worker_ended(replicas, StopRequest()):
+        assert watching() == watched
+    wait_until(lambda: not watching(), "the watch to end")

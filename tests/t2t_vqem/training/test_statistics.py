@@ -26,13 +26,20 @@ class Codes(Model):
     """Says a vector from its code."""
 
     kind = "soft_em"
+    revive_below = 0.2
 
     def __init__(self, hparams: HParams):
         """Makes the layers."""
         super().__init__(hparams, name="codes")
         self.encoder = keras.layers.Dense(4, name="encoder")
         self.quantizer = VectorQuantizer(
-            7, 4, kind=self.kind, num_codebooks=2, revive_below=0.2, decay=0.8, name="quantizer"
+            7,
+            4,
+            kind=self.kind,
+            num_codebooks=2,
+            revive_below=self.revive_below,
+            decay=0.8,
+            name="quantizer",
         )
         self.decoder = keras.layers.Dense(3, name="decoder")
 
@@ -71,6 +78,19 @@ class GradientCodes(Codes):
     """The same, its codes learned by gradient."""
 
     kind = "vq"
+
+
+class HardCodes(Codes):
+    """Without draws, which depend on the index of the batch."""
+
+    kind = "hard_em"
+    revive_below = 0.0
+
+
+class HardGradientCodes(GradientCodes):
+    """Without draws too."""
+
+    revive_below = 0.0
 
 
 def make_batches(count: int, rows: int = 12) -> list[dict[str, np.ndarray]]:
@@ -139,8 +159,17 @@ def test_compiled_is_eager():
         np.testing.assert_allclose(compiled[path], values, rtol=1e-4, atol=1e-5, err_msg=path)
 
 
-def test_accumulated_batches_update_once():
-    batches = make_batches(4)
-    variables, figures = train(Codes, ["cpu:0"], batches, parts=2)
-    assert variables["quantizer/age"] == 2 + 1
-    assert float(figures["perplexity"][0]) > 1
+@pytest.mark.parametrize("model", [HardCodes, HardGradientCodes])
+def test_accumulated_batches_are_one_large_batch(model):
+    parts = make_batches(6)
+    wholes = [
+        {name: np.concatenate([parts[first][name], parts[first + 1][name]]) for name in parts[0]}
+        for first in (0, 2, 4)
+    ]
+    apart, figures = train(model, ["cpu:0"], parts, parts=2)
+    together, figures_together = train(model, ["cpu:0"], wholes)
+    for path, values in together.items():
+        np.testing.assert_allclose(apart[path], values, rtol=1e-4, atol=1e-5, err_msg=path)
+    assert apart["quantizer/age"] == 3 + 1
+    for name, (value, _) in figures_together.items():
+        np.testing.assert_allclose(figures[name][0], value, rtol=1e-4, atol=1e-6, err_msg=name)
