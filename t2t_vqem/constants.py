@@ -1,10 +1,10 @@
-"""Names and numbers that every layer agrees on."""
+"""Constants and the exception type that all layers share."""
 
 PAD_ID = 0
 EOS_ID = 1
-UNK_ID = 2  # exists because SentencePiece demands it; byte fallback never produces it
-FILL_ID = UNK_ID  # so it is free for what fills up a group of tokens, see data/groups.py
-FIRST_CODE = max(PAD_ID, EOS_ID) + 1  # where tokens are codes: code c is token FIRST_CODE + c
+UNK_ID = 2  # required by SentencePiece, but never produced, because of byte fallback
+FILL_ID = UNK_ID  # fills up a group of tokens (see data/groups.py); UNK's id is free for this
+FIRST_CODE = max(PAD_ID, EOS_ID) + 1  # in sequences of codes, code c has the id FIRST_CODE + c
 
 INPUTS = "inputs"
 TARGETS = "targets"
@@ -16,8 +16,8 @@ SPLITS = (TRAIN, DEV, TEST)
 
 
 class UsageError(ValueError):
-    """The user's input cannot be used: a flag, a file, a name or a value.
+    """The user's input is invalid: a flag, a file, a name or a value.
 
-    The commands print its message alone, without a traceback, and exit with status 2. The
-    message says what was wrong, what was found, what was expected and what to do.
+    The commands print only its message, without a traceback, and exit with status 2. The message
+    says what was wrong, what was found, what was expected and what to do.
     """

@@ -1,4 +1,4 @@
-"""Imports of optional dependencies, with an error that says what to install."""
+"""Imports optional dependencies; the error for a missing one says what to install."""
 
 import importlib
 from types import ModuleType
@@ -11,15 +11,18 @@ class MissingExtraError(UsageError, ImportError):
 
 
 def import_extra(module: str, extra: str) -> ModuleType:
-    """Returns `module`, which the optional dependencies `extra` of this package bring.
+    """Imports a module that belongs to an extra of this package.
 
     Args:
-        module: dotted name of the module, "babel.dates".
-        extra: name of the extra in setup.py, "demo".
+        module: dotted name of the module, such as "babel.dates".
+        extra: name of the extra in setup.py, such as "demo".
+
+    Returns:
+        The module.
 
     Raises:
-        MissingExtraError: the module, or something that it needs, is not installed; the
-            message has the command that installs it.
+        MissingExtraError: the module, or one of its dependencies, is not installed. The message
+            has the command that installs it.
     """
     try:
         return importlib.import_module(module)

@@ -1,4 +1,4 @@
-"""Parses what `--hparams` and `--problem_params` are given: "name=value,name=value"."""
+"""Parses the values of `--hparams` and `--problem_params`: "name=value,name=value"."""
 
 import ast
 import re
@@ -14,27 +14,27 @@ BOOLEANS = {"true": True, "false": False}
 
 
 class _Bare(str):
-    """A value without quotes, which its field's type says how to read."""
+    """A value without quotes, to be converted to the type of its field."""
 
 
 def parse_overrides(cls: type, text: str, where: str = "") -> dict[str, Any]:
     """Parses values for fields of a dataclass.
 
-    A value that begins with a quote or a bracket is a Python literal and may hold commas:
-    "name='a, b',sizes=(1, 2)". Any other goes up to the next comma and is read as the field's
-    type: "source_language=de,num_heads=4,shuffle=true".
+    A value that begins with a quote or a bracket is a Python literal and may contain commas:
+    "name='a, b',sizes=(1, 2)". Any other value ends at the next comma and is converted to the type
+    of its field: "source_language=de,num_heads=4,shuffle=true".
 
     Args:
-        cls: the dataclass whose fields are meant.
-        text: pairs of a name and a value.
-        where: beginning of every message: "--hparams: ".
+        cls: the dataclass.
+        text: name=value pairs, separated by commas.
+        where: prefix of every error message, such as "--hparams: ".
 
     Returns:
-        Values by field name, in the fields' types and within their limits.
+        Values by field name, of the fields' types and within their limits.
 
     Raises:
-        UsageError: `text` is no such list, has a name twice, or names what is no field, or has a
-            value of the wrong type or out of range.
+        UsageError: `text` is not such a list, gives a name twice or an unknown field, or a value
+            has the wrong type or is out of range.
     """
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
@@ -65,7 +65,7 @@ def _pairs(text: str, where: str) -> Iterator[tuple[str, Any]]:
 
 
 def _literal(text: str, where: str) -> tuple[Any, str]:
-    """Returns the literal that `text` begins with, and what follows the comma behind it."""
+    """Returns the literal at the start of `text`, and the rest after the comma that follows it."""
     for comma in [match.start() for match in re.finditer(",", text)] + [len(text)]:
         try:
             value = ast.literal_eval(text[:comma].strip())
@@ -78,7 +78,7 @@ def _literal(text: str, where: str) -> tuple[Any, str]:
 
 
 def _read(text: str, hint: Any, where: str) -> Any:
-    """Returns what `text` says as a value of the type `hint`."""
+    """Converts `text` to the type `hint`."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         inner = [argument for argument in typing.get_args(hint) if argument is not type(None)]
         return None if text.lower() == "none" else _read(text, inner[0], where)

@@ -1,7 +1,7 @@
-"""TF_CONFIG, the environment variable that tells each process of a run who the others are.
+"""TF_CONFIG, TensorFlow's environment variable that describes the workers of a distributed run.
 
-It is TensorFlow's own: JSON with the addresses of all workers, the same for all, and the place of
-this one among them. Worker 0 is the chief: it alone writes to the output directory.
+It holds JSON: the addresses of all workers, the same for every process, and the index of this
+process. Worker 0 is the chief, the only worker that writes to the output directory.
 """
 
 import json
@@ -15,14 +15,14 @@ from t2t_vqem.constants import UsageError
 TF_CONFIG = "TF_CONFIG"
 DEFAULT_PORT = 2222
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::(?P<port>[0-9]+))?", re.ASCII)
-_REMEDY = "t2t-make-tf-configs prints it for a list of hosts"
+_REMEDY = "t2t-make-tf-configs prints its value for a list of hosts"
 
 
 class Workers(NamedTuple):
-    """The processes of a run as one of them sees them."""
+    """The workers of a run, and which of them this process is."""
 
-    addresses: tuple[str, ...]  # host:port, the chief's first
-    index: int  # of this process
+    addresses: tuple[str, ...]  # host:port of each worker, the chief first
+    index: int  # index of this process
 
     def __str__(self) -> str:
         return f"worker {self.index} of {len(self.addresses)}, {self.addresses[self.index]}"
@@ -32,14 +32,14 @@ def complete_addresses(workers: Sequence[str], port: int = DEFAULT_PORT) -> list
     """Returns host:port for each worker.
 
     Args:
-        workers: "host" or "host:port"; an IPv6 address stands in brackets.
-        port: of those that name none.
+        workers: "host" or "host:port"; IPv6 addresses in brackets.
+        port: port of the workers given without one.
 
     Raises:
-        UsageError: no worker, one that is no address, or one that occurs twice.
+        UsageError: there is no worker, an invalid address, or a duplicate.
     """
     if not workers:
-        raise UsageError("there is no worker: expected host:port,host:port")
+        raise UsageError("no worker given: expected host:port,host:port")
     addresses = []
     for worker in workers:
         match = _ADDRESS.fullmatch(worker.strip())
@@ -53,13 +53,13 @@ def complete_addresses(workers: Sequence[str], port: int = DEFAULT_PORT) -> list
         if addresses.count(address) > 1:
             raise UsageError(
                 f"the worker {address} occurs {addresses.count(address)} times, expected once. "
-                f"Workers on one host need a port each"
+                f"Give each worker on the same host its own port"
             )
     return addresses
 
 
 def tf_configs(addresses: Sequence[str]) -> list[str]:
-    """Returns the value of TF_CONFIG for each worker: one line of JSON without an apostrophe."""
+    """Returns the value of TF_CONFIG for each worker: one line of JSON without apostrophes."""
     return [
         json.dumps(
             {
@@ -73,23 +73,24 @@ def tf_configs(addresses: Sequence[str]) -> list[str]:
 
 
 def read_workers() -> Workers:
-    """Returns what TF_CONFIG says.
+    """Reads TF_CONFIG.
 
     Raises:
-        UsageError: it is not set, or does not say who the workers are and which this one is.
+        UsageError: it is not set, is not valid, or gives this process a role that training does not
+            have.
     """
     text = os.environ.get(TF_CONFIG)
     if not text:
-        raise UsageError(f"{TF_CONFIG} is not set, which names the workers: {_REMEDY}")
+        raise UsageError(f"{TF_CONFIG} is not set. It must list the workers: {_REMEDY}")
     try:
         value = json.loads(text)
         cluster, kind, index = value["cluster"], value["task"]["type"], int(value["task"]["index"])
         addresses = [*cluster.get("chief", []), *cluster["worker"]]
         place = index if kind == "chief" else index + len(cluster.get("chief", []))
         if any(isinstance(value, str) for value in cluster.values()):
-            raise TypeError("addresses are not in a list")
+            raise TypeError("the addresses are not a list")
         if not all(isinstance(address, str) for address in addresses):
-            raise TypeError("an address is no text")
+            raise TypeError("an address is not a string")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UsageError(
             f"{TF_CONFIG} cannot be read: {error!r} in {text}. Expected JSON like "
@@ -98,6 +99,6 @@ def read_workers() -> Workers:
     if kind not in ("chief", "worker") or not 0 <= index < len(cluster.get(kind, [])):
         raise UsageError(
             f"{TF_CONFIG} makes this process {kind} {index} of {cluster}: expected one of the "
-            f"workers, which are all that training needs. {_REMEDY}"
+            f"workers, since training has no other roles. {_REMEDY}"
         )
     return Workers(tuple(complete_addresses(addresses)), place)

@@ -1,4 +1,4 @@
-"""How near a reconstruction is to its image: PSNR and SSIM, one figure for each image.
+"""How similar a reconstruction is to its original: PSNR and SSIM, one value for each image.
 
 Shapes: B batch, H height, W width, ch channels.
 """
@@ -7,13 +7,13 @@ import math
 
 import tensorflow as tf
 
-_SSIM_WINDOW = 11  # and a standard deviation of 1.5: Wang et al. 2004, section III.C
+_SSIM_WINDOW = 11  # with a standard deviation of 1.5: Wang et al. 2004, section III.C
 
 
 def psnr(images: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
-    """Peak signal-to-noise ratio in dB, of the mean squared error over pixels and channels.
+    """Peak signal-to-noise ratio in dB, from the mean squared error over pixels and channels.
 
-    Equal images would have infinitely many dB, and make every mean infinite: they get those of
+    Equal images would have an infinite PSNR and make every mean infinite. They get the PSNR of
     images in which one value differs by one.
 
     Args:
@@ -32,7 +32,7 @@ def psnr(images: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
 def ssim(images: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
     """Structural similarity (Wang et al. 2004), the mean over windows and channels; 1 if equal.
 
-    The window is a Gaussian of 11x11 pixels, or as large as the image where that is smaller.
+    The window is a Gaussian of 11x11 pixels, or smaller to fit into the image.
 
     Args:
       images: uint8 [B, H, W, ch].

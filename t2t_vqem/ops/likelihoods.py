@@ -1,13 +1,14 @@
-"""Discretised mixtures of logistic distributions: how probable the 8-bit values of a pixel are.
+"""Discretised logistic mixture likelihood of 8-bit pixels, and a Gaussian likelihood of images.
 
-The values of all channels of a pixel share one mixture. Within a component each channel is
-logistic, its location moved linearly by the values of the channels before it (red, green, blue);
-a value has the probability of its bin, and the first and last value that of all beyond them too
-(Salimans et al. 2017, "PixelCNN++", sections 2.1 and 2.2).
+All channels of a pixel share the mixture weights. Within a component each channel is logistic, and
+its mean depends linearly on the values of the channels before it (in the order red, green, blue).
+The probability of a value is that of its bin; the bins of the first and the last value extend to
+infinity (Salimans et al. 2017, "PixelCNN++", sections 2.1 and 2.2).
 
-Shapes: B batch, H height, W width, ch channels, M mixed components, P parameters of a pixel, and
-N = B H W pixels. Inside here values 0..255 are scaled to [-1, 1], as in the paper, and pixels are
-the last axis: with the few components there, compiled loops for a CPU are ten times slower.
+Shapes: B batch, H height, W width, ch channels, M mixture components, P parameters of a pixel, and
+N = B H W pixels. As in the paper, the values 0..255 are scaled to [-1, 1] internally. Pixels are
+the last axis: with the few components as the last axis, the compiled loops are ten times slower on
+a CPU.
 """
 
 import math
@@ -16,27 +17,30 @@ from typing import NamedTuple
 import tensorflow as tf
 
 _HALF_BIN = 1 / 255
-_ROUNDING = 1 / 12  # variance that rounding to whole values adds
-# exp(-7), the paper's bound, is a quarter of half a bin: the bin around the mean has all but 3% of
-# the probability there. exp(7) is as good as flat.
+_ROUNDING = 1 / 12  # variance of the error of rounding to integers
+# Bounds of the log-scale. exp(-7), the paper's bound, is a quarter of half a bin: with this scale
+# the bin around the mean has all but 3% of the probability. With exp(7) the distribution is
+# practically uniform.
 _LOG_SCALES = (-7.0, 7.0)
-# What a parameter of 0 stands for: a logistic as wide as the values of natural images lie (standard
-# deviation 0.4 in [-1, 1]). From a scale of 1 a model first learns for hundreds of steps how narrow
-# its distributions should be, and nothing of the images.
+# The log-scale for a parameter of 0: the logistic distribution is then as wide as the distribution
+# of values in natural images (standard deviation 0.4 in [-1, 1]). With an initial scale of 1, a
+# model spends its first hundreds of steps learning to narrow its distributions, and learns nothing
+# about the images.
 _COMMON_LOG_SCALE = -1.5
 
 
 class _Mixture(NamedTuple):
-    """Parameters by their meaning, each [M, N]."""
+    """The parameters of the mixture, each [M, N]."""
 
     logits: tf.Tensor
     means: list[tf.Tensor]  # one for each channel
     log_scales: list[tf.Tensor]  # one for each channel
-    couplings: list[list[tf.Tensor]]  # [i][j]: what channel j < i adds to the mean of channel i
+    # [i][j]: how much the mean of channel i changes with the value of channel j < i
+    couplings: list[list[tf.Tensor]]
 
 
 def num_parameters(num_channels: int, num_mixtures: int) -> int:
-    """Returns P: a weight, means, scales and the couplings of each pair of channels."""
+    """Returns P, for each component a weight, and means, scales and couplings of the channels."""
     pairs = num_channels * (num_channels - 1) // 2
     return num_mixtures * (1 + 2 * num_channels + pairs)
 
@@ -83,18 +87,19 @@ def _log_bin(
 ) -> tf.Tensor:
     """Log of the logistic probability of the bin around a value.
 
-    With F the logistic function and a > b the bin's ends in units of the scale,
+    Let F be the logistic function and a > b the edges of the bin in units of the scale. Then
 
-        F(a) - F(b) = F(a) F(-b) (1 - exp(b - a)),
+        F(a) - F(b) = F(a) F(-b) (1 - exp(b - a)).
 
-    whose factors have exact logarithms far out and for bins of any width, where the difference
-    itself is 0 in float32. The first bin has no lower end, so F(a) is left; the last one F(-b).
+    The logarithms of the factors are accurate far from the mean and for bins of any width, where
+    the difference itself is 0 in float32. The first bin has no lower edge, so its probability is
+    F(a); that of the last bin is F(-b).
 
     Args:
       centred: the value minus the mean.
       log_scale: of the same shape.
-      is_first: whether the value is the smallest; broadcastable.
-      is_last: whether it is the largest; broadcastable.
+      is_first: whether the value is 0; broadcastable.
+      is_last: whether the value is 255; broadcastable.
     """
     inverse = tf.exp(-log_scale)
     below_upper = tf.math.log_sigmoid((centred + _HALF_BIN) * inverse)
@@ -105,11 +110,11 @@ def _log_bin(
 
 
 def pixel_mean(parameters: tf.Tensor, num_channels: int) -> tf.Tensor:
-    """Mean of the distribution of each pixel, which is the image of the least squared error.
+    """Mean of the distribution of each pixel: the image with the least expected squared error.
 
-    It is that of the continuous mixture, what lies beyond the first or last value counted there;
-    the sum over the 256 values differs by less than half a value. Channels move the later ones by
-    their own means.
+    It is the mean of the continuous mixture, clipped to the range of values; it differs from the
+    mean over the 256 discrete values by less than half a value. The mean of a channel is computed
+    with the means of the channels before it in place of their values.
 
     Args:
       parameters: [B, H, W, P], any float type.
@@ -124,7 +129,7 @@ def pixel_mean(parameters: tf.Tensor, num_channels: int) -> tf.Tensor:
     for mean, log_scale, couplings in zip(*mixture[1:], strict=True):
         for coupling, earlier in zip(couplings, means, strict=True):
             mean += coupling * earlier
-        # The integral of P(X > t) over [-1, 1] is the mean of X + 1 clipped to [0, 2].
+        # The mean of X + 1, clipped to [0, 2], is the integral of P(X > t) over [-1, 1].
         scale, inverse = tf.exp(log_scale), tf.exp(-log_scale)
         upper, lower = tf.nn.softplus((mean + 1) * inverse), tf.nn.softplus((mean - 1) * inverse)
         means.append(tf.clip_by_value(scale * (upper - lower) - 1, -1.0, 1.0))
@@ -134,11 +139,12 @@ def pixel_mean(parameters: tf.Tensor, num_channels: int) -> tf.Tensor:
 
 
 def gaussian_nats(means: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
-    """Minus the log-density of images under Gaussians around the means, summed over dimensions.
+    """Gaussian negative log-likelihood of images, summed over pixels and channels.
 
-    One variance for all dimensions of an image, the one that fits it best: n/2 log(2 pi e v) for n
-    dimensions and a mean squared error of v, which is PSNR in other units. (Rybkin et al. 2021,
-    "Simple and effective VAE training with calibrated decoders", take the best one of a batch.)
+    All dimensions of an image share one variance, set to its maximum-likelihood value. With n
+    dimensions and a mean squared error v the result is n/2 log(2 pi e v), a linear function of the
+    PSNR. (Rybkin et al. 2021, "Simple and effective VAE training with calibrated decoders", use the
+    optimal variance of a batch.)
 
     Args:
       means: float32 [B, H, W, ch], in 0..255.

@@ -1,4 +1,4 @@
-"""Losses over token distributions. All are sums in nats, so that replicas can add them up."""
+"""Losses over token distributions. All are sums, in nats, so that replicas can add them."""
 
 from typing import NamedTuple
 
@@ -19,9 +19,9 @@ def token_cross_entropy(
 ) -> TokenLoss:
     """Cross-entropy of targets under softmax(logits), summed over real positions.
 
-    The smoothed target gives 1 - label_smoothing to the true token and spreads label_smoothing
-    evenly over all V tokens (Szegedy et al. 2016, section 7); the entropy of that target is not
-    subtracted.
+    The smoothed target distribution gives 1 - label_smoothing to the target token and spreads
+    label_smoothing uniformly over all V tokens (Szegedy et al. 2016, section 7). Its entropy is not
+    subtracted from the loss.
 
     Args:
       logits: [B, T, V], any float type; computed in float32.
@@ -31,7 +31,7 @@ def token_cross_entropy(
     """
     logits = tf.cast(logits, tf.float32)
     vocab_size = logits.shape[-1]
-    # A comparison instead of a gather: its gradient is elementwise, where a gather's is a scatter.
+    # Compares instead of gathering: this has an elementwise gradient, a gather's is a scatter.
     is_target = tf.range(vocab_size) == targets[..., None]
     target_logit = tf.reduce_sum(tf.where(is_target, logits, 0.0), -1)
     top_logit = tf.stop_gradient(tf.reduce_max(logits, -1))
@@ -51,14 +51,15 @@ def token_cross_entropy(
 
 
 def drawn_cross_entropy(logits: tf.Tensor, drawn: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Cross-entropy of the mean of one-hots under softmax(logits), summed over real positions.
+    """Cross-entropy with the mean of m one-hot targets, summed over real positions.
 
-    What a predictor of codes learns under soft EM ("Theory and Experiments on Vector Quantized
-    Autoencoders", arXiv 1805.11063, section 3): the target gives each of m draws 1/m.
+    This is the loss of a code predictor under soft EM ("Theory and Experiments on Vector Quantized
+    Autoencoders", arXiv 1805.11063, section 3): the target distribution gives each of the m drawn
+    codes the probability 1/m.
 
     Args:
       logits: [B, T, V], any float type; computed in float32.
-      drawn: int32 [B, T, m].
+      drawn: int32 [B, T, m], the drawn codes.
       mask: bool [B, T], True at real positions.
 
     Returns:

@@ -4,37 +4,37 @@ import tensorflow as tf
 
 from t2t_vqem.constants import PAD_ID
 
-# Not -inf: a row of nothing but padding must give finite numbers, which its zero weight then drops.
+# Not -inf: a row of padding alone must give finite numbers, which are then weighted with zero.
 MASKED = -1e9
 
 
 def padding_mask(ids: tf.Tensor) -> tf.Tensor:
-    """Tells real tokens from padding: ids int [B, T] -> bool [B, T]."""
+    """Returns the mask of the tokens that are not padding: ids int [B, T] -> bool [B, T]."""
     return tf.not_equal(ids, PAD_ID)
 
 
 def num_tokens(ids: tf.Tensor) -> tf.Tensor:
-    """Counts each row's real tokens: ids int [B, T] -> int32 [B]."""
+    """Counts the tokens of each row that are not padding: ids int [B, T] -> int32 [B]."""
     return tf.reduce_sum(tf.cast(padding_mask(ids), tf.int32), 1)
 
 
 def padding_bias(mask: tf.Tensor) -> tf.Tensor:
-    """Makes attention blind to padding: mask bool [B, S] -> float32 [B, 1, 1, S]."""
+    """Attention bias that masks padding: mask bool [B, S] -> float32 [B, 1, 1, S]."""
     return tf.where(mask, 0.0, MASKED)[:, None, None, :]
 
 
 def causal_bias(length: int) -> tf.Tensor:
-    """Makes attention blind to the future: float32 [1, 1, T, T], 0 at and below the diagonal."""
+    """Attention bias that masks the future: float32 [1, 1, T, T], 0 at and below the diagonal."""
     positions = tf.range(length)
     return tf.where(positions[:, None] >= positions[None, :], 0.0, MASKED)[None, None]
 
 
 def prefix_bias(position: tf.Tensor, length: int) -> tf.Tensor:
-    """Makes one decoding step see cache entries up to `position`: float32 [1, 1, 1, T]."""
+    """Attention bias that masks cache entries after `position`: float32 [1, 1, 1, T]."""
     return tf.where(tf.range(length) <= position, 0.0, MASKED)[None, None, None]
 
 
 def mask_padding_token(logits: tf.Tensor) -> tf.Tensor:
-    """Makes PAD impossible to choose: logits [..., V] of any float type -> float32 [..., V]."""
+    """Masks the logit of PAD: logits [..., V] of any float type -> float32 [..., V]."""
     is_pad = tf.range(logits.shape[-1]) == PAD_ID
     return tf.where(is_pad, MASKED, tf.cast(logits, tf.float32))

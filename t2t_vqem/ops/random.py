@@ -1,11 +1,11 @@
-"""Counter-based randomness that does not depend on how a batch is divided.
+"""Counter-based random numbers that do not depend on how a batch is divided among replicas.
 
-A random number is a hash of (seed, step, place in the model, row of the *global* batch, index
-inside the row). So a dropout mask is the same on one replica and on sixteen, after a restart, and
-eager or compiled, and there is no generator state to save. The hash is elementwise integer
-arithmetic, which XLA fuses into the operation that uses it; a Philox or ThreeFry generator costs
-several times more on a CPU. The mixer is Ellis and Wellons' 32-bit `lowbias32` finaliser with the
-second key word injected between its two multiplications.
+A random number is a hash of the seed, the step, the call site in the model, the row of the *global*
+batch and the index within the row. So a dropout mask is the same on one replica and on sixteen,
+before and after a restart, and in eager and compiled code. There is no generator state to save. The
+hash is elementwise integer arithmetic, which XLA fuses into the operation that uses it; a Philox or
+ThreeFry generator costs several times more on a CPU. The mixing function is Ellis and Wellons'
+32-bit finaliser `lowbias32`, with the second key added between its two multiplications.
 """
 
 import tensorflow as tf
@@ -24,7 +24,7 @@ def _uint32(value) -> tf.Tensor:
 
 
 def hash_bits(counter: tf.Tensor, key: tf.Tensor, key2: tf.Tensor) -> tf.Tensor:
-    """Hashes `counter` under two key words.
+    """Hashes `counter` with two keys.
 
     Args:
       counter: uint32, any shape.
@@ -46,13 +46,13 @@ def uniform_from_bits(bits: tf.Tensor) -> tf.Tensor:
 
 
 def row_uniform(seed, position, row_ids: tf.Tensor, size: int) -> tf.Tensor:
-    """Draws uniform numbers that depend on a row's own id, not on its place in the batch.
+    """Draws uniform numbers that depend on the id of a row, not on its position in the batch.
 
     Args:
       seed: scalar int, the user's seed.
       position: scalar int, the decoding step.
-      row_ids: int32 [B], what identifies each row (a line number).
-      size: numbers per row.
+      row_ids: int32 [B], the id of each row, such as a line number.
+      size: how many numbers to draw for each row.
 
     Returns:
       float32 [B, size] in (0, 1).
@@ -63,10 +63,10 @@ def row_uniform(seed, position, row_ids: tf.Tensor, size: int) -> tf.Tensor:
 
 
 class Rng:
-    """The randomness of one training step: hands each place in the model its own numbers.
+    """The random numbers of one training step, different for each call site in the model.
 
-    Places are numbered in the order in which the model asks, so make a new `Rng` for each forward
-    pass. Passing `rng=None` to a model means inference: no randomness at all.
+    Call sites are numbered in the order of the calls, so make a new `Rng` for each forward pass.
+    `rng=None` means inference to a model: nothing is random.
     """
 
     def __init__(self, seed, step, row_offset=0, num_rows=None):
@@ -75,10 +75,11 @@ class Rng:
         Args:
           seed: scalar int or integer tensor, the user's seed.
           step: scalar int or integer tensor, the index of the batch.
-          row_offset: scalar int or integer tensor, the index in the global batch of this replica's
-            first row.
-          num_rows: scalar int or integer tensor, rows of the global batch; rows added at its end to
-            divide it among replicas do not count. None where this replica has them all.
+          row_offset: scalar int or integer tensor, the index of this replica's first row in the
+            global batch.
+          num_rows: scalar int or integer tensor, the number of rows of the global batch, without
+            the empty rows appended so that it can be divided among replicas. None if this replica
+            has all rows.
         """
         self.step = step
         self.row_offset = row_offset
@@ -88,7 +89,7 @@ class Rng:
         self._place = 0
 
     def _next_key(self) -> tf.Tensor:
-        """Returns the key of the next place, which `_place` numbers from then on."""
+        """Returns the key of the next call site, and increments `_place`, its number."""
         self._place += 1
         return hash_bits(_uint32(self._place * _GOLDEN), self._key, self._key)
 
@@ -96,8 +97,8 @@ class Rng:
         """Draws uint32 bits of a shape whose first axis is the rows of the batch.
 
         Args:
-          shape: the shape, static but for the rows if `rows` is given.
-          rows: the number of rows, where the shape does not know it.
+          shape: the shape. All axes are static, except the first one if `rows` is given.
+          rows: the number of rows, if the shape does not have it.
         """
         key = self._next_key()
         key2 = hash_bits(_uint32(self._place), self._key, key)
@@ -113,7 +114,7 @@ class Rng:
         return hash_bits(tf.cast(tf.range(size), tf.uint32), key, _uint32(self._place))
 
     def dropout(self, x: tf.Tensor, rate: float) -> tf.Tensor:
-        """Zeroes each element of `x` [B, ...] with probability `rate`, scales up the others."""
+        """Zeroes each element of `x` [B, ...] with probability `rate` and scales up the others."""
         if not rate:
             return x
         keep = self.bits(x.shape) >= tf.constant(min(round(rate * 2**32), 2**32 - 1), tf.uint32)
@@ -121,5 +122,5 @@ class Rng:
 
 
 def dropout(x: tf.Tensor, rate: float, rng: Rng | None) -> tf.Tensor:
-    """Applies `rng.dropout` in training (`rng` given), nothing in inference (`rng` is None)."""
+    """Applies `rng.dropout` in training (`rng` given); returns `x` in inference (`rng` is None)."""
     return x if rng is None else rng.dropout(x, rate)

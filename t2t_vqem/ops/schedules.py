@@ -1,14 +1,14 @@
-"""Learning rates as functions of the step. All rise linearly to the peak rate first.
+"""Learning rate schedules. All begin with a linear warm-up to the peak rate.
 
 A schedule is registered under its own name and called as `schedule(step, learning_rate=...,
 warmup_steps=..., train_steps=...)`:
 
-  step: the number of updates that were already applied, 0 before the first (scalar tensor or int).
+  step: the number of updates already applied, 0 before the first update (scalar tensor or int).
   learning_rate: the peak rate, reached at the end of the warm-up.
-  warmup_steps: length of the linear rise; 0 starts at the peak.
-  train_steps: the length of the whole run. Only schedules that end depend on it.
+  warmup_steps: the length of the warm-up; 0 starts at the peak rate.
+  train_steps: the length of the whole run. Only schedules that decay to 0 at its end use it.
 
-It returns the rate of the update that comes next, a float32 scalar.
+It returns the rate of the next update, a float32 scalar.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def _next_update(step: tf.Tensor | int) -> tf.Tensor:
 
 
 def _warmup(step: tf.Tensor | int, warmup_steps: int) -> tf.Tensor:
-    """Returns the share of the peak rate that the warm-up allows, at most 1."""
+    """Returns the warm-up's factor of the peak rate, at most 1."""
     import tensorflow as tf
 
     return tf.minimum(1.0, _next_update(step) / max(1, warmup_steps))
 
 
 def _progress(step: tf.Tensor | int, warmup_steps: int, train_steps: int) -> tf.Tensor:
-    """Returns how much of the run after the warm-up is over, in [0, 1]."""
+    """Returns which fraction of the updates after the warm-up is done, in [0, 1]."""
     import tensorflow as tf
 
     length = max(1, train_steps - warmup_steps)
@@ -47,7 +47,7 @@ def _progress(step: tf.Tensor | int, warmup_steps: int, train_steps: int) -> tf.
 def constant(
     step: tf.Tensor | int, *, learning_rate: float, warmup_steps: int, train_steps: int
 ) -> tf.Tensor:
-    """The peak rate after the warm-up."""
+    """Stays at the peak rate after the warm-up."""
     del train_steps
     return learning_rate * _warmup(step, warmup_steps)
 
@@ -56,7 +56,7 @@ def constant(
 def rsqrt(
     step: tf.Tensor | int, *, learning_rate: float, warmup_steps: int, train_steps: int
 ) -> tf.Tensor:
-    """Falls with the inverse square root of the step (Vaswani et al. 2017, eq. 3)."""
+    """Decays with the inverse square root of the step (Vaswani et al. 2017, eq. 3)."""
     import tensorflow as tf
 
     del train_steps
@@ -68,7 +68,7 @@ def rsqrt(
 def cosine(
     step: tf.Tensor | int, *, learning_rate: float, warmup_steps: int, train_steps: int
 ) -> tf.Tensor:
-    """Falls along half a cosine to 0 at the last step of the run."""
+    """Decays along half a cosine period to 0 at the last step of the run."""
     import tensorflow as tf
 
     decay = 0.5 * (1.0 + tf.cos(math.pi * _progress(step, warmup_steps, train_steps)))
@@ -79,6 +79,6 @@ def cosine(
 def linear(
     step: tf.Tensor | int, *, learning_rate: float, warmup_steps: int, train_steps: int
 ) -> tf.Tensor:
-    """Falls in a straight line to 0 at the last step of the run."""
+    """Decays linearly to 0 at the last step of the run."""
     decay = 1.0 - _progress(step, warmup_steps, train_steps)
     return learning_rate * _warmup(step, warmup_steps) * decay

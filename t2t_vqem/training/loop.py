@@ -1,4 +1,4 @@
-"""Repeats the train step: when to report, evaluate, save and stop."""
+"""The training loop: repeats the train step and decides when to report, evaluate, save and stop."""
 
 import dataclasses
 import time
@@ -19,29 +19,29 @@ from t2t_vqem.training.signals import StoppedError, StopRequest
 from t2t_vqem.training.step import StepResult, TrainStep
 from t2t_vqem.training.strategies import Plan, ReplicaBatch, Replicas
 
-_NAMED_EXAMPLES = 8  # of a batch that cannot be learned from
+_NAMED_EXAMPLES = 8  # examples that the error about a non-finite loss lists for each batch
 
 
 class NotFiniteError(UsageError):
-    """Training came to numbers that are not finite; nothing of it was saved."""
+    """A loss or a gradient is not finite. Nothing was saved after the last good checkpoint."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Intervals:
-    """After how many updates things are done."""
+    """Numbers of updates: those of the whole run, and those between two actions."""
 
-    train: int  # in all
-    save: int
-    evaluate: int
-    report: int
+    train: int  # updates of the whole run
+    save: int  # updates between two checkpoints
+    evaluate: int  # updates between two evaluations
+    report: int  # updates between two reports
 
 
 @dataclasses.dataclass
 class Window:
-    """Figures of the updates since the last report."""
+    """Sums over the updates since the last report."""
 
-    started: float
-    waited: float  # the reader's waiting time when the window began
+    started: float  # time.monotonic()
+    waited: float  # seconds spent waiting for data before the window began
     steps: int = 0
     loss: float = 0.0
     weight: float = 0.0
@@ -51,8 +51,8 @@ class Window:
 class Loop:
     """Trains from one step to another.
 
-    A step's figures are read when the next step is under way, so that the device never waits for
-    the host. They are all read, and found finite, before anything is saved or evaluated.
+    The results of a step are read while the next step runs, so that the device never waits for the
+    host. All of them are read and checked to be finite before anything is saved or evaluated.
     """
 
     def __init__(
@@ -71,21 +71,21 @@ class Loop:
         stop: StopRequest,
         before: dict[int, Callable[[], None]],
     ):
-        """Puts the parts together.
+        """Takes the parts of a training run.
 
         Args:
             step_fn: applies one update.
-            replicas: places batches.
+            replicas: distributes batches to the replicas.
             plan: the sequence of global batches.
-            open_reader: returns a reader of this process's rows that begins with a given batch.
-            accumulate_steps: batches of one update.
-            intervals: when to do what.
-            checkpoints: saves.
-            log: keeps the figures.
-            progress: shows the figures.
-            evaluate: measures the model; None to train only.
-            stop: says when to stop early.
-            before: what is done before the update of a step, beside the update.
+            open_reader: returns a reader of this process's rows, starting at the given batch.
+            accumulate_steps: number of batches in one update.
+            intervals: when to save, evaluate and report, and how long to train.
+            checkpoints: saves checkpoints.
+            log: writes metrics to files.
+            progress: shows metrics to the user.
+            evaluate: evaluates the model; None to train only.
+            stop: whether to stop early.
+            before: functions to call just before the update of a step, by step.
         """
         self._step_fn = step_fn
         self._replicas = replicas
@@ -144,7 +144,7 @@ class Loop:
         return step
 
     def _read_pending(self) -> None:
-        """Reads the last step's figures, which waits for it, and adds them to the window."""
+        """Waits for the last step and adds its results to the window."""
         if self._pending is None:
             return
         step, result = self._pending
@@ -176,16 +176,16 @@ class Loop:
                 f"batch {number}: {len(examples)} rows of length {length}, examples {named}{more}"
             )
         return (
-            f"training stopped at step {step}: the loss is {result.loss}, the norm of the gradient "
+            f"training stopped at step {step}: the loss is {result.loss} and the gradient norm "
             f"{result.gradient_norm}, expected finite numbers.\n"
             + "\n".join(lines)
-            + f"\nlast good checkpoint: {self._checkpoints.latest or 'none'}; nothing was saved "
-            f"since. Look at these examples, or start again in another --output_dir with a lower "
-            f"learning_rate, a longer warm-up, a clip_norm, or dtype=float32"
+            + f"\nLast good checkpoint: {self._checkpoints.latest or 'none'}; nothing was saved "
+            f"after it. Check these examples, or start again in another --output_dir with a lower "
+            f"learning_rate, a longer warm-up, gradient clipping (clip_norm), or dtype=float32"
         )
 
     def _report(self, step: int, wait_seconds: float) -> None:
-        """Shows and logs the figures since the last report."""
+        """Shows and logs the metrics since the last report."""
         self._read_pending()
         window, progress, now = self._window, self._progress, time.monotonic()
         elapsed = max(now - window.started, 1e-9)
@@ -202,11 +202,14 @@ class Loop:
         self._log.write(metrics_log.TRAIN, step, figures)
 
     def _was_evaluated(self, step: int) -> bool:
-        """Returns whether it was, before the run was stopped; the chief's word goes for all."""
+        """Returns whether the run evaluated this step before it stopped.
+
+        Only the chief writes the log, so all workers use its answer.
+        """
         return bool(self._replicas.gather(int(self._log.has_evaluation(step)))[0])
 
     def _evaluate(self, step: int) -> None:
-        """Evaluates; a stop that is requested meanwhile gives it up."""
+        """Evaluates the model. A stop request during the evaluation cancels it."""
         if self._evaluate_fn is None:
             return
         self._read_pending()
@@ -220,4 +223,4 @@ class Loop:
         self._log.write(metrics_log.EVAL, step, evaluation.figures, signature=evaluation.signature)
         if evaluation.pictures:
             self._log.write_pictures(metrics_log.EVAL, step, *evaluation.pictures())
-        self._window.started += time.monotonic() - began  # the window measures training alone
+        self._window.started += time.monotonic() - began  # the window measures training only

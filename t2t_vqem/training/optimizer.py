@@ -1,9 +1,9 @@
-"""Adam and the moving average of weights, written so that every replica updates its own copy.
+"""Adam and the moving average of weights. Every replica updates its own copy.
 
-Keras' optimisers sum the gradients over the replicas once more when they are applied, and update
-through a merge call, which cannot be compiled. Here gradients come in already reduced, each replica
-runs the same arithmetic on its own copy of the variables, and one replica or many, the whole update
-is one compiled function of pure inputs.
+Keras optimisers sum the gradients over the replicas a second time when they apply them, and they
+update variables in a merge call, which cannot be compiled. Here the gradients are already reduced,
+and each replica runs the same arithmetic on its own copy of the variables. So the whole update is
+one compiled function, on one replica or on many.
 """
 
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from t2t_vqem.config import HParams
 class Slots(NamedTuple):
     """Adam's moving averages, in the order of the trainable variables."""
 
-    first: Sequence[tf.Variable]  # of the gradient
-    second: Sequence[tf.Variable]  # of its square
+    first: Sequence[tf.Variable]  # moving averages of the gradients
+    second: Sequence[tf.Variable]  # moving averages of the squared gradients
 
 
 def make_slots(variables: Sequence[tf.Variable]) -> Slots:
-    """Creates zeros for Adam to begin with. Call it inside `strategy.scope()`."""
+    """Creates Adam's moving averages, initialised to zero. Call it inside `strategy.scope()`."""
     return Slots(*([_zeros(variable) for variable in variables] for _ in Slots._fields))
 
 
@@ -37,10 +37,11 @@ def _zeros(variable: tf.Variable) -> tf.Variable:
 def clip_by_global_norm(
     gradients: Sequence[tf.Tensor], clip_norm: float
 ) -> tuple[list[tf.Tensor], tf.Tensor]:
-    """Scales all gradients so that their common norm is at most `clip_norm`; 0 does not clip.
+    """Scales all gradients so that their global norm is at most `clip_norm`; 0 does not clip.
 
     Returns:
-      The gradients, and their norm before: float32, not finite if any gradient is not.
+      The clipped gradients, and their global norm before clipping: float32, not finite if any
+      gradient is not.
     """
     norm = tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(gradient)) for gradient in gradients]))
     if not clip_norm:
@@ -60,14 +61,14 @@ def adam_update(
 ) -> None:
     """Updates the variables and slots in place (Kingma and Ba 2015, algorithm 1).
 
-    Weight decay is decoupled (Loshchilov and Hutter 2019) and spares vectors: biases and the
-    parameters of normalisation.
+    Weight decay is decoupled (Loshchilov and Hutter 2019). It is not applied to vectors, that is,
+    to biases and the parameters of normalisation layers.
 
     Args:
       variables: float32 weights.
-      slots: their moving averages.
+      slots: Adam's moving averages for `variables`.
       gradients: float32, of the same shapes, already reduced, averaged and clipped.
-      step: scalar, updates applied before this one.
+      step: scalar, number of updates applied before this one.
       learning_rate: float32 scalar.
       hparams: adam_beta1, adam_beta2, adam_epsilon, weight_decay.
     """
@@ -93,16 +94,17 @@ def average_update(
     step: tf.Tensor,
     decay: float,
 ) -> None:
-    """Moves `averages` towards `variables`, faster at first, so that the start is soon forgotten.
+    """Updates the exponential moving average of the weights.
 
-    The decay of update t (from 0) is min(decay, (1 + t) / (10 + t)). What is not a trained weight
-    (a counter, the state of a codebook) has no meaningful average and is copied.
+    Update t, counted from 0, uses the decay min(decay, (1 + t) / (10 + t)): the low decay of the
+    first updates makes the average forget the initial weights quickly. A variable that is not
+    trainable (a counter, the state of a codebook) has no meaningful average and is copied.
 
     Args:
       averages: the averaged copy of `variables`, in the same order.
       variables: the weights after this update.
-      step: scalar, updates applied before this one.
-      decay: share of the average that one update keeps in the long run.
+      step: scalar, number of updates applied before this one.
+      decay: the decay that (1 + t) / (10 + t) approaches.
     """
     time = tf.cast(step, tf.float32)
     rate = 1.0 - tf.minimum(decay, (1.0 + time) / (10.0 + time))

@@ -1,4 +1,4 @@
-"""Shows how training goes: a bar on a terminal, plain lines elsewhere."""
+"""Shows the progress of training: a progress bar on a terminal, log lines elsewhere."""
 
 import datetime
 import logging
@@ -11,11 +11,11 @@ _logger = logging.getLogger(__name__)
 
 
 class TrainingProgress:
-    """Shows step, loss, tokens or images per second, share of waiting and the time left.
+    """Shows step, loss, throughput, the share of time spent waiting for data, and the time left.
 
     Attributes:
-        unit: what progress is counted in: "tokens" or "images".
-        unit_weight: the loss's weight of one of these.
+        unit: the unit of throughput: "tokens" or "images".
+        unit_weight: the weight that one unit has in the loss.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class TrainingProgress:
         unit_weight: int = 1,
         is_chief: bool = True,
     ):
-        """Shows nothing yet but, on a terminal, an empty bar; other workers never show anything."""
+        """Shows an empty bar on a terminal. Workers other than the chief never show anything."""
         self.unit, self.unit_weight = unit, unit_weight
         self._train_steps = train_steps
         self._is_chief = is_chief
@@ -43,18 +43,18 @@ class TrainingProgress:
             self._bar.update()
 
     def show(self, step: int, figures: Mapping[str, float]) -> None:
-        """Shows the figures of the updates since the last call.
+        """Shows the metrics of the updates since the last call.
 
         Args:
-            step: updates applied.
-            figures: "loss", "UNIT_per_second", "wait_share" and "steps_per_second".
+            step: number of updates applied.
+            figures: values of "loss", "{unit}_per_second", "wait_share" and "steps_per_second".
         """
         if not self._is_chief:
             return
         parts = [
             f"loss {figures['loss']:.3f}",
             f"{figures[f'{self.unit}_per_second']:,.0f} {self.unit}/s",
-            f"waiting {figures['wait_share']:.1%}",
+            f"waiting for data {figures['wait_share']:.1%}",
         ]
         if self._bar is not None:
             self._bar.set_postfix_str(", ".join(parts))

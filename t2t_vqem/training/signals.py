@@ -1,4 +1,4 @@
-"""Ends a run in good order when the system or the user asks for it."""
+"""Stops a run cleanly on SIGTERM or SIGINT."""
 
 import signal
 import threading
@@ -10,19 +10,25 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequest:
-    """Notes SIGTERM and SIGINT while it is open. A second signal acts as it would without this.
+    """A context manager that records SIGTERM and SIGINT and so asks the work to stop.
 
-    It is true when the work has to stop. Where several workers share the work, that is not yet when
-    one of them gets a signal, but when all know: each puts what it finds by `poll` into a sum that
-    they compute anyway and shows the total to `hear`, so that all stop at the same place.
+    Its truth value says whether the work must stop now. A second signal has its usual effect.
+
+    Several workers must all stop at the same step. So a worker that gets a signal does not stop at
+    once: each worker adds its `poll` to an all-reduce that is computed anyway, and passes the sum
+    to `hear`. All workers see the same sum, and then all stop.
 
     Attributes:
-        name: the signal that came to this process, None so far.
-        polled: when it was last asked for, by time.monotonic(): a sign that the work goes on.
+        name: the signal that this process received, or None.
+        polled: time.monotonic() of the last call of `poll`, which shows that work progresses.
     """
 
     def __init__(self, *, num_workers: int = 1) -> None:
-        """Notes nothing yet."""
+        """Starts without a stop request.
+
+        Args:
+            num_workers: number of processes that share the work.
+        """
         self.name: str | None = None
         self.polled = time.monotonic()
         self._shared = num_workers > 1
@@ -38,11 +44,11 @@ class StopRequest:
         return int(self.name is not None)
 
     def hear(self, wishes: float) -> None:
-        """Takes the sum of what all workers polled, which they take at the same place."""
+        """Takes the sum of `poll` over all workers. All workers must call it at the same step."""
         self._heard = self._heard or bool(wishes > 0)
 
     def __enter__(self) -> "StopRequest":
-        if threading.current_thread() is threading.main_thread():  # Python allows no other
+        if threading.current_thread() is threading.main_thread():  # required by signal.signal
             self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
         return self
 
@@ -61,4 +67,4 @@ class StopRequest:
 
 
 class StoppedError(Exception):
-    """Work that was given up because a stop was requested."""
+    """Work was cancelled because a stop was requested."""

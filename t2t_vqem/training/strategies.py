@@ -1,7 +1,8 @@
-"""Where a run computes, and which rows of a global batch each replica gets.
+"""Distribution strategies, and the division of each global batch among the replicas.
 
-A replica gets a contiguous slice of the rows of each global batch, and knows the index of its first
-row, which its randomness depends on. So the sum over the replicas does not depend on their number.
+A replica gets a contiguous slice of the rows of each global batch, and the index of its first row
+in the global batch. Random numbers depend on that index, so the sum over all replicas does not
+depend on their number.
 """
 
 import functools
@@ -19,7 +20,9 @@ from t2t_vqem.tf_config import TF_CONFIG, Workers, read_workers
 
 AUTO = "auto"
 STRATEGIES = (AUTO, "one_device", "mirrored", "multi_worker", "tpu")
-HEARTBEAT_SECONDS = 60.0  # a host that is silent for so long is lost; one may be moved meanwhile
+# A worker counts as lost after this time without a heartbeat. It leaves enough time for a live
+# migration of a virtual machine.
+HEARTBEAT_SECONDS = 60.0
 _logger = logging.getLogger(__name__)
 
 
@@ -27,20 +30,22 @@ def make_strategy(name: str = AUTO, devices: Sequence[str] = ()) -> tf.distribut
     """Makes a distribution strategy.
 
     Args:
-      name: one of `STRATEGIES`. "auto" is multi_worker where TF_CONFIG is set, else mirrored on
-        several devices, else one_device.
-      devices: "gpu:0" or "cpu:1", for one_device and mirrored; if empty, all GPUs, or else the CPU.
-        Processors after "cpu:0" are created: they make nothing faster, but they show that a run
-        does not depend on the number of replicas.
+      name: one of `STRATEGIES`. "auto" is multi_worker if TF_CONFIG is set, otherwise mirrored if
+        there are several devices, otherwise one_device.
+      devices: devices for one_device and mirrored, such as "gpu:0" or "cpu:1". If empty, all GPUs,
+        or the CPU if there is no GPU. "cpu:1" and higher are created as logical devices: they do
+        not speed anything up, but let a run with several replicas be tested on one processor.
 
     Raises:
-      UsageError: the name is unknown, a device does not exist, devices and name do not fit, or
-        the other workers are not to be met.
+      UsageError: the name is unknown, a device does not exist, the strategy does not take these
+        devices, or the other workers cannot be reached.
     """
     if name not in STRATEGIES:
-        raise UsageError(f"unknown strategy {name!r}. There is: {', '.join(STRATEGIES)}")
+        raise UsageError(f"unknown strategy {name!r}. Expected one of: {', '.join(STRATEGIES)}")
     if devices and name in ("multi_worker", "tpu"):
-        raise UsageError(f"--devices says nothing to --strategy={name}: leave it out")
+        raise UsageError(
+            f"--devices={','.join(devices)} has no effect with --strategy={name}: leave it out"
+        )
     if name == "tpu":
         return tf.distribute.TPUStrategy(
             tf.distribute.cluster_resolver.TPUClusterResolver.connect()
@@ -54,7 +59,7 @@ def make_strategy(name: str = AUTO, devices: Sequence[str] = ()) -> tf.distribut
     existing = [_short_name(device.name) for device in tf.config.list_logical_devices()]
     for device in devices:
         if device not in existing:
-            raise UsageError(f"there is no device {device!r}. There is: {', '.join(existing)}")
+            raise UsageError(f"no device {device!r}. Expected one of: {', '.join(existing)}")
     devices = devices or [device for device in existing if device.startswith("gpu")] or ["cpu:0"]
     if name == "mirrored" or (name == AUTO and len(devices) > 1):
         return _mirrored_strategy(tuple(devices))
@@ -63,28 +68,29 @@ def make_strategy(name: str = AUTO, devices: Sequence[str] = ()) -> tf.distribut
 
 @functools.cache
 def _mirrored_strategy(devices: tuple[str, ...]) -> tf.distribute.Strategy:
-    # One for all runs of a process: TensorFlow numbers the collectives of each strategy from the
-    # start, so that those of a second one would be taken for those of the first.
+    # All runs of a process share one strategy: TensorFlow numbers the collectives of every strategy
+    # from the same start, so those of a second strategy would be mistaken for those of the first.
     return tf.distribute.MirroredStrategy(devices)
 
 
-@functools.cache  # one for all runs of a process, as above
+@functools.cache  # all runs of a process share one, as above
 def _multi_worker_strategy(workers: Workers) -> tf.distribute.Strategy:
-    """Meets the other workers: returns as soon as all are there."""
+    """Connects to the other workers; returns as soon as all have started."""
     context = tensorflow_context.context()
     if context.coordination_service is None:
-        # TensorFlow itself gives up after ten seconds, and has no public name for this.
+        # TensorFlow's default is ten seconds, and it has no public option for this.
         context.configure_coordination_service = functools.partial(
             context.configure_coordination_service,
             heartbeat_timeout_in_ms=round(1000 * HEARTBEAT_SECONDS),
         )
-    _logger.info("%s: waiting for all to start", workers)
+    _logger.info("%s: waiting for all workers to start", workers)
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except tf.errors.OpError as error:
         raise UsageError(
-            f"{workers} cannot meet the others: {error.message}. Each address in TF_CONFIG must be "
-            f"free on its own host and reachable from all, and all workers must be started"
+            f"{workers} cannot connect to the other workers: {error.message}. Each address in "
+            f"TF_CONFIG must be free on its own host and reachable from all other hosts, and all "
+            f"workers must be started"
         ) from error
 
 
@@ -93,7 +99,7 @@ def _short_name(device: str) -> str:
 
 
 def _create_logical_cpus(devices: Sequence[str]) -> None:
-    """Divides the processor into as many logical devices as `devices` name."""
+    """Creates as many logical CPU devices as `devices` needs."""
     indices = [device.removeprefix("cpu:") for device in devices if device.startswith("cpu:")]
     number = max((int(index) + 1 for index in indices if index.isdigit()), default=0)
     cpu = tf.config.list_physical_devices("CPU")[0]
@@ -102,39 +108,37 @@ def _create_logical_cpus(devices: Sequence[str]) -> None:
             tf.config.set_logical_device_configuration(
                 cpu, [tf.config.LogicalDeviceConfiguration()] * number
             )
-        except RuntimeError as error:  # TensorFlow has begun to compute
-            raise UsageError(
-                f"cannot divide the processor into {number} devices: {error}"
-            ) from error
+        except RuntimeError as error:  # TensorFlow has initialised its devices already
+            raise UsageError(f"cannot create {number} logical CPU devices: {error}") from error
 
 
 class Plan(Protocol):
-    """Says which examples make up a batch."""
+    """The sequence of batches, each a list of example indices."""
 
-    num_steps: int | None  # None where it never ends
+    num_steps: int | None  # None if the sequence is endless
 
     def batch(self, step: int) -> tuple[np.ndarray, int]:
-        """Returns the examples' indices, int64 [rows], -1 for an empty row, and their length."""
+        """Returns example indices, int64 [rows] with -1 for an empty row, and the padded length."""
 
 
 class Replicas:
     """The replicas of this process among all replicas of the run.
 
-    A worker is a process with as many replicas as any other, and the first one is the chief. What
-    one worker learns that all have to act upon goes through a sum that all of them take part in:
-    else some would wait for the others for ever.
+    Each worker is a process, and all have the same number of replicas. Worker 0 is the chief. If
+    one worker learns something that all must act upon, it shares it in a sum that all workers
+    compute; otherwise some workers would wait for the others forever.
 
     Attributes:
-        total: replicas of the run.
-        local: replicas of this worker.
-        first: number of its first replica.
-        num_workers: processes of the run.
-        worker: number of this one.
-        is_chief: whether it is the one that writes.
+        total: number of replicas in the run.
+        local: number of replicas in this worker.
+        first: index of this worker's first replica.
+        num_workers: number of processes in the run.
+        worker: index of this process.
+        is_chief: whether this process writes the output directory.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy):
-        """Asks the strategy which replicas are here."""
+        """Finds out which replicas of the strategy this process has."""
         self._strategy = strategy
         ids: list[int] = []
 
@@ -150,10 +154,10 @@ class Replicas:
         self._sum = tf.function(self._sum_over_replicas, autograph=False)
 
     def sum_over_workers(self, values: np.ndarray) -> np.ndarray:
-        """Returns the sum of what all workers give; each has to call this, at the same place.
+        """Returns the sum of `values` over all workers. All workers must call it in the same order.
 
         Args:
-            values: int64 or float32, of the same shape everywhere.
+            values: int64 or float32, of the same shape on each worker.
         """
         if self.num_workers == 1:
             return values
@@ -166,7 +170,7 @@ class Replicas:
         return self._strategy.experimental_local_results(total)[0].numpy()
 
     def gather(self, value: int) -> list[int]:
-        """Returns what each worker gives, in their order; each has to call this."""
+        """Returns the values of all workers, in the order of workers. All must call it."""
         values = np.zeros(self.num_workers, np.int64)
         values[self.worker] = value
         return self.sum_over_workers(values).tolist()
@@ -174,7 +178,7 @@ class Replicas:
     def _sum_over_replicas(self, values: tf.Tensor) -> tf.Tensor:
         def add(part: tf.Tensor) -> tf.Tensor:
             context = tf.distribute.get_replica_context()
-            # The copy is on the replica's own device, by which the strategy knows whose it is.
+            # The copy is on the replica's own device: the strategy identifies the replica by it.
             return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(part))
 
         return self._strategy.run(add, args=(values,))
@@ -186,11 +190,12 @@ class Replicas:
     def distribute(
         self, batch: Mapping[str, np.ndarray], num_rows: int | None = None
     ) -> "ReplicaBatch":
-        """Places the rows that this process read, [local · rows, ...], on its replicas.
+        """Distributes the rows that this process read among its replicas.
 
         Args:
-            batch: what the model gets, by name.
-            num_rows: rows of the global batch; None where no rows were added to divide it.
+            batch: the model's features by name, [local · rows, ...].
+            num_rows: number of rows in the global batch without the empty rows that `OwnRows`
+                appends; None if it appended none.
         """
         rows = len(next(iter(batch.values()))) // self.local
         num_rows = rows * self.total if num_rows is None else num_rows
@@ -207,18 +212,18 @@ class Replicas:
 
 
 class ReplicaBatch(NamedTuple):
-    """What one replica sees of a global batch."""
+    """One replica's slice of a global batch."""
 
     features: dict[str, tf.Tensor]  # [rows, ...]
-    row_offset: tf.Tensor  # int32, index in the global batch of the first row
-    num_rows: tf.Tensor  # int32, rows of the global batch, without those added to divide it
+    row_offset: tf.Tensor  # int32, index of the first row in the global batch
+    num_rows: tf.Tensor  # int32, rows of the global batch, without the appended empty rows
 
 
 class OwnRows:
-    """A plan whose batches hold the rows of one process only.
+    """A plan whose batches contain only the rows of one process.
 
-    Where the rows of a global batch cannot be divided by the number of replicas, empty rows are
-    added at its end. They change no sum.
+    If the number of rows of a global batch is not a multiple of the number of replicas, empty rows
+    are appended to it. They contribute nothing to any sum.
     """
 
     def __init__(self, plan: Plan, replicas: Replicas):

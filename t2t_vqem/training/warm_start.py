@@ -1,4 +1,4 @@
-"""Beginning with the weights of another run, of the same model or of one that shares layers."""
+"""Initialises a model with the weights of another run, of the same or of a related model."""
 
 import logging
 
@@ -12,29 +12,30 @@ _logger = logging.getLogger(__name__)
 
 
 def warm_start(model: Model, path: str, *, vocabulary: str | None) -> bool:
-    """Sets each variable that the other run has, under the same name and of the same shape.
+    """Copies the other run's value of each variable that has the same path and shape there.
 
-    Where it has no variable of that name, `Model.warm_start_path` says which one serves. Other
-    variables stay as they are.
+    If the other run has no variable of that path, `Model.warm_start_path` gives the path of the
+    variable to use instead. All other variables keep their values.
 
     Args:
         model: a built model.
-        path: output directory of the other run; its best weights are taken, or else the latest.
-        vocabulary: hash of the vocabulary that `model` is for; None where it has none.
+        path: output directory of the other run. Its best checkpoint is used, or the latest one if
+            there is no best.
+        vocabulary: hash of the model's vocabulary; None if it has none.
 
     Returns:
-        Whether the model's `state_variables`, such as codebooks, are among them.
+        Whether all of the model's `state_variables`, such as codebooks, were copied.
 
     Raises:
-        UsageError: there is no such run, its ids mean other pieces, or no variable fits.
+        UsageError: there is no such run, it has another vocabulary, or no variable matches.
     """
     other_dir = OutputDir(path)
     settings = other_dir.settings()
     if settings.vocabulary != vocabulary:
         raise UsageError(
-            f"--warm_start_from={path}: that run has another vocabulary, so that its weights mean "
-            f"other pieces. Make the data of both with one vocabulary, as distilled data has that "
-            f"of its teacher"
+            f"--warm_start_from={path}: that run has another vocabulary, so the same id means "
+            f"another piece there. Make the data of both runs with the same vocabulary; distilled "
+            f"data, for example, uses the vocabulary of its teacher"
         )
     other = other_dir.build_model()
     checkpoint = other_dir.restore_for_inference(other)
@@ -50,12 +51,12 @@ def warm_start(model: Model, path: str, *, vocabulary: str | None) -> bool:
             fitting.add(variable.path)
     if not fitting:
         raise UsageError(
-            f"--warm_start_from={path}: none of the weights of that {other.name!r} fits the "
-            f"{model.name!r} that is to be trained. They fit where names and shapes are the same: "
-            f"give both the same hidden_size, filter_size and num_heads"
+            f"--warm_start_from={path}: no weight of that {other.name!r} matches a weight of this "
+            f"{model.name!r}. Weights match if their names and shapes are the same: give both "
+            f"models the same hidden_size, filter_size and num_heads"
         )
     _logger.info(
-        "%d of %d weights begin as those of %s",
+        "initialised %d of %d weights from %s",
         len(fitting),
         len(model.variables),
         checkpoint,

@@ -1,8 +1,9 @@
-"""What the workers of a run owe each other: the same start, and an end when one of them is lost.
+"""Workers start from the same state, and all of them stop when one is lost or stuck.
 
-A worker that dies or whose host is gone is noticed by TensorFlow: its connections break at once, or
-its heartbeats stay away for a minute. Then the sums that the others wait for fail. A worker
-that is alive but stuck, as on a file system that does not answer, is noticed by nobody else.
+TensorFlow detects a worker that died or whose host is gone: its connections break at once, or its
+heartbeats are missing for a minute. Then the all-reduces that the other workers wait for fail.
+TensorFlow does not detect a worker that is alive but stuck, for example on a file system that does
+not respond; `stuck_worker_ended` does.
 """
 
 import contextlib
@@ -24,11 +25,11 @@ from t2t_vqem.training.signals import StopRequest
 from t2t_vqem.training.state import TrainState, raw
 from t2t_vqem.training.strategies import Replicas
 
-STUCK_SECONDS = 1800.0  # as long as PyTorch waits; compiling and saving take minutes at most
+STUCK_SECONDS = 1800.0  # PyTorch's default timeout; compiling and saving take minutes at most
 _STUCK_STATUS = 70  # EX_SOFTWARE of sysexits.h
 _logger = logging.getLogger(__name__)
 
-# What a sum over the workers fails with when one of them is not there any more.
+# Errors that an all-reduce over the workers raises after one of them is lost.
 _LOST = (
     tf.errors.AbortedError,
     tf.errors.CancelledError,
@@ -41,7 +42,7 @@ _LOST = (
 
 @contextlib.contextmanager
 def lost_worker_explained(replicas: Replicas, output_dir: OutputDir) -> Iterator[None]:
-    """Turns the errors of a sum over several workers into one that says what to do."""
+    """Replaces the errors that follow the loss of a worker by a `UsageError` that explains them."""
     try:
         yield
     except _LOST as error:
@@ -50,27 +51,27 @@ def lost_worker_explained(replicas: Replicas, output_dir: OutputDir) -> Iterator
         lines = [x.strip() for x in error.message.splitlines() if "aborted by" in x or "task:" in x]
         latest = latest_checkpoint(output_dir.join(CHECKPOINTS))
         raise UsageError(
-            f"worker {replicas.worker} of {replicas.num_workers} stops, because another one is "
+            f"worker {replicas.worker} of {replicas.num_workers} stops because another worker is "
             f"lost: {'; '.join(lines) or error.message}\nThe log of the worker that ended first "
-            f"says why. Start all workers again with the same command: the run goes on "
-            f"{f'from {latest}' if latest else 'from the beginning, nothing was saved yet'}"
+            f"says why. Start all workers again with the same command: training continues "
+            f"{f'from {latest}' if latest else 'from the beginning, since nothing was saved yet'}"
         ) from error
 
 
 def check_same_start(
     replicas: Replicas, output_dir: OutputDir, settings: RunSettings, start: int
 ) -> None:
-    """Checks that all workers begin the same run at the same step.
+    """Checks that all workers start the same run at the same step.
 
     Raises:
-        UsageError: they do not; on all workers.
+        UsageError: they do not. It is raised on all workers.
     """
     starts = replicas.gather(start)
     if len(set(starts)) > 1:
         raise UsageError(
             f"the workers found checkpoints of different steps in {output_dir.path}: "
             f"{', '.join(f'worker {worker} {step}' for worker, step in enumerate(starts))}. "
-            f"--output_dir has to be a folder that all hosts share"
+            f"--output_dir must be a folder that all hosts share"
         )
     described = {**settings.flags(), "hparams": to_json(settings.hparams)}
     described = {name: value for name, value in described.items() if not name.endswith("_dir")}
@@ -79,16 +80,16 @@ def check_same_start(
         others = [str(w) for w, value in enumerate(checksums) if value != checksums[0]]
         raise UsageError(
             f"worker {', '.join(others)} was started with other settings than worker 0. Start all "
-            f"with the same flags, data, seed and versions of Python and the packages; this one "
-            f"has {json.dumps(described, sort_keys=True)}"
+            f"workers with the same flags, data, seed and versions of Python and the packages. "
+            f"Settings of this worker: {json.dumps(described, sort_keys=True)}"
         )
 
 
 def copy_from_chief(replicas: Replicas, state: TrainState) -> None:
-    """Gives the model of every worker the chief's values.
+    """Copies the chief's model variables to every worker.
 
-    What a worker computes by itself may differ in its last bits on another processor, and K-means
-    may turn that into other codes.
+    What a worker computes by itself may differ in the last bits between processors, and K-means can
+    turn such a difference into different codes.
     """
     if replicas.num_workers == 1:
         return
@@ -103,9 +104,10 @@ def copy_from_chief(replicas: Replicas, state: TrainState) -> None:
 
 @contextlib.contextmanager
 def stuck_worker_ended(replicas: Replicas, stop: StopRequest) -> Iterator[None]:
-    """Ends this process with a message when several workers have not gone on for long.
+    """Ends this process with a message if a run of several workers makes no progress.
 
-    A thread does it, as the main thread waits inside of TensorFlow. Every batch polls `stop`.
+    A thread watches for it, because the main thread waits inside TensorFlow. Progress means a call
+    of `stop.poll`, which happens for every batch.
     """
     over = threading.Event()
 
@@ -113,9 +115,10 @@ def stuck_worker_ended(replicas: Replicas, stop: StopRequest) -> Iterator[None]:
         while not over.wait(1.0):
             if time.monotonic() - stop.polled > STUCK_SECONDS:
                 _logger.error(
-                    "worker %d of %d stops: there was no batch for %.0f seconds. A worker is "
-                    "stuck, the one whose log ends first. See to it that all have ended, and start "
-                    "all again with the same command: the run goes on from its last checkpoint",
+                    "worker %d of %d stops: no batch was processed for %.0f seconds. The worker "
+                    "whose log ends first is stuck. Make sure that all workers have ended, then "
+                    "start all again with the same command: training continues from the last "
+                    "checkpoint",
                     replicas.worker,
                     replicas.num_workers,
                     STUCK_SECONDS,

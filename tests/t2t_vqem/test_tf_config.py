@@ -28,8 +28,8 @@ def test_a_chief_comes_first(monkeypatch):
 @pytest.mark.parametrize(
     ("workers", "message"),
     [
-        ([], "there is no worker"),
-        (["a", "b:1", "a:2222"], "the worker a:2222 occurs 2 times.*a port each"),
+        ([], "no worker given"),
+        (["a", "b:1", "a:2222"], "the worker a:2222 occurs 2 times.*its own port"),
         (["a:0"], "worker 'a:0': port 0, expected 1 to 65535"),
         (["a:65536"], "port 65536"),
         (["a:b"], "worker 'a:b': expected host or host:port"),
@@ -46,7 +46,7 @@ def test_wrong_workers(workers, message):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (None, "TF_CONFIG is not set, .*t2t-make-tf-configs prints it"),
+        (None, "TF_CONFIG is not set. .*t2t-make-tf-configs prints its value"),
         ("", "TF_CONFIG is not set"),
         ("{", "TF_CONFIG cannot be read: JSONDecodeError"),
         ("[]", "TF_CONFIG cannot be read: TypeError"),
@@ -62,7 +62,7 @@ def test_wrong_workers(workers, message):
         ),
         (
             '{"cluster": {"worker": ["a:1"]}, "task": {"type": "evaluator", "index": 0}}',
-            "makes this process evaluator 0 .*all that training needs",
+            "makes this process evaluator 0 .*training has no other roles",
         ),
         (
             '{"cluster": {"worker": ["a:1", "a:1"]}, "task": {"type": "worker", "index": 0}}',

@@ -202,8 +202,8 @@ def test_nothing_left_to_do():
 @pytest.mark.parametrize(
     ("losses", "norms", "what"),
     [
-        ({5: math.nan}, {}, r"the loss is nan, the norm of the gradient 0\.5"),
-        ({}, {5: math.inf}, r"the loss is 6\.0, the norm of the gradient inf"),
+        ({5: math.nan}, {}, r"the loss is nan and the gradient norm 0\.5, expected finite"),
+        ({}, {5: math.inf}, r"the loss is 6\.0 and the gradient norm inf, expected finite"),
     ],
 )
 def test_not_finite_stops_and_saves_nothing(losses, norms, what, accumulate_steps):
@@ -216,7 +216,7 @@ def test_not_finite_stops_and_saves_nothing(losses, norms, what, accumulate_step
         n = 100 * number
         named = ", ".join(str(n + i) for i in range(8))
         assert f"batch {number}: 11 rows of length 24, examples {named}, ..." in message
-    assert "last good checkpoint: ckpt-4" in message
+    assert "Last good checkpoint: ckpt-4" in message
     assert "clip_norm" in message
     assert world.noted("save") == [4]
     assert world.noted("step")[-1][0] <= 6  # one more may be under way

@@ -47,11 +47,11 @@ def test_stopped_then_killed_then_done(start_workers, tiny_options, tmp_path, as
     started.wait_for(second)
     os.kill(started.processes[0].pid, signal.SIGKILL)
     started.processes[1].wait(600)
-    assert "worker 1 of 2 stops, because another one is lost" in started.result(1)[0]["error"]
+    assert "worker 1 of 2 stops because another worker is lost" in started.result(1)[0]["error"]
     assert "task:0" in started.result(1)[0]["error"]
     last = int(latest(tmp_path).rpartition("-")[2])
     assert last >= (one["step"] // 50 + 1) * 50
-    assert f"the run goes on from {latest(tmp_path)}" in started.result(1)[0]["error"]
+    assert f"training continues from {latest(tmp_path)}" in started.result(1)[0]["error"]
 
     alone = tiny_options(MODEL, tmp_path / "alone" / MODEL, schedule="train", devices=["cpu:0"])
     for request in (options, alone):
@@ -76,11 +76,11 @@ def test_stuck_worker(how, start_workers, tiny_options, tmp_path):
     status = started.processes[0].wait(600)
     if how == "asleep":
         assert status == 70
-        assert "worker 0 of 2 stops: there was no batch for 8 seconds" in started.log(0)
+        assert "worker 0 of 2 stops: no batch was processed for 8 seconds" in started.log(0)
         assert started.processes[1].wait(600) == 70
     else:
         assert "stopped sending heartbeats" in started.log(0)
-        assert "worker 0 of 2 stops, because another one is lost" in started.result(0)[0]["error"]
+        assert "worker 0 of 2 stops because another worker is lost" in started.result(0)[0]["error"]
     assert time.monotonic() - began < 300
 
 

@@ -32,7 +32,7 @@ def test_plain_lines_without_a_terminal(show, monkeypatch, caplog):
     with caplog.at_level(logging.INFO):
         show()
     assert caplog.messages == [
-        "step 200 of 1100: loss 2.346, 12,346 tokens/s, waiting 1.2%, 0:03:45 left",
+        "step 200 of 1100: loss 2.346, 12,346 tokens/s, waiting for data 1.2%, 0:03:45 left",
         "dev: bleu 12.34",
     ]
 
@@ -43,7 +43,7 @@ def test_bar_on_a_terminal(show, monkeypatch, caplog):
     with caplog.at_level(logging.INFO):
         show()
     text = terminal.getvalue()
-    assert "loss 2.346, 12,346 tokens/s, waiting 1.2%" in text
+    assert "loss 2.346, 12,346 tokens/s, waiting for data 1.2%" in text
     assert "dev: bleu 12.34\n" in text
     assert "/1100 [" in text  # done and left are tqdm's
     assert caplog.messages == []
@@ -55,4 +55,5 @@ def test_images_are_counted_as_images(monkeypatch, caplog):
     figures = {"loss": 1.0, "images_per_second": 77.7, "wait_share": 0.0, "steps_per_second": 1.0}
     with caplog.at_level(logging.INFO):
         progress.show(3, figures)
-    assert caplog.messages == ["step 3 of 9: loss 1.000, 78 images/s, waiting 0.0%, 0:00:06 left"]
+    message = "step 3 of 9: loss 1.000, 78 images/s, waiting for data 0.0%, 0:00:06 left"
+    assert caplog.messages == [message]

@@ -196,13 +196,13 @@ def test_workers_with_other_settings_are_refused(two):
 def test_workers_that_do_not_share_the_folder_are_refused(two):
     for result in two.results["other folder"]:
         assert "worker 0 5, worker 1 0" in result["error"]
-        assert "has to be a folder that all hosts share" in result["error"]
+        assert "must be a folder that all hosts share" in result["error"]
 
 
 def test_a_chief_that_cannot_begin_ends_all(two):
     chief, other = (result["error"] for result in two.results["locked"])
     assert "another t2t-trainer (process" in chief
-    assert "worker 1 of 2 stops, because another one is lost" in other
+    assert "worker 1 of 2 stops because another worker is lost" in other
     assert "The log of the worker that ended first says why" in other
 
 

@@ -36,13 +36,13 @@ def test_one_device_may_be_any():
 @pytest.mark.parametrize(
     ("name", "devices", "message"),
     [
-        ("miror", [], "unknown strategy 'miror'. There is: auto, one_device, mirrored"),
-        ("multi_worker", ["cpu:0"], "--devices says nothing to --strategy=multi_worker"),
-        ("multi_worker", [], "TF_CONFIG is not set, .*t2t-make-tf-configs prints it"),
-        ("tpu", ["cpu:0"], "--devices says nothing to --strategy=tpu"),
+        ("miror", [], "unknown strategy 'miror'. Expected one of: auto, one_device, mirrored"),
+        ("multi_worker", ["cpu:0"], "--devices=cpu:0 has no effect with --strategy=multi_worker"),
+        ("multi_worker", [], "TF_CONFIG is not set. .*t2t-make-tf-configs prints its value"),
+        ("tpu", ["cpu:0"], "--devices=cpu:0 has no effect with --strategy=tpu"),
         ("one_device", ["cpu:0", "cpu:1"], "takes one device, got cpu:0, cpu:1"),
-        ("mirrored", ["cpu:0", "gpu:7"], "no device 'gpu:7'. There is: cpu:0, cpu:1"),
-        ("mirrored", ["cpu:0", "cpu:5"], "cannot divide the processor into 6 devices"),
+        ("mirrored", ["cpu:0", "gpu:7"], "no device 'gpu:7'. Expected one of: cpu:0, cpu:1"),
+        ("mirrored", ["cpu:0", "cpu:5"], "cannot create 6 logical CPU devices"),
         ("mirrored", ["cpu"], "no device 'cpu'"),
     ],
 )

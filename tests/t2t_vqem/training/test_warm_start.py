@@ -77,7 +77,7 @@ def test_a_latent_model_begins_as_another_with_its_codes_and_its_own_predictor(
 
 def test_weights_of_other_sizes_are_refused(tiny_text_data, teacher_dir, vocabulary):
     model = student(tiny_text_data.dataset.problem, vocabulary, hidden_size=10, filter_size=14)
-    with pytest.raises(UsageError, match="none of the weights .* fits .* same hidden_size"):
+    with pytest.raises(UsageError, match="no weight of that .* matches .* same hidden_size"):
         warm_start(model, teacher_dir.path, vocabulary=vocabulary.hash)
 
 
