@@ -6,6 +6,9 @@ UNK_ID = 2  # exists because SentencePiece demands it; byte fallback never produ
 FILL_ID = UNK_ID  # so it is free for what fills up a group of tokens, see data/groups.py
 FIRST_CODE = max(PAD_ID, EOS_ID) + 1  # where tokens are codes: code c is token FIRST_CODE + c
 
+# Tokens that a translation may have beyond the longest source, in graphs of any length.
+MAX_EXTRA_LENGTH = 256
+
 INPUTS = "inputs"
 TARGETS = "targets"
 

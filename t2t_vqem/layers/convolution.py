@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from t2t_vqem.layers.common import Dense, Layer
+from t2t_vqem.ops.shapes import sizes
 
 # Of a residual branch's last map and of the latents at the start. At full scale the sum grows from
 # block to block and codes lie far from 0 around a mean that says nothing: the autoencoder then
@@ -23,7 +24,7 @@ _MAX_REARRANGED = 2
 
 def space_to_depth(x: tf.Tensor) -> tf.Tensor:
     """Moves blocks of 2x2 pixels into the channels: [B, 2H, 2W, ch] -> [B, H, W, 4 ch]."""
-    batch, height, width, channels = x.shape
+    batch, height, width, channels = sizes(x)
     x = tf.reshape(x, [batch, height // 2, 2, width // 2, 2, channels])
     x = tf.transpose(x, [0, 1, 3, 2, 4, 5])
     return tf.reshape(x, [batch, height // 2, width // 2, 4 * channels])
@@ -31,7 +32,7 @@ def space_to_depth(x: tf.Tensor) -> tf.Tensor:
 
 def depth_to_space(x: tf.Tensor) -> tf.Tensor:
     """Makes blocks of 2x2 pixels of the channels: the inverse of `space_to_depth`."""
-    batch, height, width, channels = x.shape
+    batch, height, width, channels = sizes(x)
     x = tf.reshape(x, [batch, height, width, 2, 2, channels // 4])
     x = tf.transpose(x, [0, 1, 3, 2, 4, 5])
     return tf.reshape(x, [batch, 2 * height, 2 * width, channels // 4])
