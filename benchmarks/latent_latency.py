@@ -287,7 +287,7 @@ def profile(
     def decoder(length: int) -> Callable:
         found = Latents(tf.zeros([1, length], tf.int32), tf.constant([length]), tf.zeros([1]))
         return lambda *source_parts: model._decode_latents(
-            found, length, type(source)(*source_parts)
+            found, length, type(source)(*source_parts), keep_repeats=False
         )
 
     def predict(memory, bias):

@@ -6,6 +6,9 @@ UNK_ID = 2  # required by SentencePiece, but never produced, because of byte fal
 FILL_ID = UNK_ID  # fills up a group of tokens (see data/groups.py); UNK's id is free for this
 FIRST_CODE = max(PAD_ID, EOS_ID) + 1  # in sequences of codes, code c has the id FIRST_CODE + c
 
+# Tokens that a translation may have beyond the longest source, in graphs of any length.
+MAX_EXTRA_LENGTH = 256
+
 INPUTS = "inputs"
 TARGETS = "targets"
 

@@ -4,6 +4,7 @@ Shapes: B batch, n candidates of a sentence, N = B n rows, T output positions, V
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -11,6 +12,7 @@ from t2t_vqem.constants import EOS_ID, FILL_ID, PAD_ID
 from t2t_vqem.decoding.greedy import ChooseFn, most_probable
 from t2t_vqem.ops.blocks import in_blocks
 from t2t_vqem.ops.masks import mask_padding_token
+from t2t_vqem.ops.shapes import Size, larger, sizes
 
 # Logits that there may be at a time, 128 MiB of them: all positions of a batch of a large
 # vocabulary have gigabytes.
@@ -25,7 +27,7 @@ def first_greedy(choose_fn: ChooseFn, num_candidates: int) -> ChooseFn:
     """
 
     def choose(logits: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
-        is_first = tf.range(logits.shape[0]) % num_candidates == 0
+        is_first = tf.range(sizes(logits)[0]) % num_candidates == 0
         return tf.where(is_first, most_probable(logits, position), choose_fn(logits, position))
 
     return choose
@@ -34,7 +36,7 @@ def first_greedy(choose_fn: ChooseFn, num_candidates: int) -> ChooseFn:
 def best_candidate(scores: tf.Tensor, num_candidates: int) -> tf.Tensor:
     """Finds each sentence's row of the highest score: float32 [N] -> int32 [B]."""
     best = tf.argmax(tf.reshape(scores, [-1, num_candidates]), -1, output_type=tf.int32)
-    return best + num_candidates * tf.range(scores.shape[0] // num_candidates)
+    return best + num_candidates * tf.range(sizes(scores)[0] // num_candidates)
 
 
 def choose_tokens(
@@ -59,7 +61,7 @@ def choose_tokens(
 
     rows = [tf.reshape(x, [-1, x.shape[-1]])]
     found = in_blocks(choose, rows, [(tf.int32, []), (tf.float32, [])], vocab_size, block=_LOGITS)
-    tokens, log_probs = (tf.reshape(y, x.shape[:-1]) for y in found)
+    tokens, log_probs = (tf.reshape(y, sizes(x)[:-1]) for y in found)
     return tokens, log_probs
 
 
@@ -77,56 +79,88 @@ def log_probs_of(
 
     rows = [tf.reshape(x, [-1, x.shape[-1]]), tf.reshape(tokens, [-1])]
     (found,) = in_blocks(look_up, rows, [(tf.float32, [])], vocab_size, block=_LOGITS)
-    return tf.reshape(found, tokens.shape)
+    return tf.reshape(found, sizes(tokens))
 
 
-def end_at_eos(tokens: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-    """Ends rows at their first EOS, or with one after `lengths` tokens where there is none before.
+class Placed(NamedTuple):
+    """Tokens and what is known of each; PAD, 0 and -1 after the last of a row."""
 
-    A row of length 0 stays empty.
+    tokens: tf.Tensor  # int32 [N, T]
+    log_probs: tf.Tensor  # float32 [N, T]
+    latents: tf.Tensor  # int32 [N, T], index of the latent that a token is of; -1 for none
+
+    def fit(self, length: Size) -> "Placed":
+        """Cuts or fills up the rows to so many tokens."""
+        missing = larger(length - sizes(self.tokens)[1], 0)
+        return Placed(
+            *(
+                tf.pad(x, [[0, 0], [0, missing]], constant_values=empty)[:, :length]
+                for x, empty in zip(self, _EMPTY, strict=True)
+            )
+        )
+
+
+_EMPTY = Placed(PAD_ID, 0.0, -1)
+
+
+def end_at_eos(
+    tokens: tf.Tensor, log_probs: tf.Tensor, counts: tf.Tensor, tokens_per_latent: int
+) -> Placed:
+    """Ends rows at their first EOS, or with one after all tokens where there is none before.
+
+    A row of no latents stays empty. An EOS that is added is of no latent, and certain.
 
     Args:
       tokens: int32 [N, T].
-      lengths: int32 [N], at most T.
+      log_probs: float32 [N, T].
+      counts: int32 [N], latents of the rows.
+      tokens_per_latent: of them.
 
     Returns:
-      int32 [N, T + 1], PAD after the EOS.
+      Rows of T + 1 tokens.
     """
+    lengths = counts[:, None] * tokens_per_latent
     tokens = tf.pad(tokens, [[0, 0], [0, 1]])
-    positions = tf.range(tokens.shape[1])[None]
-    tokens = tf.where(positions >= lengths[:, None], EOS_ID, tokens)
-    tokens = tf.where(lengths[:, None] > 0, tokens, PAD_ID)
-    is_eos = tf.cast(tokens == EOS_ID, tf.int32)
-    before = tf.cumsum(is_eos, axis=1, exclusive=True)
-    return tf.where(before > 0, PAD_ID, tokens)
+    positions = tf.range(sizes(tokens)[1])[None]
+    inside = positions < lengths
+    tokens = tf.where(inside, tokens, EOS_ID)
+    tokens = tf.where(lengths > 0, tokens, PAD_ID)
+    before = tf.cumsum(tf.cast(tokens == EOS_ID, tf.int32), axis=1, exclusive=True)
+    tokens = tf.where(before > 0, PAD_ID, tokens)
+    inside &= tokens != PAD_ID
+    log_probs = tf.where(inside, tf.pad(log_probs, [[0, 0], [0, 1]]), 0.0)
+    return Placed(tokens, log_probs, tf.where(inside, positions // tokens_per_latent, -1))
 
 
-def remove_repeats(tokens: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def remove_repeats(placed: Placed) -> tuple[Placed, tf.Tensor]:
     """Removes tokens that repeat the one before them; what follows moves up.
 
     Positions that are decoded independently of each other tend to say a word twice (Lee et al.
     2018, section 3.3).
 
-    Args:
-      tokens: int32 [N, T], PAD at the end.
-
     Returns:
-      int32 [N, T], and how many were removed, int32 [N].
+      What is left, and how many were removed, int32 [N].
     """
+    tokens = placed.tokens
     before = tf.pad(tokens[:, :-1], [[0, 0], [1, 0]], constant_values=PAD_ID)
     real = tokens != PAD_ID
     kept = real & (tokens != before)
-    return _move_up(tokens, kept), tf.reduce_sum(tf.cast(real & ~kept, tf.int32), -1)
+    return _move_up(placed, kept), tf.reduce_sum(tf.cast(real & ~kept, tf.int32), -1)
 
 
-def remove_fill(tokens: tf.Tensor) -> tf.Tensor:
-    """Removes FILL from int32 [N, T], PAD at the end; what follows moves up."""
-    return _move_up(tokens, (tokens != PAD_ID) & (tokens != FILL_ID))
+def remove_fill(placed: Placed) -> Placed:
+    """Removes FILL; what follows moves up."""
+    return _move_up(placed, (placed.tokens != PAD_ID) & (placed.tokens != FILL_ID))
 
 
-def _move_up(tokens: tf.Tensor, kept: tf.Tensor) -> tf.Tensor:
+def _move_up(placed: Placed, kept: tf.Tensor) -> Placed:
     """Moves the tokens that are kept, bool [N, T], to the beginning of their rows."""
     place = tf.cumsum(tf.cast(kept, tf.int32), axis=1) - 1
+    positions = tf.range(sizes(place)[1])[None, :, None]
     # Of the tokens that would go to a place, one is kept: a sum finds it, where a scatter is slow.
-    goes_to = (place[:, None, :] == tf.range(tokens.shape[1])[None, :, None]) & kept[:, None, :]
-    return tf.reduce_sum(tf.where(goes_to, tokens[:, None, :], PAD_ID), -1)
+    goes_to = (tf.expand_dims(place, 1) == positions) & tf.expand_dims(kept, 1)
+
+    def move(x: tf.Tensor, empty: int) -> tf.Tensor:
+        return tf.reduce_sum(tf.where(goes_to, tf.expand_dims(x - empty, 1), 0), -1) + empty
+
+    return Placed(*(move(x, empty) for x, empty in zip(placed, _EMPTY, strict=True)))

@@ -15,11 +15,19 @@ d width of a code, D = C d, M candidates of a place, H, W and ch those of images
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 
 NUM_CANDIDATES = 4  # M: more of them take longer than they are worth
 _APART = 3  # places between those that change together: each is judged by the 3x3 around it
+
+
+class _Search(NamedTuple):
+    """The state of the search."""
+
+    step: tf.Tensor  # int32 scalar, steps so far
+    ids: tf.Tensor  # int32 [B, h, w, C], the best codes so far
 
 
 def search_codes(
@@ -54,7 +62,7 @@ def search_codes(
     def errors_of(ids: tf.Tensor) -> tf.Tensor:
         return _errors(images, decode(_look_up(codebooks, ids)), [height, width])
 
-    def step(i: tf.Tensor, ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def improve(i: tf.Tensor, ids: tf.Tensor) -> _Search:
         part, c = i % _APART**2, i // _APART**2 % num_codebooks
         changes = (pattern == part)[..., None] & (tf.range(num_codebooks) == c)
         least, gradient = _errors_and_gradient(images, _look_up(codebooks, ids), decode, ids.shape)
@@ -69,10 +77,11 @@ def search_codes(
             error = _around(errors_of(trial))
             found = tf.where(changes & (error < least)[..., None], trial, found)
             least = tf.minimum(least, error)
-        return i + 1, found
+        return _Search(i + 1, found)
 
     num_steps = num_passes * _APART**2 * num_codebooks
-    _, found = tf.while_loop(lambda i, _: i < num_steps, step, (0, ids))
+    start = _Search(tf.constant(0), ids)
+    found = _Search(*tf.while_loop(lambda i, _: i < num_steps, improve, start)).ids
     # What is far from a place was not looked at when its code was chosen.
     nearer = tf.reduce_sum(errors_of(found) - errors_of(ids), [1, 2]) < 0
     return tf.where(nearer[:, None, None, None], found, ids)

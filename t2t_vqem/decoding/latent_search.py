@@ -13,9 +13,10 @@ from t2t_vqem.constants import FIRST_CODE
 from t2t_vqem.decoding import candidates
 from t2t_vqem.decoding.beam import beam_search, length_penalty
 from t2t_vqem.decoding.greedy import StepFn, decode
-from t2t_vqem.decoding.options import DecodeOptions
+from t2t_vqem.decoding.options import DecodeOptions, SearchSettings
 from t2t_vqem.decoding.sampling import sampler
 from t2t_vqem.ops.masks import num_tokens
+from t2t_vqem.ops.shapes import Size, sizes
 
 
 class Latents(NamedTuple):
@@ -30,8 +31,9 @@ def search_latents(
     start: Callable[[int], tuple[StepFn, Any]],
     limits: tf.Tensor,
     options: DecodeOptions,
+    settings: SearchSettings,
     *,
-    max_length: int,
+    max_length: Size,
     seed: int | tf.Tensor,
     row_ids: tf.Tensor,
 ) -> Latents:
@@ -44,6 +46,7 @@ def search_latents(
         computes a step of them all, and its empty cache.
       limits: int32 [B], latents that a sentence may have.
       options: how to search.
+      settings: numbers of the search.
       max_length: L, at least the largest limit.
       seed: of sampling.
       row_ids: int32 [B], what a sentence's samples depend on beside the seed.
@@ -51,18 +54,18 @@ def search_latents(
     num, beam_size = options.num_candidates, options.beam_size
     if beam_size > 1:
         step, cache = start(beam_size)
+        alpha = settings.alpha
         found = beam_search(
-            step, cache, limits, beam_size, options.alpha, max_length=max_length, num_best=num
+            step, cache, limits, beam_size, alpha, max_length=max_length, num_best=num
         )
-        sizes = num_tokens(found.tokens)
-        found = found._replace(scores=found.scores * length_penalty(sizes, options.alpha))
+        found = found._replace(
+            scores=found.scores * length_penalty(num_tokens(found.tokens), alpha)
+        )
     else:
         choose = None
-        if options.sampling_temperature:
-            rows = tf.repeat(row_ids * num, num) + tf.tile(tf.range(num), row_ids.shape)
-            choose = sampler(
-                options.sampling_temperature, options.sampling_top_k, seed=seed, row_ids=rows
-            )
+        if settings.samples:
+            rows = tf.repeat(row_ids * num, num) + tf.tile(tf.range(num), sizes(row_ids))
+            choose = sampler(settings.temperature, settings.top_k, seed=seed, row_ids=rows)
             if num > 1:
                 choose = candidates.first_greedy(choose, num)
         step, cache = start(num)

@@ -1,8 +1,28 @@
 """How to decode: the options that every model's `infer` takes."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import Any, NamedTuple
 
 from t2t_vqem.constants import UsageError
+
+
+class SearchSettings(NamedTuple):
+    """The options that do not change the graph: numbers, or tensors that are inputs of it.
+
+    With a tensor of a temperature the graph can search as well as sample.
+    """
+
+    alpha: Any
+    extra_length: Any
+    temperature: Any
+    top_k: Any
+
+    @property
+    def samples(self) -> bool:
+        """Whether the graph is to have what draws."""
+        return not isinstance(self.temperature, (int, float)) or self.temperature > 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,6 +51,16 @@ class DecodeOptions:
     sampling_top_k: int = 0
     num_candidates: int = 1
     keep_repeats: bool = False
+
+    @property
+    def settings(self) -> SearchSettings:
+        """What may differ from call to call of one graph."""
+        return SearchSettings(
+            alpha=self.alpha,
+            extra_length=self.extra_length,
+            temperature=self.sampling_temperature,
+            top_k=self.sampling_top_k,
+        )
 
     def __post_init__(self):
         if self.beam_size < 1:

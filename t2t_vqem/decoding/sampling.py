@@ -2,15 +2,19 @@
 
 import tensorflow as tf
 
-from t2t_vqem.decoding.greedy import ChooseFn
+from t2t_vqem.decoding.greedy import ChooseFn, most_probable
 from t2t_vqem.ops.random import row_uniform
+from t2t_vqem.ops.shapes import sizes, smaller
 
 
-def sampler(temperature: float, top_k: int = 0, *, seed, row_ids: tf.Tensor) -> ChooseFn:
+def sampler(
+    temperature: float | tf.Tensor, top_k: int | tf.Tensor = 0, *, seed, row_ids: tf.Tensor
+) -> ChooseFn:
     """Makes a function that draws from softmax(logits / temperature) by the Gumbel-max trick.
 
     Args:
-      temperature: above 0; 1 samples from the model's own distribution.
+      temperature: 1 samples from the model's own distribution; a tensor may be 0 and searches
+        greedily then.
       top_k: draw among the k most probable tokens only; 0 is all.
       seed: scalar int.
       row_ids: int32 [B]; a row's draws depend on the seed, its id and the position, not on the
@@ -20,14 +24,29 @@ def sampler(temperature: float, top_k: int = 0, *, seed, row_ids: tf.Tensor) -> 
       (logits float32 [B, V], position) -> tokens int32 [B].
     """
 
-    def choose(logits: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
-        tokens = None
-        if 0 < top_k < logits.shape[-1]:
-            # Both results together: of a part of them alone, XLA's CPU compiler sorts whole rows.
-            logits, tokens = tf.math.top_k(logits, top_k)
-        uniform = row_uniform(seed, position, row_ids, logits.shape[-1])
+    def draw(logits: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+        uniform = row_uniform(seed, position, row_ids, sizes(logits)[-1])
         gumbel = -tf.math.log(-tf.math.log(uniform))
-        chosen = tf.argmax(logits / temperature + gumbel, -1, output_type=tf.int32)
-        return chosen if tokens is None else tf.gather(tokens, chosen, batch_dims=1)
+        return tf.argmax(logits / temperature + gumbel, -1, output_type=tf.int32)
 
-    return choose
+    def draw_among(logits: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+        # Both results together: of a part of them alone, XLA's CPU compiler sorts whole rows.
+        best, tokens = tf.math.top_k(logits, smaller(top_k, logits.shape[-1]))
+        return tf.gather(tokens, draw(best, position), batch_dims=1)
+
+    def choose(logits: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+        if isinstance(top_k, int):
+            few = 0 < top_k < logits.shape[-1]
+            return (draw_among if few else draw)(logits, position)
+        few = (top_k > 0) & (top_k < logits.shape[-1])
+        return tf.cond(few, lambda: draw_among(logits, position), lambda: draw(logits, position))
+
+    if isinstance(temperature, (int, float)):
+        return choose
+
+    def choose_or_search(logits: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+        return tf.cond(
+            temperature > 0, lambda: choose(logits, position), lambda: most_probable(logits)
+        )
+
+    return choose_or_search

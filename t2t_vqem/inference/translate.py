@@ -14,18 +14,18 @@ import tensorflow as tf
 from t2t_vqem.constants import EOS_ID, PAD_ID, UsageError
 from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.decoding.beam import LEAST_SCORE
-from t2t_vqem.decoding.greedy import Decoded
+from t2t_vqem.decoding.greedy import POSITION_MULTIPLE, Decoded
 from t2t_vqem.decoding.options import DecodeOptions
 from t2t_vqem.inference.batching import PackedBatch, pack
 from t2t_vqem.inference.text_files import one_line
+from t2t_vqem.ops.shapes import rounded_up
 from t2t_vqem.output_dir import OutputDir
 
 # Lines that are sorted by length together. Output comes a window at a time, and a decoder that is
 # killed does at most one window again; fewer lines would leave more padding.
 WINDOW_LINES = 2048
 DEFAULT_BATCH_TOKENS = 16_384  # fewer shapes to compile than with 4096, and no slower
-# Output positions are a multiple of this: it costs nothing and keeps inner loops vectorised.
-_POSITION_MULTIPLE = 8
+_USED = ("tokens", "scores", "codes", "num_repeats")  # of what a model decodes
 _logger = logging.getLogger(__name__)
 
 
@@ -244,7 +244,7 @@ class Translator:
         # Row ids are hashed, so that wrapping after 2^32 lines does no harm.
         ids[: len(row_ids)] = np.asarray(row_ids, np.int64).astype(np.int32)
         outputs = function(tf.constant(inputs), tf.constant(ids))
-        decoded = Decoded(*(output.numpy() for output in outputs))
+        decoded = Decoded(**{name: output.numpy() for name, output in outputs.items()})
         return [self._hypotheses(decoded, row) for row in range(len(sources))]
 
     def _hypotheses(self, decoded: Decoded, row: int) -> Hypothesis:
@@ -273,10 +273,9 @@ class Translator:
         """Returns the search for a shape, to be compiled: (inputs, row_ids) -> what it decoded."""
         key = (rows, length)
         if key not in self._compiled:
-            positions = length + self._options.extra_length
-            positions = -(-positions // _POSITION_MULTIPLE) * _POSITION_MULTIPLE
+            positions = rounded_up(length + self._options.extra_length, POSITION_MULTIPLE)
 
-            def infer(inputs: tf.Tensor, row_ids: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            def infer(inputs: tf.Tensor, row_ids: tf.Tensor) -> dict[str, tf.Tensor]:
                 decoded = self._model.infer(
                     inputs,
                     self._options,
@@ -285,7 +284,8 @@ class Translator:
                     max_length=positions,
                     **self._arguments,
                 )
-                return tuple(output for output in decoded if output is not None)
+                found = {name: getattr(decoded, name, None) for name in _USED}
+                return {name: value for name, value in found.items() if value is not None}
 
             # The concrete function, which need not find out at each call which trace fits: that
             # takes as long as two or three tokens of a single sentence.

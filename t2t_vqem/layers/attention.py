@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from t2t_vqem.layers.common import Dense, Layer
 from t2t_vqem.ops.random import Rng, dropout
+from t2t_vqem.ops.shapes import sizes
 
 
 class KeyValue(NamedTuple):
@@ -24,13 +25,13 @@ class KeyValue(NamedTuple):
 
 def split_heads(x: tf.Tensor, num_heads: int) -> tf.Tensor:
     """[B, T, D] -> [B, H, T, D/H]."""
-    batch, length, width = x.shape
+    batch, length, width = sizes(x)
     return tf.transpose(tf.reshape(x, [batch, length, num_heads, width // num_heads]), [0, 2, 1, 3])
 
 
 def combine_heads(x: tf.Tensor) -> tf.Tensor:
     """[B, H, T, D/H] -> [B, T, D]: the inverse of `split_heads`."""
-    batch, heads, length, head_dim = x.shape
+    batch, heads, length, head_dim = sizes(x)
     return tf.reshape(tf.transpose(x, [0, 2, 1, 3]), [batch, length, heads * head_dim])
 
 
@@ -133,5 +134,5 @@ def write_position(cache: tf.Tensor, new: tf.Tensor, position: tf.Tensor) -> tf.
     """Writes new [B, H, 1, D/H] at `position` of the cache [B, H, S, D/H]."""
     # By arithmetic: XLA on a CPU computes a selection twice, for the product and for the loop's
     # next step, and copies the whole cache before. That is a tenth of the time of a greedy step.
-    here = tf.cast(tf.range(cache.shape[2]) == position, cache.dtype)[None, None, :, None]
+    here = tf.cast(tf.range(sizes(cache)[2]) == position, cache.dtype)[None, None, :, None]
     return cache * (1 - here) + new * here

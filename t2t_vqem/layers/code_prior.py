@@ -12,6 +12,7 @@ from t2t_vqem.layers.common import Layer
 from t2t_vqem.layers.transformer import TransformerStack
 from t2t_vqem.ops.masks import causal_bias
 from t2t_vqem.ops.random import Rng, dropout
+from t2t_vqem.ops.shapes import Size, sizes
 
 
 class CodePrior(Layer):
@@ -78,7 +79,7 @@ class CodePrior(Layer):
 
         Those of a code depend on the codes before it alone.
         """
-        batch, positions, num_codebooks = ids.shape
+        batch, positions, num_codebooks = sizes(ids)
         offsets = tf.range(num_codebooks) * self.num_codes
         vectors = self._embed(tf.reshape(ids + offsets, [batch, self.length]))
         shifted = tf.pad(vectors[:, :-1], [[0, 0], [1, 0], [0, 0]])
@@ -97,7 +98,7 @@ class CodePrior(Layer):
         """Adds what stands for the places, scaled as the vectors are."""
         return tf.cast(vectors + positions * self.width**0.5, self.compute_dtype)
 
-    def empty_cache(self, batch: int) -> list[KeyValue]:
+    def empty_cache(self, batch: Size) -> list[KeyValue]:
         """A cache for all codes of `batch` rows."""
         return self.stack.empty_cache(batch, self.length)
 

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from t2t_vqem.ops.random import Rng, dropout
+from t2t_vqem.ops.shapes import Size, sizes
 
 
 def sinusoidal_positions(length: int, width: int) -> np.ndarray:
@@ -28,6 +29,17 @@ def sinusoidal_positions(length: int, width: int) -> np.ndarray:
     positions[:, :half] = np.sin(angles)
     positions[:, half : 2 * half] = np.cos(angles)
     return positions
+
+
+def position_table(length: Size, width: int, limit: int) -> np.ndarray | tf.Tensor:
+    """Returns `sinusoidal_positions`, float32 [length, width].
+
+    Where the length is not known when a graph is built, it must be at most `limit`: then they are
+    the first rows of a table of so many.
+    """
+    if isinstance(length, int):
+        return sinusoidal_positions(length, width)
+    return tf.constant(sinusoidal_positions(limit, width))[:length]
 
 
 class Layer(keras.layers.Layer):
@@ -90,7 +102,7 @@ class Dense(Layer):
         rows = tf.reshape(x, [-1, x.shape[-1]]) @ kernel
         if self.bias is not None:
             rows += tf.cast(self.bias, rows.dtype)
-        return tf.reshape(rows, [*x.shape[:-1], self.units])
+        return tf.reshape(rows, [*sizes(x)[:-1], self.units])
 
 
 class LayerNorm(Layer):
@@ -136,7 +148,7 @@ class TokenEmbedding(Layer):
         """Projects [..., D] -> [..., V], in the compute type."""
         table = tf.cast(self.table, self.compute_dtype)
         rows = tf.matmul(tf.reshape(x, [-1, self.width]), table, transpose_b=True)
-        return tf.reshape(rows, [*x.shape[:-1], self.vocab_size])
+        return tf.reshape(rows, [*sizes(x)[:-1], self.vocab_size])
 
 
 class FeedForward(Layer):

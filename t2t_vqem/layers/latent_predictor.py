@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from t2t_vqem.constants import EOS_ID, FIRST_CODE, PAD_ID
-from t2t_vqem.layers.common import Layer, TokenEmbedding, sinusoidal_positions
+from t2t_vqem.layers.common import Layer, TokenEmbedding, position_table
 from t2t_vqem.layers.transformer import TransformerStack
 from t2t_vqem.ops.losses import drawn_cross_entropy
 from t2t_vqem.ops.masks import MASKED, causal_bias, mask_padding_token
 from t2t_vqem.ops.random import Rng, dropout
+from t2t_vqem.ops.shapes import Size, sizes
 
 
 class Source(NamedTuple):
@@ -41,7 +42,14 @@ class LatentPredictor(Layer):
     """Tells latents from the source one by one, and in the end that there is none left."""
 
     def __init__(
-        self, num_codes: int, num_layers: int, width: int, *, dropout_rate: float, **kwargs: Any
+        self,
+        num_codes: int,
+        num_layers: int,
+        width: int,
+        *,
+        position_limit: int,
+        dropout_rate: float,
+        **kwargs: Any,
     ):
         """Makes the layers.
 
@@ -49,6 +57,7 @@ class LatentPredictor(Layer):
           num_codes: K.
           num_layers: of the Transformer.
           width: D.
+          position_limit: latents that there may be in a graph that does not know their number.
           dropout_rate: probability to drop a unit of the embeddings, inside a feed-forward layer or
             of a layer's output.
           **kwargs: filter_size, num_heads and attention_dropout of `TransformerStack`, and Keras
@@ -56,6 +65,7 @@ class LatentPredictor(Layer):
         """
         layer_args = {key: kwargs.pop(key) for key in ("name", "dtype") if key in kwargs}
         super().__init__(**layer_args)
+        self.position_limit = position_limit
         self.dropout_rate = dropout_rate
         policy = self.dtype_policy
         self.embedding = TokenEmbedding(
@@ -75,10 +85,16 @@ class LatentPredictor(Layer):
     def call(self, before: tf.Tensor, source: Source, rng: Rng | None = None) -> tf.Tensor:
         """Computes the logits of what follows each token: int32 [N, L] -> float32 [N, L, 2 + K]."""
         x = self.embedding(before)
-        x += tf.cast(sinusoidal_positions(x.shape[1], x.shape[2]), x.dtype)
+        length = sizes(before)[1]
+        x += tf.cast(self._positions(length), x.dtype)
         x = dropout(x, self.dropout_rate, rng)
-        x = self.stack(x, causal_bias(before.shape[1]), *source, rng=rng)
+        x = self.stack(x, causal_bias(length), *source, rng=rng)
         return tf.cast(self.embedding.logits(x), tf.float32)
+
+    def _positions(self, length: Size) -> tf.Tensor:
+        return tf.convert_to_tensor(
+            position_table(length, self.embedding.width, self.position_limit)
+        )
 
     def loss(
         self,
@@ -101,24 +117,35 @@ class LatentPredictor(Layer):
         """
         counts = tf.reduce_sum(tf.cast(mask, tf.int32), 1)[:, None]
         positions = tf.range(ids.shape[1] + 1)[None]
-
-        def as_tokens(codes: tf.Tensor) -> tf.Tensor:
-            codes = tf.pad(codes + FIRST_CODE, [[0, 0], [0, 1]])
-            end = tf.where(positions == counts, EOS_ID, PAD_ID)
-            return tf.where(positions < counts, codes, end)
-
-        draws = tf.stack([as_tokens(codes) for codes in tf.unstack(drawn, axis=-1)], -1)
+        draws = tf.stack([_as_tokens(codes, counts) for codes in tf.unstack(drawn, axis=-1)], -1)
         before = tf.pad(draws[:, :-1, 0], [[0, 0], [1, 0]], constant_values=PAD_ID)
         logits = self(before, source, rng=rng)
         real = (positions <= counts) & (counts > 0)
-        right = (tf.argmax(logits, -1, output_type=tf.int32) == as_tokens(ids)) & real
+        right = (tf.argmax(logits, -1, output_type=tf.int32) == _as_tokens(ids, counts)) & real
         return LatentLoss(
             nll=drawn_cross_entropy(logits, draws, real),
             correct=tf.reduce_sum(tf.cast(right, tf.float32)),
             weight=tf.reduce_sum(tf.cast(real, tf.float32)),
         )
 
-    def step_fn(self, source: Source, length: int) -> tuple[Callable, list]:
+    def log_probs(self, ids: tf.Tensor, counts: tf.Tensor, source: Source) -> tf.Tensor:
+        """Log-probabilities of latents and of their end, as `step_fn` has them, in nats.
+
+        Args:
+          ids: int32 [N, L], codes.
+          counts: int32 [N], latents of each row.
+          source: encoded.
+
+        Returns:
+          float32 [N, L + 1], 0 after the end.
+        """
+        tokens = _as_tokens(ids, counts[:, None])
+        before = tf.pad(tokens[:, :-1], [[0, 0], [1, 0]], constant_values=PAD_ID)
+        logits = _possible(self(before, source), tf.range(sizes(before)[1])[:, None])
+        found = tf.gather(tf.nn.log_softmax(logits), tokens, axis=2, batch_dims=2)
+        return tf.where(tokens == PAD_ID, 0.0, found)
+
+    def step_fn(self, source: Source, length: Size) -> tuple[Callable, list]:
         """Makes the function that computes one step.
 
         Args:
@@ -130,15 +157,27 @@ class LatentPredictor(Layer):
           cache.
         """
         memories = self.stack.project_memory(source.memory)
-        positions = tf.constant(sinusoidal_positions(length, self.embedding.width))
+        table = self._positions(length)
 
         def step(tokens, position, cache):
             x = self.embedding(tokens)[:, None]
-            x += tf.cast(tf.gather(positions, position), x.dtype)
+            x += tf.cast(tf.gather(table, position), x.dtype)
             x, cache = self.stack.step(x, cache, position, memories, source.bias)
-            logits = mask_padding_token(self.embedding.logits(x)[:, 0])
-            is_eos = tf.range(logits.shape[-1]) == EOS_ID
-            # There is one latent at least.
-            return tf.where(is_eos & (position == 0), MASKED, logits), cache
+            return _possible(self.embedding.logits(x)[:, 0], position), cache
 
-        return step, self.stack.empty_cache(source.memory.shape[0], length)
+        return step, self.stack.empty_cache(sizes(source.memory)[0], length)
+
+
+def _as_tokens(codes: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
+    """Codes int32 [N, L] as tokens [N, L + 1]: EOS after counts [N, 1] of them, then PAD."""
+    codes = tf.pad(codes + FIRST_CODE, [[0, 0], [0, 1]])
+    positions = tf.range(sizes(codes)[1])[None]
+    end = tf.where(positions == counts, EOS_ID, PAD_ID)
+    return tf.where(positions < counts, codes, end)
+
+
+def _possible(logits: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+    """Masks what cannot follow: PAD, and at first EOS, since there is one latent at least."""
+    logits = mask_padding_token(logits)
+    is_eos = tf.range(logits.shape[-1]) == EOS_ID
+    return tf.where(is_eos & (position == 0), MASKED, logits)

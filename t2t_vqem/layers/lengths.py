@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from t2t_vqem.layers.common import Dense, FeedForward, Layer, LayerNorm
 from t2t_vqem.ops.random import Rng, dropout
+from t2t_vqem.ops.shapes import sizes
 
 
 class Shorten(Layer):
@@ -42,9 +43,9 @@ class Shorten(Layer):
 
         Positions where mask [B, T] is False count as zeros.
         """
-        x = tf.where(mask[..., None], x, tf.zeros([], x.dtype))
+        x = tf.where(tf.expand_dims(mask, -1), x, tf.zeros([], x.dtype))
         for convolution, residual in zip(self.convolutions, self.residuals, strict=True):
-            batch, length, width = x.shape
+            batch, length, width = sizes(x)
             x = residual(convolution(tf.reshape(x, [batch, length // 2, 2 * width])), rng=rng)
         return x
 
@@ -70,7 +71,7 @@ class Lengthen(Layer):
     def call(self, x: tf.Tensor, rng: Rng | None = None) -> tf.Tensor:
         """Lengthens x [B, T, D] to [B, T * 2^n, D]."""
         for convolution, residual in zip(self.convolutions, self.residuals, strict=True):
-            batch, length, width = x.shape
+            batch, length, width = sizes(x)
             x = residual(tf.reshape(convolution(x), [batch, 2 * length, width]), rng=rng)
         return x
 

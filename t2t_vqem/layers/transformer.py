@@ -6,6 +6,7 @@ from t2t_vqem.layers.attention import CrossAttention, KeyValue, SelfAttention
 from t2t_vqem.layers.common import FeedForward, Layer, LayerNorm
 from t2t_vqem.ops.masks import prefix_bias
 from t2t_vqem.ops.random import Rng, dropout
+from t2t_vqem.ops.shapes import Size, sizes
 
 
 class TransformerBlock(Layer):
@@ -117,7 +118,7 @@ class TransformerStack(Layer):
         """Keys and values of memory [B, S, D] for each block."""
         return [block.cross.project_memory(memory) for block in self.blocks]
 
-    def empty_cache(self, batch: int, length: int) -> list[KeyValue]:
+    def empty_cache(self, batch: Size, length: Size) -> list[KeyValue]:
         """A cache for `length` decoding steps, one entry a block."""
         zeros = tf.zeros([batch, self.num_heads, length, self.head_dim], self.compute_dtype)
         return [KeyValue(zeros, zeros) for _ in self.blocks]
@@ -131,7 +132,7 @@ class TransformerStack(Layer):
         memory_bias: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, list[KeyValue]]:
         """Runs one position x [B, 1, D] of causal decoding; returns the output and the caches."""
-        bias = prefix_bias(position, caches[0].key.shape[2])
+        bias = prefix_bias(position, sizes(caches[0].key)[2])
         new_caches = []
         for i, block in enumerate(self.blocks):
             memory = memories[i] if memories is not None else None

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
 from t2t_vqem import registry
-from t2t_vqem.constants import PAD_ID
+from t2t_vqem.constants import MAX_EXTRA_LENGTH, PAD_ID
 from t2t_vqem.decoding import candidates
 from t2t_vqem.decoding.beam import beam_search
-from t2t_vqem.decoding.greedy import Decoded, StepFn, decode
-from t2t_vqem.decoding.options import DecodeOptions
+from t2t_vqem.decoding.greedy import POSITION_MULTIPLE, Decoded, Scored, StepFn, decode
+from t2t_vqem.decoding.options import DecodeOptions, SearchSettings
 from t2t_vqem.decoding.sampling import sampler
-from t2t_vqem.layers.common import TokenEmbedding, sinusoidal_positions
+from t2t_vqem.layers.common import TokenEmbedding, position_table
 from t2t_vqem.layers.transformer import TransformerStack
 from t2t_vqem.models.base import LossOutput, Model
 from t2t_vqem.ops.losses import token_cross_entropy
@@ -26,6 +26,7 @@ from t2t_vqem.ops.masks import (
     padding_mask,
 )
 from t2t_vqem.ops.random import Rng, dropout
+from t2t_vqem.ops.shapes import Size, rounded_up, sizes, smaller
 
 if TYPE_CHECKING:  # hparams/ is a higher layer than models/
     from t2t_vqem.hparams.transformer import TransformerHParams
@@ -71,8 +72,12 @@ class Transformer(Model):
         ids = tf.ones([1, 2], tf.int32)
         return {"inputs": ids, "targets": ids}
 
+    def _positions(self, length: Size) -> tf.Tensor:
+        limit = self.hparams.max_length + MAX_EXTRA_LENGTH + POSITION_MULTIPLE
+        return tf.convert_to_tensor(position_table(length, self.hparams.hidden_size, limit))
+
     def _with_positions(self, x: tf.Tensor) -> tf.Tensor:
-        return x + tf.cast(sinusoidal_positions(x.shape[1], x.shape[2]), x.dtype)
+        return x + tf.cast(self._positions(sizes(x)[1]), x.dtype)
 
     def encode(self, inputs: tf.Tensor, rng: Rng | None = None) -> tuple[tf.Tensor, tf.Tensor]:
         """Encodes source ids int32 [B, S] to a memory [B, S, D] and its attention bias."""
@@ -94,7 +99,7 @@ class Transformer(Model):
         memory, memory_bias = self.encode(batch["inputs"], rng)
         shifted = tf.pad(targets[:, :-1], [[0, 0], [1, 0]], constant_values=PAD_ID)
         x = dropout(self._with_positions(self.embedding(shifted)), self.hparams.dropout, rng)
-        x = self.decoder(x, causal_bias(targets.shape[1]), memory, memory_bias, rng=rng)
+        x = self.decoder(x, causal_bias(sizes(targets)[1]), memory, memory_bias, rng=rng)
         sums = token_cross_entropy(
             self.embedding.logits(x), targets, padding_mask(targets), self.hparams.label_smoothing
         )
@@ -106,20 +111,42 @@ class Transformer(Model):
 
         Memory and bias are those that `encode` makes of the sources, a row for each translation.
         """
+        return tf.reduce_sum(self._log_probs(targets, memory, memory_bias, lambda x: x), 1)
+
+    def _log_probs(
+        self,
+        targets: tf.Tensor,
+        memory: tf.Tensor,
+        memory_bias: tf.Tensor,
+        mask: Callable[[tf.Tensor], tf.Tensor],
+    ) -> tf.Tensor:
+        """Returns the log-probability of each token, float32 [N, T], by logits that are masked."""
         shifted = tf.pad(targets[:, :-1], [[0, 0], [1, 0]], constant_values=PAD_ID)
         x = self._with_positions(self.embedding(shifted))
-        x = self.decoder(x, causal_bias(targets.shape[1]), memory, memory_bias)
+        x = self.decoder(x, causal_bias(sizes(targets)[1]), memory, memory_bias)
         embedding = self.embedding
-        chosen = candidates.log_probs_of(targets, embedding.logits, x, embedding.vocab_size)
-        return tf.reduce_sum(tf.where(padding_mask(targets), chosen, 0.0), 1)
+        chosen = candidates.log_probs_of(
+            targets, lambda x: mask(embedding.logits(x)), x, embedding.vocab_size
+        )
+        return tf.where(padding_mask(targets), chosen, 0.0)
+
+    def score_pairs(self, inputs: tf.Tensor, targets: tf.Tensor) -> Scored:
+        """Scores given translations as `infer` scores its own.
+
+        Args:
+          inputs: int32 [B, S], each ending in EOS, then PAD.
+          targets: int32 [B, T], likewise.
+        """
+        log_probs = self._log_probs(targets, *self.encode(inputs), mask_padding_token)
+        return Scored(tf.reduce_sum(log_probs, 1), log_probs)
 
     def step_fn(
         self,
         inputs: tf.Tensor,
-        max_length: int,
+        max_length: Size,
         *,
         num_hypotheses: int = 1,
-        cache_length: int | None = None,
+        cache_length: Size | None = None,
     ) -> tuple[StepFn, list]:
         """Encodes the sources and makes the function that computes one decoding step.
 
@@ -138,7 +165,7 @@ class Transformer(Model):
             memory_bias = tf.repeat(memory_bias, num_hypotheses, axis=0)
             memory = tf.repeat(memory, num_hypotheses, axis=0)
         memories = self.decoder.project_memory(memory)
-        positions = tf.constant(sinusoidal_positions(max_length, self.hparams.hidden_size))
+        positions = self._positions(max_length)
 
         def step(tokens, position, cache):
             x = self.embedding(tokens)[:, None]
@@ -146,8 +173,9 @@ class Transformer(Model):
             x, cache = self.decoder.step(x, cache, position, memories, memory_bias)
             return mask_padding_token(self.embedding.logits(x)[:, 0]), cache
 
-        rows = inputs.shape[0] * num_hypotheses
-        cache = self.decoder.empty_cache(rows, cache_length or max_length)
+        rows = sizes(inputs)[0] * num_hypotheses
+        cache_length = max_length if cache_length is None else cache_length
+        cache = self.decoder.empty_cache(rows, cache_length)
         return step, cache
 
     def infer(
@@ -155,40 +183,42 @@ class Transformer(Model):
         inputs: tf.Tensor,
         options: DecodeOptions,
         *,
-        max_length: int,
+        max_length: Size,
         seed: int | tf.Tensor = 0,
         row_ids: tf.Tensor | None = None,
+        settings: SearchSettings | None = None,
     ) -> Decoded:
         """Translates source ids; greedy, beam search or sampling as the options say.
 
         Args:
           inputs: int32 [B, S], each ending in EOS, then PAD.
           options: how to decode. A row may grow to its source length + `options.extra_length`.
-          max_length: static number of output positions, EOS included.
+          max_length: number of output positions, EOS included.
           seed: of sampling.
           row_ids: int32 [B], what a row's samples depend on beside the seed (default: its index).
+          settings: numbers of the search, where they are not those of the options.
 
         Returns:
           tokens int32 [B * num_best, max_length], PAD after EOS, and scores float32 [B * num_best];
           rows b*num_best ... belong to sentence b.
         """
+        settings = settings or options.settings
         source_lengths = num_tokens(inputs)
-        limits = tf.minimum(source_lengths + options.extra_length, max_length)
+        limits = tf.minimum(source_lengths + settings.extra_length, max_length)
         limits = tf.where(source_lengths > 0, limits, 0)  # rows that only fill up a batch
         # Most translations are at most a quarter longer than their source.
-        first_length = min(max_length, 8 * math.ceil((1.25 * inputs.shape[1] + 4) / 8))
+        usual = rounded_up(-(-(5 * sizes(inputs)[1] + 16) // 4), POSITION_MULTIPLE)
+        first_length = smaller(usual, max_length)
         step, cache = self.step_fn(
             inputs, max_length, num_hypotheses=options.beam_size, cache_length=first_length
         )
         lengths = {"max_length": max_length, "first_length": first_length}
         if options.beam_size > 1:
-            sizes = {"num_best": options.num_best, **lengths}
-            return beam_search(step, cache, limits, options.beam_size, options.alpha, **sizes)
+            sizes_of = {"num_best": options.num_best, **lengths}
+            return beam_search(step, cache, limits, options.beam_size, settings.alpha, **sizes_of)
         choose = None
-        if options.sampling_temperature:
+        if settings.samples:
             if row_ids is None:
-                row_ids = tf.range(inputs.shape[0])
-            choose = sampler(
-                options.sampling_temperature, options.sampling_top_k, seed=seed, row_ids=row_ids
-            )
+                row_ids = tf.range(sizes(inputs)[0])
+            choose = sampler(settings.temperature, settings.top_k, seed=seed, row_ids=row_ids)
         return decode(step, cache, limits, choose_fn=choose, **lengths)

@@ -10,21 +10,22 @@ import numpy as np
 import tensorflow as tf
 
 from t2t_vqem import registry
-from t2t_vqem.constants import UsageError
+from t2t_vqem.constants import MAX_EXTRA_LENGTH, UsageError
 from t2t_vqem.decoding import candidates
 from t2t_vqem.decoding.beam import length_penalty
-from t2t_vqem.decoding.greedy import Decoded
+from t2t_vqem.decoding.greedy import POSITION_MULTIPLE, Decoded, Scored
 from t2t_vqem.decoding.latent_search import Latents, search_latents
-from t2t_vqem.decoding.options import DecodeOptions
-from t2t_vqem.layers.common import Dense, TokenEmbedding, sinusoidal_positions
+from t2t_vqem.decoding.options import DecodeOptions, SearchSettings
+from t2t_vqem.layers.common import Dense, TokenEmbedding, position_table
 from t2t_vqem.layers.latent_predictor import LatentPredictor, Source
 from t2t_vqem.layers.lengths import Lengthen, Shorten
 from t2t_vqem.layers.transformer import TransformerStack
 from t2t_vqem.models.base import LossOutput
 from t2t_vqem.models.bottleneck import QuantizedModel, make_quantizer, start_quantizer
 from t2t_vqem.ops.losses import token_cross_entropy
-from t2t_vqem.ops.masks import MASKED, num_tokens, padding_bias, padding_mask
+from t2t_vqem.ops.masks import MASKED, mask_padding_token, num_tokens, padding_bias, padding_mask
 from t2t_vqem.ops.random import Rng, dropout, uniform_from_bits
+from t2t_vqem.ops.shapes import Size, rounded_up, sizes, smaller
 
 if TYPE_CHECKING:  # hparams/ is a higher layer than models/
     from t2t_vqem.hparams.transformer_nat import TransformerNATHParams
@@ -61,6 +62,10 @@ class TransformerNAT(QuantizedModel):
         policy = self.dtype_policy
         width, filter_size = hparams.hidden_size, hparams.filter_size
         self.ratio = 2**hparams.num_halvings
+        # A whole number of latents: the last one may have tokens beyond the limit.
+        self._position_limit = self._whole(
+            hparams.max_length + MAX_EXTRA_LENGTH + POSITION_MULTIPLE
+        )
         self.embedding = TokenEmbedding(vocab_size, width, name="embedding", dtype=policy)
         self.encoder = self._stack(hparams.num_encoder_layers, "encoder")
         self.target_encoder = self._stack(hparams.num_target_encoder_layers, "target_encoder")
@@ -77,6 +82,7 @@ class TransformerNAT(QuantizedModel):
             hparams.num_codes,
             hparams.num_predictor_layers,
             width,
+            position_limit=self._position_limit // self.ratio,
             dropout_rate=hparams.predictor_dropout,
             filter_size=filter_size,
             num_heads=hparams.num_heads,
@@ -84,6 +90,10 @@ class TransformerNAT(QuantizedModel):
             name="predictor",
             dtype=policy,
         )
+
+    def _whole(self, length: Size) -> Size:
+        """Rounds a length up to whole latents."""
+        return rounded_up(length, self.ratio)
 
     def _stack(
         self, num_layers: int, name: str, *, cross_attention: bool = False
@@ -124,7 +134,7 @@ class TransformerNAT(QuantizedModel):
         start_quantizer(self.quantizer, self.hparams, batches, vectors_of, seed=seed)
 
     def _with_positions(self, x: tf.Tensor, rng: Rng | None) -> tf.Tensor:
-        positions = sinusoidal_positions(x.shape[1], x.shape[2])
+        positions = position_table(sizes(x)[1], self.hparams.hidden_size, self._position_limit)
         return dropout(x + tf.cast(positions, x.dtype), self.hparams.dropout, rng)
 
     def encode(self, inputs: tf.Tensor, rng: Rng | None = None) -> Source:
@@ -135,7 +145,8 @@ class TransformerNAT(QuantizedModel):
 
     def _padded(self, targets: tf.Tensor) -> tf.Tensor:
         """Pads ids int32 [B, T] to a multiple of 2^n_c."""
-        return tf.pad(targets, [[0, 0], [0, -targets.shape[1] % self.ratio]])
+        length = sizes(targets)[1]
+        return tf.pad(targets, [[0, 0], [0, self._whole(length) - length]])
 
     def _latent_vectors(
         self, targets: tf.Tensor, rng: Rng | None = None
@@ -150,7 +161,7 @@ class TransformerNAT(QuantizedModel):
         x = tf.cast(self.to_latent(self.shorten(x, mask, rng=rng)), tf.float32)
         x -= tf.reduce_mean(x, -1, keepdims=True)
         x *= tf.math.rsqrt(tf.reduce_mean(tf.square(x), -1, keepdims=True) + 1e-6)
-        latent_mask = tf.reduce_any(tf.reshape(mask, [mask.shape[0], -1, self.ratio]), -1)
+        latent_mask = tf.reduce_any(tf.reshape(mask, [sizes(mask)[0], -1, self.ratio]), -1)
         return x, latent_mask
 
     def _decode_vectors(
@@ -235,9 +246,10 @@ class TransformerNAT(QuantizedModel):
         inputs: tf.Tensor,
         options: DecodeOptions,
         *,
-        max_length: int,
+        max_length: Size,
         seed: int | tf.Tensor = 0,
         row_ids: tf.Tensor | None = None,
+        settings: SearchSettings | None = None,
         rescorer: Any = None,
     ) -> Decoded:
         """Translates source ids: finds latents, then takes the likeliest token of each place.
@@ -249,14 +261,14 @@ class TransformerNAT(QuantizedModel):
           inputs: int32 [B, S], each ending in EOS, then PAD.
           options: how to decode. A row has at most source length + `options.extra_length` tokens,
             rounded up to whole latents; FILL counts.
-          max_length: static number of output positions, EOS included.
+          max_length: number of output positions, EOS included.
           seed: of sampling.
           row_ids: int32 [B], what a row's samples depend on beside the seed (default: its index).
+          settings: numbers of the search, where they are not those of the options.
           rescorer: a model with `encode` and `score`, such as `transformer`.
 
         Returns:
-          tokens int32 [B, max_length], PAD after EOS, their scores float32 [B], the codes and how
-          many repeated tokens were removed.
+          tokens int32 [B, max_length], PAD after EOS, their scores float32 [B], and all the rest.
 
         Raises:
           UsageError: more than one hypothesis is to be returned.
@@ -265,40 +277,48 @@ class TransformerNAT(QuantizedModel):
             raise UsageError(
                 f"num_best {options.num_best}: transformer_nat gives one translation, expected 1."
             )
-        rows = row_ids if row_ids is not None else tf.range(inputs.shape[0])
+        settings = settings or options.settings
+        rows = row_ids if row_ids is not None else tf.range(sizes(inputs)[0])
         source = self.encode(inputs)
-        latents = self._search(inputs, source, options, max_length, seed=seed, row_ids=rows)
-        rescore = None
+        latents = self._search(
+            inputs, source, options, settings, max_length, seed=seed, row_ids=rows
+        )
         num = options.num_candidates
+        rescore = None
         if rescorer:
             scored = Source(*rescorer.encode(inputs)).repeat(num)
             rescore = functools.partial(
                 rescorer.score, memory=scored.memory, memory_bias=scored.bias
             )
         translate = functools.partial(
-            self._translate, latents, source.repeat(num), options, max_length, rescore
+            self._translate, latents, source.repeat(num), options, settings, rescore
         )
-        lengths = self._decoder_lengths(inputs.shape, latents.ids.shape[1])
         longest = tf.reduce_max(latents.counts)
-        branch = tf.reduce_sum(tf.cast(longest > tf.constant(lengths[:-1], tf.int32), tf.int32))
-        branches = [functools.partial(translate, length) for length in lengths]
-        tokens, scores, repeats = tf.switch_case(branch, branches)
-        chosen = candidates.best_candidate(scores, num)
-        return Decoded(*(tf.gather(x, chosen) for x in (tokens, scores, latents.ids, repeats)))
+        if inputs.shape.is_fully_defined() and isinstance(max_length, int):
+            lengths = self._decoder_lengths(inputs.shape, latents.ids.shape[1])
+            branch = tf.reduce_sum(tf.cast(longest > tf.constant(lengths[:-1], tf.int32), tf.int32))
+            branches = [functools.partial(translate, max_length, length) for length in lengths]
+            found = tf.switch_case(branch, branches)
+        else:
+            longest = tf.maximum(longest, 1)
+            found = translate(smaller(max_length, longest * self.ratio + 1), longest)
+        chosen = candidates.best_candidate(found.scores, num)
+        return tf.nest.map_structure(lambda x: tf.gather(x, chosen), found)
 
     def _search(
         self,
         inputs: tf.Tensor,
         source: Source,
         options: DecodeOptions,
-        max_length: int,
+        settings: SearchSettings,
+        max_length: Size,
         *,
         seed: int | tf.Tensor,
         row_ids: tf.Tensor,
     ) -> Latents:
         """Predicts latents, as many as the predictor thinks right: rows for all candidates."""
         source_lengths = num_tokens(inputs)
-        limits = tf.minimum(source_lengths + options.extra_length, max_length)
+        limits = tf.minimum(source_lengths + settings.extra_length, max_length)
         limits = -(-limits // self.ratio)
         limits = tf.where(source_lengths > 0, limits, 0)  # rows that only fill up a batch
         length = -(-max_length // self.ratio)
@@ -306,6 +326,7 @@ class TransformerNAT(QuantizedModel):
             lambda times: self.predictor.step_fn(source.repeat(times), length),
             limits,
             options,
+            settings,
             max_length=length,
             seed=seed,
             row_ids=row_ids,
@@ -316,32 +337,40 @@ class TransformerNAT(QuantizedModel):
         latents: Latents,
         source: Source,
         options: DecodeOptions,
-        max_length: int,
+        settings: SearchSettings,
         rescore: Callable[[tf.Tensor], tf.Tensor] | None,
-        length: int,
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        max_length: Size,
+        length: Size,
+    ) -> Decoded:
         """Makes translations of latents, of which no row has more than `length`.
 
         Returns:
-          int32 [N, max_length], scores float32 [N], and how many repeated tokens were removed.
+          Translations of `max_length` positions, one for each row.
         """
-        tokens, scores = self._decode_latents(latents, length, source)
-        repeats = tf.zeros_like(latents.counts)
-        if not options.keep_repeats:
-            tokens, repeats = candidates.remove_repeats(tokens)
-        num = options.num_candidates
+        found = self._decode_latents(latents, length, source, keep_repeats=options.keep_repeats)
+        num, scores = options.num_candidates, found.scores
         if rescore:
-            scores = rescore(tokens)
+            scores = rescore(found.placed.tokens)
         elif num > 1:
             scores += latents.scores
         if num > 1:
-            sizes = num_tokens(tokens)
-            scores /= length_penalty(sizes, options.alpha)
+            counts = num_tokens(found.placed.tokens)
+            scores /= length_penalty(counts, settings.alpha)
             # Beam search may have found fewer than asked for, but always the first.
-            is_first = tf.range(sizes.shape[0]) % num == 0
-            scores = tf.where((sizes > 0) | is_first, scores, MASKED)
-        tokens = tf.pad(tokens, [[0, 0], [0, max(0, max_length - tokens.shape[1])]])
-        return tokens[:, :max_length], scores, repeats
+            is_first = tf.range(sizes(counts)[0]) % num == 0
+            scores = tf.where((counts > 0) | is_first, scores, MASKED)
+        placed = found.placed.fit(max_length)
+        raw = found.raw.fit(self._whole(max_length) + 1)
+        return Decoded(
+            tokens=placed.tokens,
+            scores=scores,
+            log_probs=placed.log_probs,
+            codes=latents.ids,
+            num_repeats=found.num_repeats,
+            latents=placed.latents,
+            raw_tokens=raw.tokens,
+            raw_log_probs=raw.log_probs,
+        )
 
     def _decoder_lengths(self, shape: tf.TensorShape, most: int) -> list[int]:
         """Returns numbers of latents, rising, for which the decoder is compiled.
@@ -355,25 +384,69 @@ class TransformerNAT(QuantizedModel):
         return sorted({length for length in usual if length < most} | {most})
 
     def _decode_latents(
-        self, latents: Latents, length: int, source: Source
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Makes all tokens of latents, of which no row has more than `length`.
-
-        Returns:
-          int32 [N, length * 2^n_c + 1], each row with an EOS, and their log-probability [N], that
-          of what fills groups up among it.
-        """
+        self, latents: Latents, length: Size, source: Source, *, keep_repeats: bool
+    ) -> "_Made":
+        """Makes all tokens of latents, of which no row has more than `length`."""
         mask = tf.range(length)[None] < latents.counts[:, None]
-        vectors = self.quantizer.look_up(tf.maximum(latents.ids[:, :length], 0)[..., None])
+        vectors = self.quantizer.look_up(tf.expand_dims(tf.maximum(latents.ids[:, :length], 0), -1))
         x = self._decode_vectors(vectors, mask, source)
         embedding = self.embedding
         tokens, log_probs = candidates.choose_tokens(embedding.logits, x, embedding.vocab_size)
-        ended = candidates.end_at_eos(tokens, latents.counts * self.ratio)
         # An EOS after the last latent is not the decoder's: what it says there does not count.
-        decoded = tf.range(tokens.shape[1])[None] < latents.counts[:, None] * self.ratio
-        decoded &= padding_mask(ended)[:, :-1]
-        scores = tf.reduce_sum(tf.where(decoded, log_probs, 0.0), 1)
-        return candidates.remove_fill(ended) if self.hparams.whole_words else ended, scores
+        raw = candidates.end_at_eos(tokens, log_probs, latents.counts, self.ratio)
+        placed = candidates.remove_fill(raw) if self.hparams.whole_words else raw
+        num_repeats = tf.zeros_like(latents.counts)
+        if not keep_repeats:
+            placed, num_repeats = candidates.remove_repeats(placed)
+        return _Made(raw, placed, tf.reduce_sum(raw.log_probs, 1), num_repeats)
+
+    def decode_codes(self, inputs: tf.Tensor, codes: tf.Tensor) -> Decoded:
+        """Translates with given latents.
+
+        Args:
+          inputs: int32 [B, S], each ending in EOS, then PAD.
+          codes: int32 [B, L], -1 after the last of a row.
+        """
+        counts = tf.reduce_sum(tf.cast(codes >= 0, tf.int32), 1)
+        source = self.encode(inputs)
+        latents = Latents(codes, counts, tf.zeros_like(counts, tf.float32))
+        length = sizes(codes)[1]
+        options = DecodeOptions()
+        return self._translate(
+            latents, source, options, options.settings, None, length * self.ratio + 1, length
+        )
+
+    def score_pairs(self, inputs: tf.Tensor, targets: tf.Tensor) -> Scored:
+        """Scores given translations with the latents that the target encoder gives them.
+
+        The score of a pair is the log-probability of these latents, their end and the tokens: how
+        `infer` scores its own among candidates, without length penalty.
+
+        Args:
+          inputs: int32 [B, S], each ending in EOS, then PAD.
+          targets: int32 [B, T], likewise; in groups where the hparams say `whole_words`.
+        """
+        length = sizes(targets)[1]
+        vectors, mask = self._latent_vectors(self._padded(targets))
+        ids = self.quantizer.quantize_vectors(vectors, mask).ids[..., 0]
+        counts = tf.reduce_sum(tf.cast(mask, tf.int32), 1)
+        source = self.encode(inputs)
+        code_log_probs = self.predictor.log_probs(ids, counts, source)
+        x = self._decode_vectors(self.quantizer.look_up(tf.expand_dims(ids, -1)), mask, source)
+        embedding = self.embedding
+        log_probs = candidates.log_probs_of(
+            targets,
+            lambda x: mask_padding_token(embedding.logits(x)),
+            x[:, :length],
+            embedding.vocab_size,
+        )
+        log_probs = tf.where(padding_mask(targets), log_probs, 0.0)
+        return Scored(
+            scores=tf.reduce_sum(log_probs, 1) + tf.reduce_sum(code_log_probs, 1),
+            log_probs=log_probs,
+            codes=tf.where(mask, ids, -1),
+            code_log_probs=code_log_probs,
+        )
 
     def reconstruct(self, inputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
         """Translates with the latents of the references: what the bottleneck alone costs.
@@ -387,10 +460,16 @@ class TransformerNAT(QuantizedModel):
         """
         vectors, mask = self._latent_vectors(self._padded(targets))
         ids = self.quantizer.quantize_vectors(vectors, mask).ids[..., 0]
-        counts = tf.reduce_sum(tf.cast(mask, tf.int32), 1)
-        latents = Latents(ids, counts, tf.zeros([ids.shape[0]]))
-        tokens, _ = self._decode_latents(latents, ids.shape[1], self.encode(inputs))
-        return candidates.remove_repeats(tokens)[0]
+        return self.decode_codes(inputs, tf.where(mask, ids, -1)).tokens
+
+
+class _Made(NamedTuple):
+    """What the parallel decoder made of latents."""
+
+    raw: candidates.Placed  # as it was decoded, to its EOS
+    placed: candidates.Placed  # what is left of it
+    scores: tf.Tensor  # float32 [N], log-probability of what was decoded, FILL among it
+    num_repeats: tf.Tensor  # int32 [N], repeated tokens that were removed
 
 
 class _Unmasked(NamedTuple):

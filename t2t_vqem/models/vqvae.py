@@ -24,6 +24,7 @@ from t2t_vqem.ops.likelihoods import gaussian_nats, num_parameters, pixel_log_pr
 from t2t_vqem.ops.losses import token_cross_entropy
 from t2t_vqem.ops.masks import MASKED
 from t2t_vqem.ops.random import Rng
+from t2t_vqem.ops.shapes import Size
 
 if TYPE_CHECKING:  # hparams/ is a higher layer than models/
     from t2t_vqem.hparams.vqvae import VQVAEHParams
@@ -222,11 +223,11 @@ class VQVAE(QuantizedModel):
                 decode=self._mean_images,
                 num_passes=search_passes,
             )
-        return tf.reshape(ids, [images.shape[0], self.num_latents, self.hparams.num_codebooks])
+        return tf.reshape(ids, [-1, self.num_latents, self.hparams.num_codebooks])
 
     def decode_codes(self, ids: tf.Tensor) -> tf.Tensor:
         """Decodes int32 [B, L, C] to the mean image uint8 [B, H, W, ch]."""
-        field = tf.reshape(ids, [ids.shape[0], *self.field, ids.shape[-1]])
+        field = tf.reshape(ids, [-1, *self.field, self.hparams.num_codebooks])
         return _as_bytes(self._mean_images(self.quantizer.look_up(field)))
 
     def _mean_images(self, vectors: tf.Tensor) -> tf.Tensor:
@@ -240,10 +241,10 @@ class VQVAE(QuantizedModel):
 
     def sample_codes(
         self,
-        num: int,
+        num: Size,
         *,
-        temperature: float,
-        top_k: int,
+        temperature: float | tf.Tensor,
+        top_k: int | tf.Tensor,
         seed: int | tf.Tensor,
         row_ids: tf.Tensor,
     ) -> tf.Tensor:

@@ -34,7 +34,9 @@ def in_blocks(
     blocks = num_blocks(rows, numbers, block=block)
     if isinstance(rows, int) and blocks <= 1:
         return list(function(*inputs))
-    block_rows = -(-rows // blocks) if isinstance(rows, int) else None
+    if not isinstance(rows, int):
+        return _in_blocks_of(max(LEAST_ROWS, block // numbers), function, inputs, outputs, rows)
+    block_rows = -(-rows // blocks)
     signature = [tf.TensorSpec([block_rows, *shape], dtype) for dtype, shape in outputs]
     results = tf.map_fn(
         lambda parts: function(*parts),
@@ -43,6 +45,35 @@ def in_blocks(
         fn_output_signature=tuple(signature),
     )
     return [tf.reshape(x, [-1, *x.shape[2:]])[:rows] for x in results]
+
+
+def _in_blocks_of(
+    block_rows: int,
+    function: Callable[..., tuple[tf.Tensor, ...]],
+    inputs: Sequence[tf.Tensor],
+    outputs: Sequence[tuple[tf.DType, Sequence[int]]],
+    rows: tf.Tensor,
+) -> list[tf.Tensor]:
+    """Applies a function of rows to all rows, `block_rows` at a time, the last block smaller.
+
+    A loop that appends: `tf.map_fn` over an unknown number of blocks has no equal outside of
+    TensorFlow, and there are few blocks.
+    """
+
+    def body(start: tf.Tensor, *done: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        stop = tf.minimum(start + block_rows, rows)
+        new = function(*(x[start:stop] for x in inputs))
+        both = zip(done, new, strict=True)
+        return stop, *(tf.concat(pair, 0) for pair in both)
+
+    empty = [tf.zeros([0, *shape], dtype) for dtype, shape in outputs]
+    shapes = [tf.TensorShape([None, *shape]) for _, shape in outputs]
+    return tf.while_loop(
+        lambda start, *_: start < rows,
+        body,
+        (tf.constant(0), *empty),
+        shape_invariants=(tf.TensorShape([]), *shapes),
+    )[1:]
 
 
 def num_rows(x: tf.Tensor) -> int | tf.Tensor:

@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from t2t_vqem.ops.shapes import sizes
+
 _HALF_BIN = 1 / 255
 _ROUNDING = 1 / 12  # variance of the error of rounding to integers
 # Bounds of the log-scale. exp(-7), the paper's bound, is a quarter of half a bin: with this scale
@@ -134,7 +136,7 @@ def pixel_mean(parameters: tf.Tensor, num_channels: int) -> tf.Tensor:
         upper, lower = tf.nn.softplus((mean + 1) * inverse), tf.nn.softplus((mean - 1) * inverse)
         means.append(tf.clip_by_value(scale * (upper - lower) - 1, -1.0, 1.0))
     mixed = tf.stack([tf.reduce_sum(weights * mean, 0) for mean in means], -1)
-    mixed = tf.reshape(mixed, [*parameters.shape[:-1], num_channels])
+    mixed = tf.reshape(mixed, [*sizes(parameters)[:-1], num_channels])
     return tf.clip_by_value((mixed + 1) * 127.5, 0.0, 255.0)
 
 

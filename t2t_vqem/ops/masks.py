@@ -20,7 +20,8 @@ def num_tokens(ids: tf.Tensor) -> tf.Tensor:
 
 def padding_bias(mask: tf.Tensor) -> tf.Tensor:
     """Attention bias that masks padding: mask bool [B, S] -> float32 [B, 1, 1, S]."""
-    return tf.where(mask, 0.0, MASKED)[:, None, None, :]
+    bias = tf.where(mask, 0.0, MASKED)
+    return tf.expand_dims(tf.expand_dims(bias, 1), 1)  # both in one slice has no LiteRT operation
 
 
 def causal_bias(length: int) -> tf.Tensor:

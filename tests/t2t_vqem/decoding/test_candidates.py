@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from t2t_vqem.decoding import candidates
 from t2t_vqem.decoding.candidates import (
+    Placed,
     best_candidate,
     choose_tokens,
     end_at_eos,
@@ -19,13 +20,33 @@ from t2t_vqem.decoding.candidates import (
 from t2t_vqem.ops import blocks
 
 
+def placed(tokens):
+    """Tokens with numbers that tell their places."""
+    tokens = tf.constant(tokens, tf.int32)
+    places = tf.where(tokens == 0, -1, tf.range(tokens.shape[1]))
+    return Placed(tokens, tf.where(tokens == 0, 0.0, tf.cast(places, tf.float32) - 9.0), places)
+
+
+def check_places(found, original):
+    """What is known of a token went with it, and nothing is known of what is not there."""
+    for tokens, log_probs, latents, before in zip(*found, original.tokens, strict=True):
+        for token, log_prob, latent in zip(tokens, log_probs, latents, strict=True):
+            if token == 0:
+                assert (float(log_prob), int(latent)) == (0.0, -1)
+            else:
+                assert token == before[int(latent)]
+                assert float(log_prob) == int(latent) - 9
+
+
 def test_repeats_are_removed_and_the_rest_moves_up():
     rng = np.random.default_rng(0)
     tokens = rng.integers(2, 5, [50, 9])
     lengths = rng.integers(0, 10, 50)
     tokens[np.arange(9)[None] >= lengths[:, None]] = 0
-    found, removed = remove_repeats(tf.constant(tokens))
-    for row, length, result, count in zip(tokens, lengths, found, removed, strict=True):
+    original = placed(tokens)
+    found, removed = remove_repeats(original)
+    check_places(found, original)
+    for row, length, result, count in zip(tokens, lengths, found.tokens, removed, strict=True):
         expected = [token for token, _ in itertools.groupby(row[:length].tolist())]
         assert result.numpy().tolist() == expected + [0] * (9 - len(expected))
         assert int(count) == length - len(expected)
@@ -33,16 +54,31 @@ def test_repeats_are_removed_and_the_rest_moves_up():
 
 
 def test_fill_is_removed_and_the_rest_moves_up():
-    tokens = tf.constant([[5, 2, 2, 5, 1, 0], [2, 2, 6, 7, 2, 1], [2, 2, 2, 2, 2, 1], [0] * 6])
+    tokens = np.array([[5, 2, 2, 5, 1, 0], [2, 2, 6, 7, 2, 1], [2, 2, 2, 2, 2, 1], [0] * 6])
     expected = [[5, 5, 1, 0, 0, 0], [6, 7, 1, 0, 0, 0], [1, 0, 0, 0, 0, 0], [0] * 6]
-    np.testing.assert_array_equal(remove_fill(tokens), expected)
+    found = remove_fill(placed(tokens))
+    np.testing.assert_array_equal(found.tokens, expected)
+    check_places(found, placed(tokens))
 
 
 def test_rows_end_at_their_first_eos_or_with_one():
     tokens = tf.constant([[5, 1, 6, 1], [5, 6, 7, 8], [1, 5, 5, 5], [5, 6, 7, 8], [5, 6, 7, 8]])
-    found = end_at_eos(tokens, tf.constant([4, 4, 4, 2, 0]))
+    log_probs = tf.fill([5, 4], -2.0)
+    found = end_at_eos(tokens, log_probs, tf.constant([2, 2, 2, 1, 0]), 2)
     expected = [[5, 1, 0, 0, 0], [5, 6, 7, 8, 1], [1, 0, 0, 0, 0], [5, 6, 1, 0, 0], [0] * 5]
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(found.tokens, expected)
+    # The EOS that is added belongs to no latent, and is certain.
+    latents = [[0, 0, -1, -1, -1], [0, 0, 1, 1, -1], [0] + [-1] * 4, [0, 0, -1, -1, -1], [-1] * 5]
+    np.testing.assert_array_equal(found.latents, latents)
+    np.testing.assert_array_equal(found.log_probs, np.where(np.array(latents) < 0, 0, -2))
+
+
+def test_rows_are_cut_or_filled_up():
+    rows = placed([[5, 6, 1], [7, 1, 0]])
+    np.testing.assert_array_equal(rows.fit(2).tokens, [[5, 6], [7, 1]])
+    filled = rows.fit(4)
+    np.testing.assert_array_equal(filled.tokens, [[5, 6, 1, 0], [7, 1, 0, 0]])
+    np.testing.assert_array_equal(filled.latents, [[0, 1, 2, -1], [0, 1, -1, -1]])
 
 
 def test_the_first_candidate_of_each_sentence_is_greedy():

@@ -290,7 +290,8 @@ def test_a_score_is_that_of_the_tokens_however_long_the_decoder_is():
             tf.fill([12], 3),
             tf.zeros([12]),
         )
-        found.append(model._decode_latents(latents, length, source))
+        made = model._decode_latents(latents, length, source, keep_repeats=True)
+        found.append((made.placed.tokens, made.scores))
     (tokens, scores), (longer_tokens, longer_scores) = found
     assert (tokens[:, -1] == EOS_ID).numpy().any()  # where no token of a latent ends the row
     np.testing.assert_array_equal(longer_tokens[:, : tokens.shape[1]], tokens)
@@ -366,7 +367,8 @@ def test_of_the_hypotheses_of_a_beam_the_likeliest_translation_is_taken(rescored
         totals = []
         for score, codes in whole:
             found = Latents(tf.constant([codes]), tf.constant([len(codes)]), tf.zeros([1]))
-            tokens, own = model._decode_latents(found, len(codes), source)
+            made = model._decode_latents(found, len(codes), source, keep_repeats=True)
+            tokens, own = made.placed.tokens, made.scores
             if rescored:
                 memory = teacher.encode(batch["inputs"][row : row + 1])
                 totals.append(float(teacher.score(tokens, *memory)[0]))
