@@ -12,7 +12,6 @@ import keras
 import tensorflow as tf
 
 from t2t_vqem.layers.common import Dense, Layer
-from t2t_vqem.ops.shapes import sizes
 
 # Of a residual branch's last map and of the latents at the start. At full scale the sum grows from
 # block to block and codes lie far from 0 around a mean that says nothing: the autoencoder then

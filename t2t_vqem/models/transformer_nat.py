@@ -385,7 +385,7 @@ class TransformerNAT(QuantizedModel):
 
     def _decode_latents(
         self, latents: Latents, length: Size, source: Source, *, keep_repeats: bool
-    ) -> "_Made":
+    ) -> _Made:
         """Makes all tokens of latents, of which no row has more than `length`."""
         mask = tf.range(length)[None] < latents.counts[:, None]
         vectors = self.quantizer.look_up(tf.expand_dims(tf.maximum(latents.ids[:, :length], 0), -1))
