@@ -18,7 +18,7 @@ HPARAMS = TransformerHParams(
 def settings(tiny_text_data):
     dataset = tiny_text_data.dataset
     return RunSettings(
-        problem=tiny_text_data.dataset.problem_name,
+        problem=tiny_text_data.problem_name,
         problem_config=dataset.problem.config,
         hparams=HPARAMS,
         gin_text="transformer.hidden_size = 6\n",
