@@ -117,8 +117,10 @@ def trained(args: argparse.Namespace) -> list[str]:
     with tempfile.TemporaryDirectory() as scratch:
         if args.peers:
             systems |= peers(teacher, vocabulary, max_length, 50, scratch)
-        name = dataset.problem.name
-        lines = [f"## Trained models, {len(sources)} sentences of {name}'s test set", ""]
+        lines = [
+            f"## Trained models, {len(sources)} sentences of {dataset.problem.name}'s test set",
+            "",
+        ]
         for batch_size in args.batch_sizes:
             found = measure(systems, sources, vocabulary, batch_size, args.runs)
             lines += [*table(batch_size, found, references), ""]

@@ -1,5 +1,8 @@
 """The example of docs/your_model.md, as a reader would copy it."""
 
+import contextlib
+import importlib.util
+import json
 import os
 import pathlib
 import re
@@ -8,6 +11,10 @@ import subprocess
 import sys
 
 import pytest
+
+from t2t_vqem import registry
+from t2t_vqem.problem import Dataset
+from t2t_vqem.training import trainer
 
 PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "your_model.md"
 
@@ -53,7 +60,12 @@ def run(command: list[str], folder: pathlib.Path) -> str:
 
 
 def test_page_has_the_example(tmp_path):
-    assert write_modules(tmp_path) == ["mine/__init__.py", "mine/roman.py", "mine/word_dropout.py"]
+    assert write_modules(tmp_path) == [
+        "mine/__init__.py",
+        "mine/roman.py",
+        "mine/word_dropout.py",
+        "mine/series.py",
+    ]
     assert [command[0] for command in commands()][:5] == [
         "t2t-trainer",
         "t2t-trainer",
@@ -71,10 +83,45 @@ def test_example_runs_and_learns(tmp_path):
     assert re.search(r"word_dropout +Transformer that loses some words of its source", listing)
     assert "probability to lose a source word" in help_text
     assert "0.02" in help_text
+    assert "dev: 100 examples" in others[5]
+    assert float(re.search(r", dev: loss .* accuracy ([\d.]+)", others[7])[1]) > 0.95, others[7]
     bleu = re.search(r"BLEU = ([\d.]+)", others[2])
     assert float(bleu[1]) > 80, others[2]
     translations = (tmp_path / "roman.txt").read_text(encoding="utf-8").splitlines()
     references = (tmp_path / "data" / "roman_numerals" / "test.la").read_text("utf-8").splitlines()
     right = sum(map(str.__eq__, translations, references))
     assert right > 0.6 * len(references), f"{right} of {len(references)}"
-    assert sorted(os.listdir(tmp_path / "runs")) == ["again", "more", "roman"]
+    assert sorted(os.listdir(tmp_path / "runs")) == ["again", "more", "roman", "series"]
+
+
+def test_a_problem_of_another_kind_is_learned(tmp_path):
+    """Neither text nor images: the page's sequences, in this process."""
+    write_modules(tmp_path)
+    registries = (registry.problems, registry.models, registry.model_hparams, registry.hparams_sets)
+    with contextlib.ExitStack() as stack:
+        for one in registries:
+            stack.enter_context(one.temporary())
+        spec = importlib.util.spec_from_file_location("series", tmp_path / "mine" / "series.py")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["series"] = module  # dataclasses look their module up
+        stack.callback(sys.modules.pop, "series")
+        spec.loader.exec_module(module)
+        data_dir, run = str(tmp_path / "data"), str(tmp_path / "run")
+        dataset = module.Series().generate(data_dir, progress=False)
+        assert type(dataset) is Dataset
+        lengths = dataset.lengths("dev")[:, 0]
+        assert (lengths.min(), lengths.max()) == (4, 19)
+        trainer.run(
+            trainer.Request(
+                output_dir=run,
+                problem="series",
+                hparams_set="next_number_tiny",
+                data_dir=data_dir,
+                train_steps=150,
+                local_eval_frequency=150,
+                xla=False,
+            )
+        )
+    lines = pathlib.Path(run, "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    accuracy = next(f["accuracy"] for f in map(json.loads, lines) if f["kind"] == "eval")
+    assert accuracy > 0.9  # of the first numbers, without the two before them: 1 in 9
