@@ -7,10 +7,12 @@ also the compound-split tokenised figure that papers on WMT'14 English-German re
 measure, over a point higher on the same output, and not to be compared with sacreBLEU.
 """
 
+from typing import NoReturn
+
 from absl import flags
 
 from t2t_vqem.bin import _main
-from t2t_vqem.constants import UsageError
+from t2t_vqem.constants import AUTO_TOKENIZER, BLEU_TOKENIZERS, UsageError
 from t2t_vqem.inference.text_files import read_lines
 from t2t_vqem.metrics import bleu
 
@@ -25,7 +27,18 @@ flags.DEFINE_bool(
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
-    "language", "de", "Language of the text, for --compound_split.", flag_values=FLAGS
+    "language",
+    None,
+    "Code of the language of the text, for the tokenizer of BLEU; default: German for "
+    "--compound_split, else what the letters of the references tell.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_enum(
+    "bleu_tokenizer",
+    AUTO_TOKENIZER,
+    BLEU_TOKENIZERS,
+    "sacreBLEU's tokenizer; auto: the one for the language. The signature says which it was.",
+    flag_values=FLAGS,
 )
 
 
@@ -43,15 +56,17 @@ def main(argv: list[str]) -> None:
             f"{FLAGS.reference} has {len(references)}; line i of one must answer line i of the "
             "other (only \\n ends a line here)"
         )
-    print(bleu.sacrebleu_score(hypotheses, references))
+    language = FLAGS.language or bleu.guess_language(references)
+    tokenizer = bleu.choose_tokenizer(FLAGS.bleu_tokenizer, language)
+    print(bleu.sacrebleu_score(hypotheses, references, tokenizer=tokenizer))
     print(bleu.chrf_score(hypotheses, references))
     if FLAGS.compound_split:
-        print(bleu.compound_split_bleu(hypotheses, references, FLAGS.language))
+        print(bleu.compound_split_bleu(hypotheses, references, FLAGS.language or "de"))
 
 
-def entry_point() -> None:
-    """Runs the command."""
-    _main.run(main, FLAGS)
+def entry_point(argv: list[str] | None = None) -> NoReturn:
+    """Runs the command; `argv` is as in `_main.run`."""
+    _main.run(main, FLAGS, argv)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,20 @@ def test_prints_scores_with_signatures(files):
     ]
 
 
+def test_chinese_is_compared_by_characters_without_being_told(tmp_path):
+    path = tmp_path / "out.txt"
+    path.write_text("今天天气很好，我们去公园散步。\n", encoding="utf-8")
+    files = [f"--translation={path}", f"--reference={path}"]
+    found = {}
+    for flag in ("--bleu_tokenizer=auto", "--bleu_tokenizer=char", "--language=de"):
+        found[flag] = run(*files, flag).stdout.splitlines()[0]
+    assert found["--bleu_tokenizer=auto"].startswith("BLEU = 100.00 ")
+    assert "tok:zh" in found["--bleu_tokenizer=auto"]
+    assert found["--bleu_tokenizer=char"].startswith("BLEU = 100.00 ")
+    assert "tok:char" in found["--bleu_tokenizer=char"]
+    assert found["--language=de"].startswith("BLEU = 0.00 ")
+
+
 def test_unequal_line_counts_name_both_files(files, tmp_path):
     translation, _ = files
     other = tmp_path / "other.de"
