@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from absl import flags
 
+from t2t_vqem.bin import _quiet
 from t2t_vqem.constants import UsageError
 from t2t_vqem.files import FULL_DISK
 
@@ -54,6 +55,7 @@ def run(
         print(f"{(module.__doc__ or '').strip()}\n\nFlags of {program}:{_help(flag_values)}")
         sys.exit(0)
     _start_logging()
+    _quiet.start()
     try:
         rest = _parse(flag_values, argv)
         status = main(rest)

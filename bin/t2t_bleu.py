@@ -13,8 +13,6 @@ from absl import flags
 
 from t2t_vqem.bin import _main
 from t2t_vqem.constants import AUTO_TOKENIZER, BLEU_TOKENIZERS, UsageError
-from t2t_vqem.inference.text_files import read_lines
-from t2t_vqem.metrics import bleu
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("translation", None, "File of translations.", flag_values=FLAGS)
@@ -44,6 +42,9 @@ flags.DEFINE_enum(
 
 def main(argv: list[str]) -> None:
     """Prints the scores of --translation against --reference."""
+    from t2t_vqem.inference.text_files import read_lines  # here, so that --help answers at once
+    from t2t_vqem.metrics import bleu
+
     del argv
     for name in ("translation", "reference"):
         if not FLAGS[name].value:

@@ -31,6 +31,7 @@ A latent model translates the best of its latents in one batch and takes the bes
 Problem, model, hparams and vocabulary are those of the output directory.
 """
 
+import importlib
 import json
 import os
 import sys
@@ -39,9 +40,8 @@ from typing import NoReturn
 from absl import flags
 
 from t2t_vqem import registry
-from t2t_vqem.bin import _decode_images, _decode_text, _main, _outputs
+from t2t_vqem.bin import _main, _outputs
 from t2t_vqem.constants import BLEU_TOKENIZERS, DEV, TEST, UsageError
-from t2t_vqem.image_problem import ImageProblem
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("output_dir", None, "The run: what t2t-trainer wrote to.", flag_values=FLAGS)
@@ -221,6 +221,8 @@ def main(argv: list[str]) -> None:
         os.environ["TF_NUM_INTRAOP_THREADS"] = str(FLAGS.intra_op_threads)
     registry.load_plugins(FLAGS.t2t_usr_dir)
     problem = _problem_of_run()
+    from t2t_vqem.image_problem import ImageProblem  # here, so that --help answers at once
+
     images = issubclass(registry.problems.get(problem), ImageProblem)
     for name in TEXT_ONLY if images else IMAGES_ONLY:
         if FLAGS[name].present:
@@ -229,8 +231,9 @@ def main(argv: list[str]) -> None:
                 f"--{name} is for runs of {kinds[0]}, and the one in {FLAGS.output_dir} is of "
                 f"{kinds[1]} (problem {problem}). Leave it out"
             )
+    decode = importlib.import_module(f"t2t_vqem.bin._decode_{'images' if images else 'text'}")
     with _outputs.reserved(FLAGS, OUTPUTS, INPUTS):
-        (_decode_images if images else _decode_text).run(FLAGS)
+        decode.run(FLAGS)
 
 
 def _problem_of_run() -> str:

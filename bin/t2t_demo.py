@@ -169,7 +169,7 @@ def process(call: Callable[..., None], *args: object) -> Iterator[multiprocessin
     # one process after the other. One that itself runs commands divides further.
     method = "fork" if multiprocessing.parent_process() else "forkserver"
     context = multiprocessing.get_context(method)
-    context.set_forkserver_preload(["tensorflow"])
+    context.set_forkserver_preload(["t2t_vqem.bin._preload", "tensorflow"])
     running = context.Process(target=call, args=args)
     running.start()
     try:

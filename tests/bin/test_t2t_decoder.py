@@ -2,6 +2,7 @@ import io
 import json
 import lzma
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -361,6 +362,7 @@ def test_trained_model_translates(tiny_text_data, tmp_path, decode):
     module = [sys.executable, "-m", "t2t_vqem.bin.t2t_trainer"]
     trained = subprocess.run([*module, *trainer], capture_output=True, check=False)
     assert trained.returncode == 0, trained.stderr.decode()
+    assert not re.search(rb"^([IWEF]\d{4} |WARNING: All log)|\.cc:\d", trained.stderr, re.M)
     run = f"--output_dir={path}"
     result = decode(run, "--decode_split=test", f"--decode_to_file={out}", "--xla")
     value = float(result.out.splitlines()[0].removeprefix("BLEU = ").split()[0])
