@@ -22,6 +22,8 @@ from sacrebleu.metrics.base import Metric
 from t2t_vqem.constants import AUTO_TOKENIZER, UsageError
 from t2t_vqem.extras import import_extra
 
+METRICS = ("bleu", "chrf", "ter")
+
 # One Perl substitution of get_ende_bleu.sh: s{(\S)-(\S)}{$1 ##AT##-##AT## $2}g
 _HYPHEN = re.compile(r"(\S)-(\S)")
 
@@ -148,6 +150,15 @@ def sacrebleu_of_counts(
     return Score(score.score, str(metric.get_signature()), "BLEU")
 
 
+def make_metric(name: str, tokenizer: str = "13a") -> Metric:
+    """Returns a metric of sacreBLEU, one of `METRICS`; the tokenizer is BLEU's.
+
+    Raises:
+      UsageError: the tokenizer is not installed.
+    """
+    return {"bleu": lambda: _bleu(tokenizer), "chrf": sacrebleu.CHRF, "ter": sacrebleu.TER}[name]()
+
+
 def _bleu(tokenizer: str) -> sacrebleu.BLEU:
     try:
         return sacrebleu.BLEU(tokenize=tokenizer)
@@ -172,6 +183,18 @@ def ter_score(hypotheses: Sequence[str], *references: Sequence[str]) -> Score:
     Args and errors are those of `sacrebleu_score`.
     """
     return _corpus_score(sacrebleu.TER(), "TER", hypotheses, references)
+
+
+def score(
+    name: str,
+    hypotheses: Sequence[str],
+    *references: Sequence[str],
+    tokenizer: str = "13a",
+) -> Score:
+    """Returns the score of one of `METRICS`; the tokenizer is BLEU's."""
+    if name == "bleu":
+        return sacrebleu_score(hypotheses, *references, tokenizer=tokenizer)
+    return {"chrf": chrf_score, "ter": ter_score}[name](hypotheses, *references)
 
 
 def _corpus_score(
