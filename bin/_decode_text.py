@@ -34,7 +34,8 @@ def run(values: flags.FlagValues) -> None:
         hypotheses = [line.partition("\t")[2] for line in lines] if values.return_latents else lines
         # Translations on standard output are not to be mixed with scores.
         report = sys.stderr if values.decode_to_file == "-" else sys.stdout
-        print(bleu.sacrebleu_score(hypotheses, references), file=report)
+        tokenizer = _bleu_tokenizer(values)
+        print(bleu.sacrebleu_score(hypotheses, references, tokenizer=tokenizer), file=report)
         print(bleu.chrf_score(hypotheses, references), file=report)
 
 
@@ -69,6 +70,15 @@ def _source_and_references(values: flags.FlagValues) -> tuple[Lines, list[str] |
             "must answer line i of the other"
         )
     return source, references
+
+
+def _bleu_tokenizer(values: flags.FlagValues) -> str:
+    """Returns the tokenizer of BLEU: the one asked for, or else the one that the run has."""
+    from t2t_vqem.output_dir import OutputDir
+
+    output_dir = OutputDir(values.output_dir)
+    name = values.bleu_tokenizer or output_dir.hparams().bleu_tokenizer
+    return bleu.choose_tokenizer(name, output_dir.problem().target_language)
 
 
 def make_translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:

@@ -5,9 +5,8 @@ import shlex
 import textwrap
 from typing import NamedTuple
 
-from t2t_vqem.bin import _decode_text, t2t_decoder
+from t2t_vqem.bin import t2t_decoder
 from t2t_vqem.data.lines import read_lines
-from t2t_vqem.metrics.bleu import sacrebleu_score
 
 _WIDTH = 78
 _TIMED = 20  # sentences
@@ -56,6 +55,7 @@ class TestFiles(NamedTuple):
 
 def milliseconds(found: Translations, test: TestFiles) -> float:
     """Returns the median time of a sentence that comes alone, decoded as the command says."""
+    from t2t_vqem.bin import _decode_text
     from t2t_vqem.inference.latency import milliseconds_each, usual_lines
 
     values = copy.deepcopy(t2t_decoder.FLAGS)
@@ -72,6 +72,8 @@ def report(
     num_examples: int,
 ) -> str:
     """Returns scores and times of all systems, and the first few sentences with each."""
+    from t2t_vqem.metrics.bleu import sacrebleu_score  # here, so that --help answers at once
+
     sources, references = _read(test.source), _read(test.reference)
     outputs = {found.system: _read(found.path) for found in translations}
     lines = [f"{len(sources)} test sentences; none of them was trained on", ""]

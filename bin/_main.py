@@ -8,18 +8,30 @@ from typing import NoReturn
 
 from absl import flags
 
+from t2t_vqem.bin import _quiet
 from t2t_vqem.constants import UsageError
+from t2t_vqem.files import FULL_DISK
 
 USAGE_STATUS = 2
 STOPPED_STATUS = 75  # EX_TEMPFAIL of sysexits.h: start it again
-_EXPECTED = ("tf.function retracing", "Collective all_reduce tensors", "Check health not enabled")
+INTERRUPTED_STATUS = 128 + 2  # as of a program that SIGINT ends
 BROKEN_PIPE_STATUS = 128 + 13  # as of a program that SIGPIPE ends
+_EXPECTED = (
+    "tf.function retracing",
+    "Collective all_reduce tensors",
+    "Check health not enabled",
+    # What a checkpoint does not fit is an error, which says so once.
+    "being deleted with unrestored values",
+    "Value in checkpoint could not be found in the restored object",
+)
 
 
 def run(
     main: Callable[[list[str]], int | None],
     flag_values: flags.FlagValues,
     argv: Sequence[str] | None = None,
+    *,
+    after_interrupt: str = "",
 ) -> NoReturn:
     """Parses the flags, runs `main` and exits with its status.
 
@@ -29,9 +41,11 @@ def run(
         flag_values: where the command's module defined its flags: a `flags.FlagValues()` of
             its own, so that one process can import several commands that share a flag's name.
         argv: the program's name and its arguments; None for sys.argv.
+        after_interrupt: how to go on after Ctrl-C, a whole sentence; "" where there is no way.
 
     A `UsageError` (which an unknown name or a missing optional dependency also is) is printed
-    as one message without a traceback, and exits with status 2.
+    as one message without a traceback, and exits with status 2; so is a full disk. Ctrl-C prints
+    one line and exits with status 130.
     """
     module = sys.modules[main.__module__]
     name = module.__spec__.name if module.__spec__ else module.__name__
@@ -41,6 +55,7 @@ def run(
         print(f"{(module.__doc__ or '').strip()}\n\nFlags of {program}:{_help(flag_values)}")
         sys.exit(0)
     _start_logging()
+    _quiet.start()
     try:
         rest = _parse(flag_values, argv)
         status = main(rest)
@@ -49,10 +64,23 @@ def run(
     except UsageError as error:
         print(f"{program}: error: {error}", file=sys.stderr)
         sys.exit(USAGE_STATUS)
+    except KeyboardInterrupt:
+        print(f"\n{program}: interrupted. {after_interrupt}".rstrip(), file=sys.stderr)
+        sys.exit(INTERRUPTED_STATUS)
     except BrokenPipeError:  # the reader has gone, as in `t2t-decoder ... | head`
         # What Python still wants to flush at its end goes nowhere, instead of failing again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(BROKEN_PIPE_STATUS)
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        where = f", writing {error.filename}" if error.filename else ""
+        print(
+            f"{program}: error: no space left on the disk{where}. Make room and run the same "
+            "command again",
+            file=sys.stderr,
+        )
+        sys.exit(USAGE_STATUS)
 
 
 def _start_logging() -> None:
@@ -66,7 +94,24 @@ def _start_logging() -> None:
     )
 
 
+class _MergedFlag(flags.Flag):
+    """A list in a string, of which all parts count when the flag is given several times."""
+
+    def parse(self, argument: str) -> None:
+        before = self.value if self.present else ""
+        super().parse(argument)
+        self.value = ",".join(filter(None, (before, self.value)))
+
+
+def define_overrides(flag_values: flags.FlagValues, name: str, help: str) -> None:
+    """Defines a flag of overrides, 'name=value,name=value', which may be given several times."""
+    flag = _MergedFlag(flags.ArgumentParser(), flags.ArgumentSerializer(), name, "", help)
+    flags.DEFINE_flag(flag, flag_values)
+
+
 def _parse(flag_values: flags.FlagValues, argv: list[str]) -> list[str]:
+    for name in flag_values:
+        flag_values[name].unparse()  # of another command line, in the same process
     try:
         rest = flag_values(argv)
     except flags.Error as error:

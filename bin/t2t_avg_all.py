@@ -6,6 +6,8 @@ Decode with the result by `t2t-decoder --checkpoint=averaged`, measure it by
 `t2t-trainer --schedule=evaluate --checkpoint=averaged`.
 """
 
+from typing import NoReturn
+
 from absl import flags
 
 from t2t_vqem.bin import _main
@@ -27,9 +29,9 @@ def main(argv: list[str]) -> None:
     print(average_checkpoints(OutputDir(FLAGS.output_dir), FLAGS.n))
 
 
-def entry_point() -> None:
-    """Runs the command."""
-    _main.run(main, FLAGS)
+def entry_point(argv: list[str] | None = None) -> NoReturn:
+    """Runs the command; `argv` is as in `_main.run`."""
+    _main.run(main, FLAGS, argv)
 
 
 if __name__ == "__main__":

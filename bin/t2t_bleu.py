@@ -1,22 +1,54 @@
-"""Scores a file of translations against a file of references: sacreBLEU and chrF.
+"""Scores files of translations against files of references: sacreBLEU, chrF and TER.
 
     t2t-bleu --translation=out.de --reference=newstest2014.de --compound_split
+    t2t-bleu --translation=a.de --translation=b.de --reference=newstest2014.de --paired
 
-Both files hold one detokenised sentence on each line, plain or gzip (.gz). With --compound_split
+Each file holds one detokenised sentence on each line, plain or compressed (gzip, xz, bzip2). With
+--paired, each system is compared with the first: how likely a difference like theirs is by chance.
+With --compound_split
 also the compound-split tokenised figure that papers on WMT'14 English-German report: a different
 measure, over a point higher on the same output, and not to be compared with sacreBLEU.
 """
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
 from absl import flags
 
 from t2t_vqem.bin import _main
-from t2t_vqem.constants import UsageError
-from t2t_vqem.inference.text_files import read_lines
-from t2t_vqem.metrics import bleu
+from t2t_vqem.constants import AUTO_TOKENIZER, BLEU_TOKENIZERS, UsageError
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("translation", None, "File of translations.", flag_values=FLAGS)
-flags.DEFINE_string("reference", None, "File of references.", flag_values=FLAGS)
+flags.DEFINE_multi_string(
+    "translation", [], "File of translations; several for several systems.", flag_values=FLAGS
+)
+flags.DEFINE_multi_string(
+    "reference",
+    [],
+    "File of references; several where each sentence has several.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_list(
+    "metrics",
+    ["bleu", "chrf"],
+    "What to measure: bleu, chrf, ter.",
+    flag_values=FLAGS,
+    allow_overwrite=False,
+)
+flags.DEFINE_bool(
+    "paired",
+    False,
+    "Compare each system with the first: paired bootstrap and approximate randomization.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+    "paired_samples",
+    0,
+    "Samples of each test; default: sacreBLEU's 1,000 of the bootstrap, 10,000 of the other.",
+    lower_bound=0,
+    flag_values=FLAGS,
+)
 flags.DEFINE_bool(
     "compound_split",
     False,
@@ -25,33 +57,89 @@ flags.DEFINE_bool(
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
-    "language", "de", "Language of the text, for --compound_split.", flag_values=FLAGS
+    "language",
+    None,
+    "Code of the language of the text, for the tokenizer of BLEU; default: German for "
+    "--compound_split, else what the letters of the references tell.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_enum(
+    "bleu_tokenizer",
+    AUTO_TOKENIZER,
+    BLEU_TOKENIZERS,
+    "sacreBLEU's tokenizer; auto: the one for the language. The signature says which it was.",
+    flag_values=FLAGS,
 )
 
 
 def main(argv: list[str]) -> None:
-    """Prints the scores of --translation against --reference."""
+    """Prints the scores of each --translation against --reference."""
     del argv
+    from t2t_vqem.metrics import bleu  # here, so that --help answers at once
+
+    _check(bleu.METRICS)
+    systems = {path: _read(path) for path in FLAGS.translation}
+    references = [_read(path) for path in FLAGS.reference]
+    _check_lengths({**systems, **dict(zip(FLAGS.reference, references, strict=True))})
+    language = FLAGS.language or bleu.guess_language(references[0])
+    tokenizer = bleu.choose_tokenizer(FLAGS.bleu_tokenizer, language)
+    if FLAGS.paired:
+        from t2t_vqem.metrics.comparison import compare_systems
+
+        for name in FLAGS.metrics:
+            metric = bleu.make_metric(name, tokenizer)
+            print(compare_systems(systems, references, metric, num_samples=FLAGS.paired_samples))
+        return
+    for path, hypotheses in systems.items():
+        if len(systems) > 1:
+            print(path)
+        for name in FLAGS.metrics:
+            print(bleu.score(name, hypotheses, *references, tokenizer=tokenizer))
+        if FLAGS.compound_split:
+            print(bleu.compound_split_bleu(hypotheses, references[0], FLAGS.language or "de"))
+
+
+def _check(metrics: Sequence[str]) -> None:
     for name in ("translation", "reference"):
         if not FLAGS[name].value:
             raise UsageError(f"--{name} is missing: t2t-bleu needs --translation and --reference")
-    hypotheses = read_lines(FLAGS.translation)
-    references = read_lines(FLAGS.reference)
-    if len(hypotheses) != len(references):
+        twice = [path for path, count in Counter(FLAGS[name].value).items() if count > 1]
+        if twice:
+            raise UsageError(f"--{name}={twice[0]} is given twice: expected different files")
+    unknown = [name for name in FLAGS.metrics if name not in metrics]
+    if unknown or not FLAGS.metrics:
         raise UsageError(
-            f"cannot score: {FLAGS.translation} has {len(hypotheses)} lines but "
-            f"{FLAGS.reference} has {len(references)}; line i of one must answer line i of the "
-            "other (only \\n ends a line here)"
+            f"--metrics={','.join(FLAGS.metrics)}: expected some of {', '.join(metrics)}"
         )
-    print(bleu.sacrebleu_score(hypotheses, references))
-    print(bleu.chrf_score(hypotheses, references))
-    if FLAGS.compound_split:
-        print(bleu.compound_split_bleu(hypotheses, references, FLAGS.language))
+    if FLAGS.paired and len(FLAGS.translation) < 2:
+        raise UsageError("--paired compares systems: give --translation two times or more")
+    if FLAGS["paired_samples"].present and not FLAGS.paired:
+        raise UsageError("--paired_samples is for --paired: give both, or neither")
+    if FLAGS.compound_split and (FLAGS.paired or len(FLAGS.reference) > 1):
+        raise UsageError(
+            "--compound_split is for a single reference, without --paired: leave one of them out"
+        )
 
 
-def entry_point() -> None:
-    """Runs the command."""
-    _main.run(main, FLAGS)
+def _read(path: str) -> list[str]:
+    from t2t_vqem.inference.text_files import read_lines
+
+    return read_lines(path)
+
+
+def _check_lengths(lines: Mapping[str, Sequence[str]]) -> None:
+    (first, expected), *others = lines.items()
+    for path, found in others:
+        if len(found) != len(expected):
+            raise UsageError(
+                f"cannot score: {first} has {len(expected)} lines but {path} has {len(found)}; "
+                "line i of one must answer line i of the other (only \\n ends a line here)"
+            )
+
+
+def entry_point(argv: list[str] | None = None) -> NoReturn:
+    """Runs the command; `argv` is as in `_main.run`."""
+    _main.run(main, FLAGS, argv)
 
 
 if __name__ == "__main__":

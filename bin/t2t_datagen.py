@@ -18,6 +18,7 @@ without them to put everything together.
 """
 
 import os
+from typing import NoReturn
 
 from absl import flags
 
@@ -44,9 +45,7 @@ flags.DEFINE_integer(
     lower_bound=1,
     flag_values=FLAGS,
 )
-flags.DEFINE_string(
-    "problem_params", "", "Settings of the problem, 'name=value,name=value'.", flag_values=FLAGS
-)
+_main.define_overrides(FLAGS, "problem_params", "Settings of the problem, 'name=value,name=value'.")
 flags.DEFINE_multi_string("gin_file", [], "File of gin bindings.", flag_values=FLAGS)
 flags.DEFINE_multi_string("gin_param", [], "Gin binding.", flag_values=FLAGS)
 flags.DEFINE_string(
@@ -121,9 +120,9 @@ def main(argv: list[str]) -> None:
     print(f"{dataset.directory} is ready.")
 
 
-def entry_point() -> None:
-    """Runs the command."""
-    _main.run(main, FLAGS)
+def entry_point(argv: list[str] | None = None) -> NoReturn:
+    """Runs the command; `argv` is as in `_main.run`."""
+    _main.run(main, FLAGS, argv, after_interrupt="The same command goes on from what is finished")
 
 
 if __name__ == "__main__":

@@ -31,16 +31,17 @@ A latent model translates the best of its latents in one batch and takes the bes
 Problem, model, hparams and vocabulary are those of the output directory.
 """
 
+import importlib
 import json
 import os
 import sys
+from typing import NoReturn
 
 from absl import flags
 
 from t2t_vqem import registry
-from t2t_vqem.bin import _decode_images, _decode_text, _main, _outputs
-from t2t_vqem.constants import DEV, TEST, UsageError
-from t2t_vqem.image_problem import ImageProblem
+from t2t_vqem.bin import _main, _outputs
+from t2t_vqem.constants import BLEU_TOKENIZERS, DEV, TEST, UsageError
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("output_dir", None, "The run: what t2t-trainer wrote to.", flag_values=FLAGS)
@@ -103,6 +104,13 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string(
     "score_file", None, "Reference translations: print BLEU and chrF.", flag_values=FLAGS
+)
+flags.DEFINE_enum(
+    "bleu_tokenizer",
+    None,
+    BLEU_TOKENIZERS,
+    "sacreBLEU's tokenizer; auto: the one for the target language; default: as in training.",
+    flag_values=FLAGS,
 )
 flags.DEFINE_integer(
     "beam_size", 1, "Hypotheses of beam search; 1 is greedy.", lower_bound=1, flag_values=FLAGS
@@ -195,7 +203,7 @@ flags.DEFINE_string(
 )
 LATENT_TEXT_ONLY = ("num_candidates", "rescore_dir", "return_latents", "keep_repeats")
 TEXT_ONLY = (
-    *("decode_interactive", "score_file", "beam_size", "alpha", "extra_length"),
+    *("decode_interactive", "score_file", "bleu_tokenizer", "beam_size", "alpha", "extra_length"),
     *LATENT_TEXT_ONLY,
 )
 OUTPUTS = ("decode_to_file", "encode_to_file")
@@ -213,6 +221,8 @@ def main(argv: list[str]) -> None:
         os.environ["TF_NUM_INTRAOP_THREADS"] = str(FLAGS.intra_op_threads)
     registry.load_plugins(FLAGS.t2t_usr_dir)
     problem = _problem_of_run()
+    from t2t_vqem.image_problem import ImageProblem  # here, so that --help answers at once
+
     images = issubclass(registry.problems.get(problem), ImageProblem)
     for name in TEXT_ONLY if images else IMAGES_ONLY:
         if FLAGS[name].present:
@@ -221,8 +231,9 @@ def main(argv: list[str]) -> None:
                 f"--{name} is for runs of {kinds[0]}, and the one in {FLAGS.output_dir} is of "
                 f"{kinds[1]} (problem {problem}). Leave it out"
             )
+    decode = importlib.import_module(f"t2t_vqem.bin._decode_{'images' if images else 'text'}")
     with _outputs.reserved(FLAGS, OUTPUTS, INPUTS):
-        (_decode_images if images else _decode_text).run(FLAGS)
+        decode.run(FLAGS)
 
 
 def _problem_of_run() -> str:
@@ -243,9 +254,14 @@ def _problem_of_run() -> str:
     return problem
 
 
-def entry_point() -> None:
-    """Runs the command."""
-    _main.run(main, FLAGS)
+def entry_point(argv: list[str] | None = None) -> NoReturn:
+    """Runs the command; `argv` is as in `_main.run`."""
+    _main.run(
+        main,
+        FLAGS,
+        argv,
+        after_interrupt="With --decode_to_file, the same command goes on from the finished lines",
+    )
 
 
 if __name__ == "__main__":

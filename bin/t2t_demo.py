@@ -169,7 +169,7 @@ def process(call: Callable[..., None], *args: object) -> Iterator[multiprocessin
     # one process after the other. One that itself runs commands divides further.
     method = "fork" if multiprocessing.parent_process() else "forkserver"
     context = multiprocessing.get_context(method)
-    context.set_forkserver_preload(["tensorflow"])
+    context.set_forkserver_preload(["t2t_vqem.bin._preload", "tensorflow"])
     running = context.Process(target=call, args=args)
     running.start()
     try:
@@ -183,7 +183,7 @@ def process(call: Callable[..., None], *args: object) -> Iterator[multiprocessin
 def run_here(command: Command) -> NoReturn:
     """Runs a command in this process, and exits with its status."""
     module = importlib.import_module(command.module())
-    _main.run(module.main, module.FLAGS, [command.program, *command.words()])
+    module.entry_point([command.program, *command.words()])
 
 
 def _exit_on_signal(number: int, frame: object) -> NoReturn:
@@ -191,9 +191,9 @@ def _exit_on_signal(number: int, frame: object) -> NoReturn:
     sys.exit(128 + number)
 
 
-def entry_point() -> None:
-    """Runs the command."""
-    _main.run(main, FLAGS)
+def entry_point(argv: list[str] | None = None) -> NoReturn:
+    """Runs the command; `argv` is as in `_main.run`."""
+    _main.run(main, FLAGS, argv, after_interrupt="The same command goes on from what is finished")
 
 
 if __name__ == "__main__":

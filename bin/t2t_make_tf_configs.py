@@ -8,6 +8,8 @@ the same command. --index prints one line only:
     TF_CONFIG=$(t2t-make-tf-configs --workers=a,b --index=1) t2t-trainer --output_dir=runs/base
 """
 
+from typing import NoReturn
+
 from absl import flags
 
 from t2t_vqem.bin import _main
@@ -16,7 +18,11 @@ from t2t_vqem.tf_config import DEFAULT_PORT, complete_addresses, tf_configs
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_list(
-    "workers", [], "Hosts, host or host:port; the first is the chief.", flag_values=FLAGS
+    "workers",
+    [],
+    "Hosts, host or host:port; the first is the chief.",
+    flag_values=FLAGS,
+    allow_overwrite=False,
 )
 flags.DEFINE_integer(
     "port",
@@ -47,9 +53,9 @@ def main(argv: list[str]) -> None:
     print("\n".join(lines))
 
 
-def entry_point() -> None:
-    """Runs the command."""
-    _main.run(main, FLAGS)
+def entry_point(argv: list[str] | None = None) -> NoReturn:
+    """Runs the command; `argv` is as in `_main.run`."""
+    _main.run(main, FLAGS, argv)
 
 
 if __name__ == "__main__":

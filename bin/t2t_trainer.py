@@ -9,6 +9,8 @@ numbers as if it had never been stopped. A step is one update of the weights. SI
 save and end it with status 75: it is not done, and can go on.
 """
 
+from typing import NoReturn
+
 from absl import flags
 
 from t2t_vqem import registry
@@ -29,8 +31,10 @@ def _define_flags() -> None:
     text("problem", None, "Registered problem.")
     text("model", None, "Registered model; --hparams_set says it too.")
     text("hparams_set", None, "Registered set of hyperparameters.")
-    text("hparams", "", "Hyperparameters, 'name=value,name=value'.")
-    text("problem_params", "", "Settings of the problem, as its data was made with.")
+    _main.define_overrides(FLAGS, "hparams", "Hyperparameters, 'name=value,name=value'.")
+    _main.define_overrides(
+        FLAGS, "problem_params", "Settings of the problem, as its data was made with."
+    )
     flags.DEFINE_multi_string("gin_file", [], "File of gin bindings.", flag_values=FLAGS)
     flags.DEFINE_multi_string("gin_param", [], "Gin binding.", flag_values=FLAGS)
     text("data_dir", None, "Where t2t-datagen wrote the data.")
@@ -63,6 +67,7 @@ def _define_flags() -> None:
         "Devices of one_device and mirrored, as gpu:0,gpu:1; default: all GPUs, else cpu:0. "
         "cpu:0,cpu:1 makes two replicas on one processor, to see that results stay the same.",
         flag_values=FLAGS,
+        allow_overwrite=False,
     )
     flags.DEFINE_bool("xla", True, "Compile with XLA.", flag_values=FLAGS)
     number("local_eval_frequency", 1000, "Updates between evaluations.", 1)
@@ -125,9 +130,11 @@ def main(argv: list[str]) -> int:
     return _main.STOPPED_STATUS if outcome.stopped else 0
 
 
-def entry_point() -> None:
-    """Runs the command."""
-    _main.run(main, FLAGS)
+def entry_point(argv: list[str] | None = None) -> NoReturn:
+    """Runs the command; `argv` is as in `_main.run`."""
+    _main.run(
+        main, FLAGS, argv, after_interrupt="The same command goes on from the last checkpoint"
+    )
 
 
 if __name__ == "__main__":

@@ -17,6 +17,9 @@ DEV = "dev"
 TEST = "test"
 SPLITS = (TRAIN, DEV, TEST)
 
+AUTO_TOKENIZER = "auto"  # the language of the text decides
+BLEU_TOKENIZERS = (AUTO_TOKENIZER, "13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none")
+
 
 class UsageError(ValueError):
     """The user's input is invalid: a flag, a file, a name or a value.

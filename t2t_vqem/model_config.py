@@ -6,6 +6,7 @@ A model's own hyperparameters stand in t2t_vqem.hparams, beside its sets.
 import dataclasses
 
 from t2t_vqem import registry
+from t2t_vqem.constants import AUTO_TOKENIZER, BLEU_TOKENIZERS
 from t2t_vqem.fields import Config, option
 from t2t_vqem.quantizer_options import check_slices, quantizer_option
 
@@ -58,6 +59,11 @@ class HParams(Config):
     )
     dtype: str = option(
         "float32", "of activations; variables are float32 always", choices=("float32", "bfloat16")
+    )
+    bleu_tokenizer: str = option(
+        AUTO_TOKENIZER,
+        "sacreBLEU's tokenizer for BLEU on the dev split; auto: the one for the target language",
+        choices=BLEU_TOKENIZERS,
     )
 
     @property

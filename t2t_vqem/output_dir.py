@@ -215,7 +215,7 @@ class OutputDir:
                 where no evaluation has chosen a best one.
 
         Raises:
-            UsageError: there is none.
+            UsageError: there is none, or it is of another run.
         """
         folders = {"best": BEST, "latest": CHECKPOINTS, "averaged": AVERAGED}
         for name in [checkpoint] if checkpoint else ["best", "latest"]:
@@ -225,12 +225,25 @@ class OutputDir:
                 else name.removesuffix(".index")
             )
             if path and os.path.exists(f"{path}.index"):
+                self._check_own(path)
                 return path
         wanted = f"checkpoint {checkpoint!r}" if checkpoint else "checkpoint"
         raise UsageError(
             f"there is no {wanted} for the run in {self.path}. t2t-trainer writes best and latest, "
             f"t2t-avg-all writes averaged; a path is given without .index"
         )
+
+    def _check_own(self, path: str) -> None:
+        """Checks that a checkpoint does not lie in another run's folder.
+
+        Its ids might mean other pieces, which shows in nothing but the output.
+        """
+        other = os.path.dirname(os.path.dirname(os.path.realpath(path)))
+        if other != os.path.realpath(self.path) and OutputDir(other).has_run():
+            raise UsageError(
+                f"checkpoint {path} is of the run in {other}, not of the one in {self.path}: name "
+                f"that run to decode with it, --output_dir={other} --checkpoint={path}"
+            )
 
     def restore_for_inference(self, model: Model, checkpoint: str | None = None) -> str:
         """Restores the weights to decode with: the averaged copy where the checkpoint has one.

@@ -13,6 +13,7 @@ from t2t_vqem.constants import SPLITS, UsageError
 from t2t_vqem.data.building import remove_unfinished
 from t2t_vqem.data.progress import Progress
 from t2t_vqem.data.records import RecordWriter, Schema, lengths_file
+from t2t_vqem.files import replacing, writing
 
 
 class Samples:
@@ -105,20 +106,17 @@ def _write_split(
     directory: str, scratch: str, source: Samples, split: str, shard: str, progress: bool
 ) -> None:
     sizes = []
-    temporary = os.path.join(scratch, shard)
     with (
         Progress(f"writing {split}", None, "samples", enabled=progress) as bar,
-        RecordWriter(temporary, source.schema) as writer,
+        replacing(os.path.join(directory, shard), folder=scratch) as unfinished,
+        RecordWriter(unfinished, source.schema) as writer,
     ):
         for sample in source.samples(split):
             writer.write(sample)
             sizes.append(_length(sample, source.schema))
             bar.advance(1)
-    os.replace(temporary, os.path.join(directory, shard))
-    result = os.path.join(scratch, lengths_file(split))
-    with open(f"{result}.tmp", "wb") as file:
+    with writing(os.path.join(scratch, lengths_file(split))) as file:
         np.save(file, np.array(sizes, np.int32).reshape(-1, 1))
-    os.replace(f"{result}.tmp", result)
 
 
 def _length(sample: Mapping[str, Any], schema: Schema) -> int:

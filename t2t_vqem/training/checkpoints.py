@@ -1,6 +1,7 @@
 """Saves and restores the state of a run: the last few checkpoints and the best weights."""
 
 import logging
+import math
 import os
 
 import numpy as np
@@ -20,7 +21,7 @@ from t2t_vqem.output_dir import (
 from t2t_vqem.training.state import TrainState
 
 _logger = logging.getLogger(__name__)
-_SCORE = "score/.ATTRIBUTES/VARIABLE_VALUE"
+_SCORE, _LOSS = (f"{name}/.ATTRIBUTES/VARIABLE_VALUE" for name in ("score", "loss"))
 
 
 class Checkpoints:
@@ -50,9 +51,12 @@ class Checkpoints:
             state.checkpoint(), folder, max_to_keep=keep, checkpoint_name="ckpt"
         )
         self._folder = folder
-        self._score = tf.Variable(float("-inf"), dtype=tf.float64)
+        self._score, self._loss = (tf.Variable(0.0, dtype=tf.float64) for _ in range(2))
         best = tf.train.Checkpoint(
-            model=named_weights(state.inference_model), step=state.step, score=self._score
+            model=named_weights(state.inference_model),
+            step=state.step,
+            score=self._score,
+            loss=self._loss,
         )
         self._best = tf.train.CheckpointManager(
             best, self._best_folder, max_to_keep=1, checkpoint_name="ckpt"
@@ -95,21 +99,34 @@ class Checkpoints:
                 f"last good one is {self.latest}"
             ) from error
 
-    def best_score(self) -> float:
-        """Returns the score of the best weights so far, minus infinity where there are none."""
+    def best(self) -> tuple[float, float]:
+        """Returns the score and minus the loss of the best weights so far, the higher the better.
+
+        Minus infinity where there are none, or where an older version has not kept the loss.
+        """
         path = latest_checkpoint(self._best_folder)
         if path is None:
-            return float("-inf")
+            return -math.inf, -math.inf
         remedy = f". Delete {self._best_folder}; the next evaluation chooses anew"
         with checkpoint_errors_explained(f"checkpoint {path}, the best so far, is damaged", remedy):
-            return float(tf.train.load_checkpoint(path).get_tensor(_SCORE))
+            reader = tf.train.load_checkpoint(path)
+            loss = float(reader.get_tensor(_LOSS)) if reader.has_tensor(_LOSS) else math.inf
+            return float(reader.get_tensor(_SCORE)), -loss
 
-    def save_if_best(self, step: int, score: float) -> bool:
-        """Keeps the inference weights if `score` is higher than any before; says whether it is."""
-        if not self._is_chief or score <= self.best_score():
+    def save_if_best(self, step: int, score: float, loss: float) -> bool:
+        """Keeps the inference weights if they are better than any before; says whether they are.
+
+        Args:
+            step: updates that they have seen.
+            score: the higher, the better.
+            loss: decides between equal scores, as BLEU is 0 for long where no four words in a row
+                are right: the lower, the better.
+        """
+        if not self._is_chief or (score, -loss) <= self.best():
             return False
         self._state.step.assign(np.int64(step))
         self._score.assign(np.float64(score))
+        self._loss.assign(np.float64(loss))
         self._best.save(checkpoint_number=step)
         return True
 

@@ -10,7 +10,7 @@ from t2t_vqem.config import HParams
 from t2t_vqem.constants import DEV, UsageError
 from t2t_vqem.image_problem import ImageProblem
 from t2t_vqem.inference.images import ImageModel
-from t2t_vqem.metrics.bleu import Score
+from t2t_vqem.metrics.bleu import Score, choose_tokenizer
 from t2t_vqem.models.base import LossOutput, Model
 from t2t_vqem.problem import Dataset
 from t2t_vqem.text_problem import TextProblem
@@ -74,6 +74,7 @@ class Evaluator:
                 examples,
                 split,
                 max_length=hparams.max_length,
+                tokenizer=choose_tokenizer(hparams.bleu_tokenizer, dataset.problem.target_language),
                 replicas=replicas,
                 xla=xla,
             )

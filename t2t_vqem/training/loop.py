@@ -218,7 +218,8 @@ class Loop:
             evaluation = self._evaluate_fn(self._stop)
         except StoppedError:
             return
-        best = self._checkpoints.save_if_best(step, evaluation.score)
+        loss = evaluation.figures["loss"]
+        best = self._checkpoints.save_if_best(step, evaluation.score, loss)
         self._progress.say(f"step {step}, dev: {evaluation}{', best so far' if best else ''}")
         self._log.write(metrics_log.EVAL, step, evaluation.figures, signature=evaluation.signature)
         if evaluation.pictures:

@@ -1,5 +1,6 @@
 """The quality of what a model translates, each worker of a run decoding its share."""
 
+import functools
 import logging
 
 import numpy as np
@@ -8,7 +9,11 @@ from t2t_vqem.data.reader import Examples
 from t2t_vqem.decoding.options import DecodeOptions
 from t2t_vqem.inference.latents import LatentTextModel, Reconstructor
 from t2t_vqem.inference.translate import Hypothesis, Translator
-from t2t_vqem.metrics.bleu import Score, sacrebleu_counts, sacrebleu_of_counts
+from t2t_vqem.metrics.bleu import (
+    Score,
+    sacrebleu_counts,
+    sacrebleu_of_counts,
+)
 from t2t_vqem.models.base import Model
 from t2t_vqem.text_problem import TextDataset
 from t2t_vqem.training.signals import StoppedError, StopRequest
@@ -34,6 +39,7 @@ class TextEvaluator:
         split: str,
         *,
         max_length: int,
+        tokenizer: str,
         replicas: Replicas,
         xla: bool,
     ):
@@ -45,6 +51,7 @@ class TextEvaluator:
             examples: one epoch of the split, as the model wants batches.
             split: the split to translate.
             max_length: source tokens that the model takes.
+            tokenizer: of BLEU, sacreBLEU's name.
             replicas: say which share this worker has.
             xla: whether to compile the decoding.
         """
@@ -53,6 +60,8 @@ class TextEvaluator:
         self._references = dataset.references(split)
         self._own_references = self._references[own]
         self._sources = dataset.sources(split)[own]
+        self._count = functools.partial(sacrebleu_counts, tokenizer=tokenizer)
+        self._tokenizer = tokenizer
         self._translator = Translator(
             model, dataset.vocabulary, DecodeOptions(), max_length=max_length, xla=xla
         )
@@ -80,15 +89,18 @@ class TextEvaluator:
         stop.hear(wishes)
         if stop:
             raise StoppedError
-        bleu, total = sacrebleu_of_counts(np.array(total[:_BLEU])), total[_BLEU:]
+        bleu, total = self._score(total[:_BLEU]), total[_BLEU:]
         if not self._reconstruct:
             return bleu, {}
         tokens, repeats, length_error, words = total[_BLEU:]
         return bleu, {
-            "reconstruction_bleu": sacrebleu_of_counts(np.array(total[:_BLEU])).value,
+            "reconstruction_bleu": self._score(total[:_BLEU]).value,
             "repeats": repeats / max(1, repeats + tokens),
             "length_error": length_error / max(1, words),
         }
+
+    def _score(self, counts: list[int]) -> Score:
+        return sacrebleu_of_counts(np.array(counts), tokenizer=self._tokenizer)
 
     def _own_counts(self, stop: StopRequest) -> np.ndarray:
         """Returns the counts of this worker's lines, and logs the first of the chief's."""
@@ -105,11 +117,11 @@ class TextEvaluator:
                 "%s\n  source      %s\n  translation %s\n  reference   %s",
                 self._split, source, hypothesis.text, reference,
             )  # fmt: skip
-        counts = [sacrebleu_counts([h.text for h in hypotheses], self._own_references)]
+        counts = [self._count([h.text for h in hypotheses], self._own_references)]
         if self._reconstruct:
             indices, lines = zip(*self._reconstruct(), strict=True)
             counts += [
-                sacrebleu_counts(lines, [self._references[index] for index in indices]),
+                self._count(lines, [self._references[index] for index in indices]),
                 self._latent_counts(hypotheses),
             ]
         return np.concatenate(counts)

@@ -298,15 +298,16 @@ def _describe(
     state: TrainState, replicas: Replicas, plan: BatchPlan, settings: RunSettings, start: int
 ) -> None:
     """Logs what is going to run."""
+    steps = f"steps {start} to {settings.train_steps}"
+    if start >= settings.train_steps:
+        steps = f"no step left: {start} are done, --train_steps={settings.train_steps}"
     _logger.info(
-        "%s on %s: %s parameters, %d replica(s), steps %d to %d, %d batches an epoch, "
-        "rows x length: %s",
+        "%s on %s: %s parameters, %d replica(s), %s, %d batches an epoch, rows x length: %s",
         settings.hparams.model,
         settings.problem,
         f"{state.model.count_params():,}",
         replicas.total,
-        start,
-        settings.train_steps,
+        steps,
         plan.steps_per_epoch,
         ", ".join(f"{rows}x{length}" for rows, length in plan.shapes),
     )

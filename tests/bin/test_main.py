@@ -1,5 +1,8 @@
 """The commands' wrapper: flags, help, and errors without a traceback."""
 
+import errno
+import importlib
+import pathlib
 import subprocess
 import sys
 
@@ -11,6 +14,7 @@ from t2t_vqem.constants import UsageError
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_integer("depth", 3, "How deep.", flag_values=FLAGS)
+_main.define_overrides(FLAGS, "params", "Settings.")
 
 
 def main(argv):
@@ -19,14 +23,16 @@ def main(argv):
         raise UsageError("depth=5 is too deep, expected less than 5")
     if FLAGS.depth == 6:
         raise KeyError("a bug")
+    if FLAGS.depth == 7:
+        raise KeyboardInterrupt
+    if FLAGS.depth == 8:
+        raise OSError(errno.ENOSPC, "No space left on device", "out.txt")
     return None if FLAGS.depth == 3 else FLAGS.depth
 
 
 def status(*arguments: str) -> int | None:
-    FLAGS.unparse_flags()
-    FLAGS["depth"].unparse()
     with pytest.raises(SystemExit) as caught:
-        _main.run(main, FLAGS, ["t2t-main", *arguments])
+        _main.run(main, FLAGS, ["t2t-main", *arguments], after_interrupt="It goes on.")
     return caught.value.code
 
 
@@ -41,6 +47,46 @@ def test_usage_errors_are_one_message(capsys):
     assert captured.out == ""
     assert captured.err.endswith("error: depth=5 is too deep, expected less than 5\n")
     assert "Traceback" not in captured.err
+
+
+def test_an_interrupt_is_one_line(capsys):
+    assert status("--depth=7") == 130
+    assert capsys.readouterr().err == "\nt2t-test-main: interrupted. It goes on.\n"
+
+
+def test_a_full_disk_is_one_message(capsys):
+    assert status("--depth=8") == 2
+    assert "no space left on the disk, writing out.txt. Make room" in capsys.readouterr().err
+
+
+def test_overrides_that_are_given_twice_are_merged():
+    assert status("--params=a=1", "--depth=3", "--params=", "--params=b='x, y'") is None
+    assert FLAGS.params == "a=1,b='x, y'"
+    assert status() is None  # and those of another command line do not count
+    assert FLAGS.params == ""
+
+
+@pytest.mark.parametrize(
+    ("module", "flag"), [("t2t_trainer", "devices"), ("t2t_make_tf_configs", "workers")]
+)
+def test_lists_that_are_given_twice_are_refused(capsys, module, flag):
+    command = importlib.import_module(f"t2t_vqem.bin.{module}")
+    with pytest.raises(SystemExit) as caught:
+        command.entry_point([module, f"--{flag}=a", f"--{flag}=b"])
+    assert caught.value.code == 2
+    assert "already defined" in capsys.readouterr().err
+
+
+def test_no_command_loses_an_override():
+    """Each flag that holds several settings in one string merges them when it is repeated."""
+    found = []
+    for path in sorted(pathlib.Path(_main.__file__).parent.glob("t2t_*.py")):
+        values = importlib.import_module(f"t2t_vqem.bin.{path.stem}").FLAGS
+        found += [(path.stem, name) for name in values if "name=value" in values[name].help]
+        for name in ("hparams", "problem_params"):
+            if name in values:
+                assert type(values[name]).__name__ == "_MergedFlag", (path, name)
+    assert ("t2t_trainer", "hparams") in found and ("t2t_datagen", "problem_params") in found
 
 
 def test_a_reader_that_has_gone_ends_the_command_quietly():

@@ -1,13 +1,18 @@
 import io
 import json
+import lzma
 import os
+import re
 import signal
+import stat
 import subprocess
 import sys
+import threading
 from typing import NamedTuple
 
 import pytest
 
+from t2t_vqem import files
 from t2t_vqem.bin import _main, t2t_decoder
 from t2t_vqem.hparams.transformer import TransformerHParams
 from t2t_vqem.hparams.transformer_nat import TransformerNATHParams
@@ -74,8 +79,6 @@ def decode(run, capfd, monkeypatch, caplog):
     """Runs the command in this process, on the run unless another output directory is given."""
 
     def call(*arguments, stdin=b"", status=None):
-        for name in t2t_decoder.FLAGS:
-            t2t_decoder.FLAGS[name].unparse()
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         caplog.clear()
         capfd.readouterr()
@@ -120,6 +123,113 @@ def test_wild_lines_each_get_one_line(decode, source, tmp_path):
     # And from standard input to standard output.
     answers = decode("--decode_from_file=-", stdin=typed).out.split("\n")
     assert answers == [*lines, ""]
+
+
+def test_a_byte_order_mark_is_no_text(decode, tmp_path):
+    text = "one two three\nfour\n"
+    plain = decode("--decode_from_file=-", stdin=text.encode()).out
+    marked = f"\ufeff{text}"
+    for encoding in ("utf-8", "utf-16-le", "utf-32-be"):
+        assert decode("--decode_from_file=-", stdin=marked.encode(encoding)).out == plain
+    assert decode("--decode_interactive", stdin=marked.encode()).out == plain
+    (tmp_path / "marked").write_bytes(lzma.compress(marked.encode("utf-16-be")))
+    assert decode(f"--decode_from_file={tmp_path / 'marked'}").out == plain
+
+
+def test_pipes_are_read_and_written(decode, source, tmp_path):
+    plain = decode(f"--decode_from_file={source}").out
+    pipes = [str(tmp_path / name) for name in ("from", "to")]
+    found = []
+    for pipe in pipes:
+        os.mkfifo(pipe)
+    threads = [
+        threading.Thread(target=lambda: write_bytes(pipes[0], source.read_bytes())),
+        threading.Thread(target=lambda: found.append(read_bytes(pipes[1]).decode())),
+    ]
+    for thread in threads:
+        thread.start()
+    decode(f"--decode_from_file={pipes[0]}", f"--decode_to_file={pipes[1]}")
+    for thread in threads:
+        thread.join(10)
+    assert found == [plain]
+    assert {path.name for path in tmp_path.iterdir()} == {"from", "to", "wild.en"}
+    # A pipe with a file for the output, and a reference.
+    reference = tmp_path / "reference"
+    reference.write_text("x\n" * len(WILD), encoding="utf-8")
+    writer = threading.Thread(target=lambda: write_bytes(pipes[0], source.read_bytes()))
+    writer.start()
+    to = tmp_path / "out"
+    decode(f"--decode_from_file={pipes[0]}", f"--decode_to_file={to}", f"--score_file={reference}")
+    writer.join(10)
+    assert to.read_text("utf-8") == plain
+
+
+def write_bytes(path, data):
+    with open(path, "wb") as file:
+        file.write(data)
+
+
+def read_bytes(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def test_output_goes_through_links_and_into_devices(decode, source, tmp_path):
+    target, link, out = tmp_path / "real", tmp_path / "link", tmp_path / "out"
+    target.write_text("before\n")
+    link.symlink_to(target)
+    for path in (link, out):
+        decode(f"--decode_from_file={source}", f"--decode_to_file={path}")
+    assert link.is_symlink()
+    assert target.read_bytes() == out.read_bytes() != b"before\n"
+    decode(f"--decode_from_file={source}", "--decode_to_file=/dev/null")
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+def test_an_input_is_no_output(decode, source, tmp_path):
+    before, reference, link = source.read_bytes(), tmp_path / "reference", tmp_path / "link"
+    reference.write_text("x\n" * len(WILD), encoding="utf-8")
+    link.symlink_to(source)
+    for path, flag in (
+        (source, "decode_from_file"),
+        (link, "decode_from_file"),
+        (reference, "score"),
+    ):
+        result = decode(
+            f"--decode_from_file={source}",
+            f"--score_file={reference}",
+            f"--decode_to_file={path}",
+            status=2,
+        )
+        assert f"--decode_to_file={path} and --{flag}" in result.err
+        assert "are the same file, which would be overwritten" in result.err
+    assert source.read_bytes() == before
+
+
+def test_a_second_decoder_is_kept_out_of_the_output(decode, source, tmp_path):
+    out, link = tmp_path / "out", tmp_path / "link"
+    link.symlink_to(out)
+    with files.locked(f"{out}.lock", "another", remedy="Wait."):
+        result = decode(f"--decode_from_file={source}", f"--decode_to_file={link}", status=2)
+        assert f"{out} is being written by another command (process {os.getpid()}" in result.err
+    decode(f"--decode_from_file={source}", f"--decode_to_file={link}")
+    assert {path.name for path in tmp_path.iterdir()} == {"link", "out", "wild.en"}
+
+
+@pytest.mark.slow
+def test_an_interrupt_is_one_line_and_the_same_command_goes_on(run, tmp_path):
+    (tmp_path / "in").write_text("one two\n" * 30_000, encoding="utf-8")
+    arguments = [f"--decode_from_file={tmp_path / 'in'}", f"--decode_to_file={tmp_path / 'out'}"]
+    process = subprocess.Popen(command(run, *arguments), stderr=subprocess.PIPE, text=True)
+    wait_until((tmp_path / "out.partial.json").exists, "a part", process=process)
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "Traceback" not in error
+    assert error.endswith(
+        "t2t-decoder: interrupted. With --decode_to_file, the same command goes on from the "
+        "finished lines\n"
+    )
 
 
 @pytest.mark.slow
@@ -192,6 +302,21 @@ def test_checkpoint_is_the_best_unless_another_is_named(run, decode, source):
     assert texts("--checkpoint=latest") != best
 
 
+def test_a_checkpoint_of_another_run_is_refused(run, decode, source, untrained_run, tmp_path):
+    other = untrained_run(tmp_path / "other", TransformerHParams(**SIZES)).path
+    files = [f"--decode_from_file={source}", f"--decode_to_file={tmp_path / 'out'}"]
+    result = decode(*files, f"--checkpoint={other}/best/ckpt-1", status=2)
+    assert f"is of the run in {other}, not of the one in {run.path}" in result.err
+    # Somewhere else nothing tells whose it is, but it must fit.
+    sizes = {**SIZES, "hidden_size": 32}
+    larger = untrained_run(tmp_path / "larger", TransformerHParams(**sizes)).path
+    os.rename(f"{larger}/best", tmp_path / "copied")
+    result = decode(*files, f"--checkpoint={tmp_path}/copied/ckpt-1", status=2)
+    assert "cannot be restored into the model 'transformer'" in result.err
+    assert "unrestored" not in result.err and "could not be found" not in result.err
+    assert result.err.count("ckpt-1") == 1
+
+
 @pytest.mark.slow
 def test_threads_are_chosen_before_tensorflow_makes_them(run):
     """In a process of its own: TensorFlow reads the number once."""
@@ -237,6 +362,7 @@ def test_trained_model_translates(tiny_text_data, tmp_path, decode):
     module = [sys.executable, "-m", "t2t_vqem.bin.t2t_trainer"]
     trained = subprocess.run([*module, *trainer], capture_output=True, check=False)
     assert trained.returncode == 0, trained.stderr.decode()
+    assert not re.search(rb"^([IWEF]\d{4} |WARNING: All log)|\.cc:\d", trained.stderr, re.M)
     run = f"--output_dir={path}"
     result = decode(run, "--decode_split=test", f"--decode_to_file={out}", "--xla")
     value = float(result.out.splitlines()[0].removeprefix("BLEU = ").split()[0])

