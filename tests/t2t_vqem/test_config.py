@@ -164,7 +164,7 @@ def test_a_model_alone_gives_its_defaults():
         ({"gin_params": ["transformer.num_heads 2"]}, "gin: Couldn't parse statement"),
         (
             {"gin_params": ["transformer.num_heads = %two"]},
-            "gin: transformer: %two is used, but nothing defines it",
+            "gin: transformer: %two is used, but not defined",
         ),
         ({"gin_files": ["no_such.gin"]}, "--gin_file=no_such.gin: there is no such file"),
         ({"problem_params": "a=1"}, "--problem_params='a=1' needs --problem"),
@@ -226,7 +226,7 @@ def test_any_gin_file_is_read_or_refused_with_a_message(tmp_path_factory, conten
 def test_bindings_of_another_problem_are_ignored_with_a_warning(caplog):
     with caplog.at_level(logging.WARNING):
         assert toy(gin_params=["toy.vocabulary_size = 5"]) == toy()
-    assert "gin sets vocabulary_size of 'toy', which is no part of this run" in caplog.text
+    assert "gin sets vocabulary_size of 'toy', which is not part of this run" in caplog.text
 
 
 def test_a_required_field_is_asked_for():

@@ -206,7 +206,7 @@ def test_usr_dir_named_like_another_module_is_refused(tmp_path):
     folder = tmp_path / "json"
     folder.mkdir()
     (folder / "__init__.py").touch()
-    with pytest.raises(UsageError, match="there is another module 'json'"):
+    with pytest.raises(UsageError, match="another module is called 'json'"):
         load_plugins(str(folder))
 
 
