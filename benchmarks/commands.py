@@ -21,14 +21,14 @@ def run(name: str, *args: str) -> str:
     return done.stdout
 
 
-def figures(said: str) -> dict[str, str]:
+def figures(output: str) -> dict[str, str]:
     """Returns the figures in a command's output, where each follows its name."""
-    return dict(re.findall(r"(\w+) (-?[\d.]+)", said))
+    return dict(re.findall(r"(\w+) (-?[\d.]+)", output))
 
 
-def bleu(said: str) -> tuple[float, str]:
+def bleu(output: str) -> tuple[float, str]:
     """Returns the score and the signature in the BLEU line of a command's output."""
-    return float(re.search(r"= *([\d.]+)", said)[1]), re.search(r"\((.*)\)", said)[1]
+    return float(re.search(r"= *([\d.]+)", output)[1]), re.search(r"\((.*)\)", output)[1]
 
 
 def read_log(output_dir: pathlib.Path | str) -> list[dict]:

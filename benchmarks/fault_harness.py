@@ -64,8 +64,8 @@ class Kill(NamedTuple):
         return cls(phase, rng.randint(1, most), rng.uniform(0, longest))
 
 
-def train(options: dict[str, Any], said: Connection) -> None:
-    """Trains in this process, and reports through `said` what it does: (phase, number)."""
+def train(options: dict[str, Any], messages: Connection) -> None:
+    """Trains in this process, and reports through `messages` what it does: (phase, number)."""
     from t2t_vqem.data.records import RecordReader
     from t2t_vqem.training import trainer
     from t2t_vqem.training.checkpoints import Checkpoints
@@ -75,9 +75,9 @@ def train(options: dict[str, Any], said: Connection) -> None:
     counts = collections.Counter()
     lock = threading.Lock()  # reading runs in a thread of its own
 
-    def say(what: str, number: int) -> None:
+    def send(what: str, number: int) -> None:
         with lock:
-            said.send((what, number))
+            messages.send((what, number))
 
     def announce(owner: type, name: str, phase: str) -> None:
         method = getattr(owner, name)
@@ -85,7 +85,7 @@ def train(options: dict[str, Any], said: Connection) -> None:
         @functools.wraps(method)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             counts[phase] += 1
-            say(phase, counts[phase])
+            send(phase, counts[phase])
             return method(*args, **kwargs)
 
         setattr(owner, name, wrapped)
@@ -96,7 +96,7 @@ def train(options: dict[str, Any], said: Connection) -> None:
         @functools.wraps(method)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             result = method(*args, **kwargs)
-            say(*value(result, *args))
+            send(*value(result, *args))
             return result
 
         setattr(owner, name, wrapped)
@@ -108,7 +108,7 @@ def train(options: dict[str, Any], said: Connection) -> None:
     report(Checkpoints, "save", lambda result, self, step: ("saved", step))
     report(Checkpoints, "restore", lambda step, self: ("restored", step))
     trainer.run(trainer.Request(**options))
-    say("done", 0)
+    send("done", 0)
 
 
 class Harness:
@@ -141,16 +141,16 @@ class Harness:
 
     def _start(self, kill: Kill | None) -> bool:
         """Returns whether the process was killed before it came to the end."""
-        said, saying = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=train, args=(self._options, saying), daemon=True)
+        messages, reporter = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=train, args=(self._options, reporter), daemon=True)
         process.start()
-        saying.close()
+        reporter.close()
         try:
             while True:
-                if not said.poll(TIMEOUT):
+                if not messages.poll(TIMEOUT):
                     raise SystemExit("the process hangs")
                 try:
-                    what, number = said.recv()
+                    what, number = messages.recv()
                 except EOFError:
                     raise SystemExit("the process has failed, see above") from None
                 self._note(what, number)
@@ -161,9 +161,9 @@ class Harness:
                     return True
         finally:
             process.kill()
-            while said.poll():  # what it reported before it was killed
+            while messages.poll():  # what it reported before it was killed
                 try:
-                    self._note(*said.recv())
+                    self._note(*messages.recv())
                 except EOFError:
                     break
             process.join()

@@ -99,13 +99,13 @@ def tested(scores: list[float], teacher: float | None = None) -> list[str]:
 
 def inside(output_dir: str) -> list[str]:
     """Evaluates a latent model on dev, and returns its row."""
-    said = run("t2t-trainer", f"--output_dir={output_dir}", "--schedule=evaluate")
-    found = figures(said[said.index(", dev: ") :])
+    output = run("t2t-trainer", f"--output_dir={output_dir}", "--schedule=evaluate")
+    found = figures(output[output.index(", dev: ") :])
     return [*describe(output_dir), *(f"{float(found[name]):.3g}" for name in INSIDE)]
 
 
 def describe(output_dir: str) -> list[str]:
-    """Returns the cells that say what a run trained."""
+    """Returns the cells that describe what a run trained."""
     settings = OutputDir(output_dir).settings()
     hparams, problem = settings.hparams, settings.problem_config
     model, ratio = f"`{settings.hparams_set}`", ""

@@ -240,11 +240,11 @@ def main() -> None:
         generate(case, str(work_dir / "data"))
         found = measure(model, work_dir, args.rounds)
         one, two, alone = (found[way].units_per_second for way in found)
-        said = (found["two workers"].bytes_per_step - found["two alone"].bytes_per_step) / 2
+        sent = (found["two workers"].bytes_per_step - found["two alone"].bytes_per_step) / 2
         gradients, others, _ = message(model, case.hparams_set, case.sizes)
         rows.append(
             f"| {case.hparams_set} | {one:,.0f} | {two:,.0f} | {two / one:.2f} | "
-            f"{max(0.0, 1 - two / alone):.1%} | {said / MIB:.2f} | "
+            f"{max(0.0, 1 - two / alone):.1%} | {sent / MIB:.2f} | "
             f"{(gradients + others) / MIB:.2f}, {others / MIB:.2f} |"
         )
     lines = header("Several workers: speed and communication", ["t2t-vqem", "tensorflow", "numpy"])

@@ -218,12 +218,12 @@ def measure(width: int, steps: int, rounds: int) -> list[str]:
     """Measures the systems in alternation; returns the section of the report."""
     seconds: dict[str, list[float]] = {worker: [] for worker in WORKERS}
     last: dict[str, dict] = {}
-    for turn in range(rounds):
+    for number in range(rounds):
         for worker in WORKERS:
             last[worker] = run_worker(worker, width, steps)
             seconds[worker] += last[worker]["seconds"]
             median = statistics.median(last[worker]["seconds"])
-            print(f"width {width}, round {turn + 1}, {worker}: {1000 * median:.0f} ms per step")
+            print(f"width {width}, round {number + 1}, {worker}: {1000 * median:.0f} ms per step")
     tokens = int((batch()[1] > 0).sum())
     medians = {worker: statistics.median(values) for worker, values in seconds.items()}
     best = min(medians["PyTorch eager"], medians["PyTorch compiled"])
