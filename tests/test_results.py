@@ -72,7 +72,7 @@ def test_every_results_file_is_named_with_its_command(path):
     page = PAGES[1].read_text("utf-8")
     assert f"(results/{path.name})" in page
     command = re.search(r"^- command: `(.*)`$", path.read_text("utf-8"), re.MULTILINE)
-    if command:  # several commands stand in the file itself
+    if command:  # a file with several commands lists them itself
         assert f"\n{command[1]}\n" in page
 
 

@@ -91,7 +91,7 @@ def test_gin_and_hparams_are_the_same_override():
 
 def test_macros_reach_fields():
     assert toy(gin_params=["width = 32", "transformer.hidden_size = %width"]).hidden_size == 32
-    # A field's name is as good as any, as long as the macro is used.
+    # A macro may have a field's name, as long as it is used.
     hparams = toy(gin_params=["dropout = 0.4", "transformer.relu_dropout = %dropout"])
     assert (hparams.dropout, hparams.relu_dropout) == (0.25, 0.4)
 
@@ -120,7 +120,7 @@ def test_the_gin_text_gives_the_same_again(tmp_path):
     )
     path = tmp_path / "config.gin"
     path.write_text(first.gin_text)
-    assert "toy.vocabulary_size = 100" in first.gin_text  # defaults too: they may change some day
+    assert "toy.vocabulary_size = 100" in first.gin_text  # defaults too, because they may change
     again = resolve(problem="toy", hparams_set="transformer_big", gin_files=[str(path)])
     assert again.hparams == first.hparams
     assert again.problem_config == first.problem_config
