@@ -27,7 +27,7 @@ def rows(text: str) -> Iterator[Row]:
     header: list[str] = []
     for paragraph in re.split(r"\n\s*\n", text):
         lines = paragraph.strip().splitlines()
-        if "Results: [" in paragraph:
+        if re.search(r"Results:\s+\[", paragraph):
             files = tuple(LINK.findall(paragraph))
         if not lines or not lines[0].startswith("|"):
             continue
