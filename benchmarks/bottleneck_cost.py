@@ -1,13 +1,13 @@
-"""Cost of the bottleneck alone: time and memory of ours, of Tensor2Tensor's way, and of a peer.
+"""Cost of the bottleneck alone: time and memory of ours, Tensor2Tensor's method and a peer.
 
     pip install torch==2.13.0 vector-quantize-pytorch
     python benchmarks/bottleneck_cost.py --results=benchmarks/results/bottleneck_cost.md
 
-Each quantises the same N vectors of width D in training, forward and update of the codebook,
-without a gradient. The floor is the product of vectors and codes alone. Every contestant is a
-process of its own, they take turns, and the figure is the median over all runs of all rounds.
-Memory is the most that the process held in the runs, less what it held before: vectors, codebooks,
-compilers and thread pools are there by then, because 64 other vectors have been quantised before.
+Each system quantises the same N vectors of width D in training: forward pass and codebook update,
+without a gradient. The reference is the product of vectors and codes alone. Every system runs in a
+process of its own; they alternate, and each figure is the median over all runs of all rounds.
+Memory is the peak during the runs less what the process held before. By then vectors, codebooks,
+compilers and thread pools exist, because 64 other vectors have been quantised.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from report import header, write
 NUM_VECTORS, WIDTH, NUM_SAMPLES = 4096, 512, 10
 SIZES = ((4096, 4096), (4096, 16384))  # N, K
 LARGE = (65536, 16384)
-FLOOR = "distance product alone (XLA)"
+REFERENCE = "distance product alone (XLA)"
 PEER = "vector-quantize-pytorch"
 OURS = ("ours, vq", "ours, hard EM", "ours, soft EM, 10 draws", "ours, soft EM, expectation")
 T2T = ("one-hot (as Tensor2Tensor), hard EM", "one-hot (as Tensor2Tensor), soft EM, 10 draws")
-CONTESTANTS = (FLOOR, *OURS, *T2T, PEER)
+CONTESTANTS = (REFERENCE, *OURS, *T2T, PEER)
 
 
 def data(num_vectors: int, num_codes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors and codes; the vectors lie near codes, as they do after some training."""
+    """Returns vectors and codes; the vectors lie close to codes, as after some training."""
     rng = np.random.default_rng(0)
     codes = rng.standard_normal([num_codes, WIDTH], np.float32)
     x = codes[rng.integers(0, num_codes, num_vectors)]
@@ -44,20 +44,24 @@ def data(num_vectors: int, num_codes: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def run_tensorflow(name: str, num_vectors: int, num_codes: int, runs: int) -> dict:
-    """Times a contestant that is a compiled TensorFlow function."""
+    """Times a system that is a compiled TensorFlow function."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 
     x, codes = data(num_vectors, num_codes)
     x = tf.constant(x)
-    function = {FLOOR: floor, **dict.fromkeys(OURS, ours), **dict.fromkeys(T2T, one_hot)}[name]
+    function = {
+        REFERENCE: distance_product,
+        **dict.fromkeys(OURS, ours),
+        **dict.fromkeys(T2T, one_hot),
+    }[name]
     step = function(name, codes)
     compiled = tf.function(step, jit_compile=True, autograph=False)
     return time_runs(lambda x: tf.nest.flatten(compiled(x))[0].numpy(), x, runs)
 
 
-def floor(name: str, codes: np.ndarray):
-    """x @ codes^T, of which one number for each vector is kept."""
+def distance_product(name: str, codes: np.ndarray):
+    """Computes x @ codes^T and keeps one number per vector."""
     del name
     import tensorflow as tf
 
@@ -66,7 +70,7 @@ def floor(name: str, codes: np.ndarray):
 
 
 def ours(name: str, codes: np.ndarray):
-    """Quantiser and update of its state, as a training step has them."""
+    """Quantises and updates the state, as a training step does."""
 
     from t2t_vqem.layers import VectorQuantizer
     from t2t_vqem.layers.codebooks import CodebookState
@@ -88,7 +92,7 @@ def ours(name: str, codes: np.ndarray):
 
 
 def one_hot(name: str, codes: np.ndarray):
-    """Distances, one-hot assignments and products with them, as in Tensor2Tensor's bottleneck."""
+    """Computes distances and products with one-hot assignments, as Tensor2Tensor's bottleneck."""
     import tensorflow as tf
 
     means = tf.Variable(codes)
@@ -139,9 +143,9 @@ def run_peer(num_vectors: int, num_codes: int, runs: int) -> dict:
 
 
 def time_runs(step, x, runs: int) -> dict:
-    """Returns seconds of each run after the first, and the memory that running took, in bytes."""
+    """Returns the seconds of each run after the first, and the memory of the runs in bytes."""
     step(x[..., :64, :])
-    pathlib.Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # forgets the peak
+    pathlib.Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # resets the peak
     before = memory("VmRSS")
     step(x)
     seconds = []
@@ -159,24 +163,24 @@ def memory(name: str) -> int:
 
 
 def run_worker(name: str, size: tuple[int, int], runs: int) -> dict:
-    """Runs one contestant in a process of its own."""
+    """Runs one system in a process of its own."""
     command = [sys.executable, __file__, f"--worker={name}", f"--size={size[0]},{size[1]}"]
     command.append(f"--runs={runs}")
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(size: tuple[int, int], contestants, runs: int, rounds: int) -> list[str]:
-    """Lets the contestants take turns; returns the section of the report."""
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+def measure(size: tuple[int, int], systems, runs: int, rounds: int) -> list[str]:
+    """Measures the systems in alternation; returns the section of the report."""
+    seconds: dict[str, list[float]] = {name: [] for name in systems}
     memory: dict[str, int] = {}
-    for turn in range(rounds):
-        for name in contestants:
+    for number in range(rounds):
+        for name in systems:
             result = run_worker(name, size, runs)
             seconds[name] += result["seconds"]
             memory[name] = max(memory.get(name, 0), result["memory"])
             median = 1000 * statistics.median(result["seconds"])
-            print(f"{size}, round {turn + 1}, {name}: {median:.0f} ms", flush=True)
+            print(f"{size}, round {number + 1}, {name}: {median:.0f} ms", flush=True)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     num_vectors, num_codes = size
     array = num_vectors * num_codes * 4
@@ -185,24 +189,26 @@ def measure(size: tuple[int, int], contestants, runs: int, rounds: int) -> list[
         "",
         f"One [N, K] array of float32 has {array / 2**20:.0f} MiB.",
         "",
-        "| | ms | of the floor | peak memory, MiB | of one [N, K] array |",
+        "| | ms | ratio to the distance product | peak memory, MiB | ratio to one [N, K] array |",
         "|---|---|---|---|---|",
     ]
-    for name in contestants:
-        floor_share = f"{medians[name] / medians[FLOOR]:.2f}" if FLOOR in medians else "-"
+    for name in systems:
+        ratio = f"{medians[name] / medians[REFERENCE]:.2f}" if REFERENCE in medians else "-"
         lines.append(
-            f"| {name} | {1000 * medians[name]:.0f} | {floor_share} | "
+            f"| {name} | {1000 * medians[name]:.0f} | {ratio} | "
             f"{memory[name] / 2**20:.0f} | {memory[name] / array:.2f} |"
         )
     return [*lines, ""]
 
 
 def main() -> None:
-    """Measures and writes the results; with --worker, is one contestant."""
+    """Measures and writes the results; with --worker, measures one system."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", help="Markdown file to write; default: only print.")
-    parser.add_argument("--runs", type=int, default=10, help="Runs a contestant counts each round.")
-    parser.add_argument("--rounds", type=int, default=3, help="Turns of each contestant.")
+    parser.add_argument(
+        "--runs", type=int, default=10, help="Timed runs of a system in each round."
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="How often each system is measured.")
     parser.add_argument("--worker", choices=CONTESTANTS, help=argparse.SUPPRESS)
     parser.add_argument("--size", help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -5,12 +5,12 @@
         --results=benchmarks/results/bottleneck_peer.md
 
 --source_dir holds the official CIFAR-10 archive. Both train the same autoencoder, that of the set
-vqvae_cifar10_small, by Adam on squared error over the variance of the pixels, plus what the
-bottleneck asks for, on the same batches. The peer runs with its defaults and with what its
-documentation recommends against dead codes (K-means start, replacing codes). Every training is a
-process of its own; they take turns over the seeds. One of ours makes fewer steps, to show how soon
-it learns what the peer learns in all. Wall time is that of all steps; what the first three took
-longer than the median one is told as compiling.
+vqvae_cifar10_small, with Adam on the squared error divided by the variance of the pixels, plus the
+bottleneck's own loss, on the same batches. The peer runs with its defaults and with what its
+documentation recommends against unused codes (K-means initialisation, replacing codes). Every
+training is a process of its own; the systems alternate over the seeds. One of our trainings makes
+fewer steps, to show how soon it reaches the peer's final quality. Wall time is that of all steps;
+the time by which the first three exceed the median step is reported as compiling.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ import numpy as np
 from report import header, write
 
 CHANNELS, INNER, BLOCKS, WIDTH = 192, 96, 2, 32
-PATCH = 4  # pixels high and wide
+PATCH = 4  # height and width in pixels
 BATCH, LEARNING_RATE, BETA = 128, 1e-3, 0.25
 FEWER_STEPS = "ours, hard EM, 3/5 of the steps"
 SHARE_OF_STEPS = 0.6
-SMALL = 0.1  # scale at the start of the latents and of what residual blocks add, on both sides
+SMALL = 0.1  # initial scale of the latents and of the residual blocks' output, in both systems
 OURS = {
     "ours, soft EM, 10 draws": {"kind": "soft_em"},
     "ours, hard EM": {"kind": "hard_em"},
@@ -51,7 +51,7 @@ CONTESTANTS = (*OURS, *PEER)
 
 
 def images(source_dir: str, split: str) -> np.ndarray:
-    """All images of a split, uint8 [n, 32, 32, 3]; "train" is all 50,000."""
+    """Returns all images of a split, uint8 [n, 32, 32, 3]; "train" has all 50,000."""
     from t2t_vqem.problem import SourceFlags
     from t2t_vqem.registry import problems
 
@@ -63,7 +63,7 @@ def images(source_dir: str, split: str) -> np.ndarray:
 
 
 def batches(data: np.ndarray, seed: int) -> Iterator[np.ndarray]:
-    """Batches in an order drawn anew for each epoch, without end."""
+    """Yields batches without end, in a new random order in each epoch."""
     rng = np.random.default_rng(seed)
     while True:
         order = rng.permutation(len(data))
@@ -72,7 +72,7 @@ def batches(data: np.ndarray, seed: int) -> Iterator[np.ndarray]:
 
 
 def measured(test: np.ndarray, reconstruct, num_codes: int) -> dict[str, float]:
-    """PSNR, the mean over images in dB, and perplexity of the codes on the test images.
+    """Returns PSNR in dB, averaged over the test images, and the perplexity of their codes.
 
     Args:
       test: uint8 [n, 32, 32, 3].
@@ -92,7 +92,7 @@ def measured(test: np.ndarray, reconstruct, num_codes: int) -> dict[str, float]:
 
 
 def timed(step, stream: Iterator[np.ndarray], steps: int) -> dict[str, float]:
-    """Trains; returns the seconds that compiling took, and all steps and a median one without."""
+    """Trains; returns the seconds of compiling, of all other work, and of the median step."""
     seconds = []
     for _ in range(steps):
         start = time.perf_counter()
@@ -161,7 +161,7 @@ def run_ours(name: str, args: argparse.Namespace) -> dict[str, float]:
 
 
 def torch_autoencoder():
-    """The encoder and the decoder in PyTorch, starting from the same limits."""
+    """Returns encoder and decoder in PyTorch, with the same initial weight ranges."""
     import torch
     from torch import nn
 
@@ -190,7 +190,7 @@ def torch_autoencoder():
     for module in (*encoder.modules(), *decoder.modules()):
         if isinstance(module, nn.Conv2d):
             limit = math.sqrt(6 / (module.in_channels * math.prod(module.kernel_size)))
-            if module.kernel_size == (1, 1):  # what the Dense layers on our side begin with
+            if module.kernel_size == (1, 1):  # the initialisation of our Dense layers
                 limit = math.sqrt(6 / (module.in_channels + module.out_channels))
             nn.init.uniform_(module.weight, -limit, limit)
             nn.init.zeros_(module.bias)
@@ -217,7 +217,7 @@ def run_peer(name: str, args: argparse.Namespace) -> dict[str, float]:
     optimizer = torch.optim.Adam(weights, LEARNING_RATE, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.steps)
     stream = batches(train, args.seed)
-    for _ in range(8):  # what the other side starts its codebook from
+    for _ in range(8):  # the vectors from which our codebook is initialised
         next(stream)
     encode, decode = encoder, decoder
     if args.compiled:
@@ -265,9 +265,9 @@ def run_worker(name: str, seed: int, args: argparse.Namespace, **changes: int) -
 
 
 def table(results: dict[str, list[dict[str, float]]]) -> list[str]:
-    """Returns the rows of the report: means over seeds, and half of how far these are apart."""
+    """Returns the rows of the report: means over seeds, and half the distance between them."""
     lines = [
-        "| | PSNR, dB | perplexity | ms a step | wall time of the steps, s | of it compiling |",
+        "| | PSNR, dB | perplexity | ms per step | wall time of the steps, s | of it compiling |",
         "|---|---|---|---|---|---|",
     ]
     columns = {"psnr": 2, "perplexity": 0, "step": 1, "wall": 0, "compiling": 0}  # decimals
@@ -282,12 +282,12 @@ def table(results: dict[str, list[dict[str, float]]]) -> list[str]:
 
 
 def main() -> None:
-    """Trains, measures and writes the results; with --worker, is one training."""
+    """Trains, measures and writes the results; with --worker, runs one training."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--source_dir", required=True, help="Where the CIFAR-10 archive is.")
     parser.add_argument("--num_codes", type=int, default=512, help="K.")
     parser.add_argument("--steps", type=int, default=1500, help="Updates of each training.")
-    parser.add_argument("--seeds", default="1,2", help="Seeds, by comma.")
+    parser.add_argument("--seeds", default="1,2", help="Seeds, separated by commas.")
     parser.add_argument("--results", help="Markdown file to write; default: only print.")
     parser.add_argument("--worker", choices=CONTESTANTS, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
@@ -311,7 +311,8 @@ def main() -> None:
         f"CIFAR-10, 8x8 codes of {args.num_codes}, {args.steps} steps of {BATCH} images, test set, "
         f"seeds {args.seeds}: mean ± half the distance. PyTorch ran "
         f"{'compiled' if compiled else 'eagerly'}, which was the faster of the two: "
-        f"{1000 * tries[0]['step']:.0f} ms a step eagerly, {1000 * tries[1]['step']:.0f} compiled.",
+        f"{1000 * tries[0]['step']:.0f} ms per step eagerly, "
+        f"{1000 * tries[1]['step']:.0f} compiled.",
         "",
         *table(results),
     ]

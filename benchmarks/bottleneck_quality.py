@@ -7,8 +7,8 @@
 
 Trains the same VQ-VAE with codes learned by gradient ("vq"), by hard EM and by soft EM with 1, 5
 and 10 draws, and once more with codes kept equally used, with few codes and with many, and measures
-each on the test set. All encode in one turn, as the literature does. Started again, it keeps what
-is done and goes on with what is not.
+each on the test set. All encode in a single pass, as the literature does. Started again, it keeps
+finished runs and continues unfinished ones.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ KINDS = {
     "soft EM, m=10": "bottleneck_kind=soft_em,num_samples=10,balance=0",
     "soft EM, m=10, balanced": "bottleneck_kind=soft_em,num_samples=10,balance=2",
 }
-FIGURES = {  # of t2t-decoder, with the heading and the decimals of its column
+FIGURES = {  # printed by t2t-decoder, with heading and decimals of the column
     "bits_per_dim": ("bits/dim", 3),
     "reconstruction_bits": ("reconstruction", 3),
     "prior_bits": ("prior", 4),
@@ -89,7 +89,7 @@ def curves(this: Run, work_dir: pathlib.Path, name: str) -> tuple[list[int], lis
 
 
 def plot(runs: list[Run], work_dir: pathlib.Path, path: pathlib.Path) -> None:
-    """Draws perplexity and PSNR on the dev set over the steps, a line for each seed."""
+    """Plots perplexity and PSNR on the dev set over the steps, one line per seed."""
     plt = pyplot()
     sizes = sorted({this.num_codes for this in runs})
     figure, axes = plt.subplots(2, len(sizes), figsize=(5 * len(sizes), 7), squeeze=False)
@@ -109,7 +109,7 @@ def plot(runs: list[Run], work_dir: pathlib.Path, path: pathlib.Path) -> None:
 
 
 def table(num_codes: int, results: dict[Run, dict[str, float]]) -> list[str]:
-    """Returns the section on one number of codes: the mean over the seeds, and how far they lie."""
+    """Returns the section of one number of codes: means over seeds and their spread."""
     headings = [heading for heading, _ in FIGURES.values()]
     lines = [
         f"## K = {num_codes}",
@@ -133,14 +133,20 @@ def table(num_codes: int, results: dict[Run, dict[str, float]]) -> list[str]:
 def main() -> None:
     """Trains, measures and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data_dir", required=True, help="Where t2t-datagen wrote.")
+    parser.add_argument("--data_dir", required=True, help="Folder that t2t-datagen wrote.")
     parser.add_argument("--work_dir", required=True, help="Folder for the runs.")
-    parser.add_argument("--hparams_set", default="vqvae_cifar10_small", help="Of the VQ-VAE.")
+    parser.add_argument(
+        "--hparams_set", default="vqvae_cifar10_small", help="Hparams set of the VQ-VAE."
+    )
     parser.add_argument("--train_steps", type=int, default=1500, help="Updates of each run.")
-    parser.add_argument("--kinds", default=";".join(KINDS), help="What to train, by semicolon.")
-    parser.add_argument("--num_codes", default="512,4096", help="Sizes of the codebook, by comma.")
-    parser.add_argument("--seeds", default="1,2", help="Seeds, by comma.")
-    parser.add_argument("--results", help="Markdown file to write; its plot goes beside it.")
+    parser.add_argument(
+        "--kinds", default=";".join(KINDS), help="Kinds to train, separated by semicolons."
+    )
+    parser.add_argument(
+        "--num_codes", default="512,4096", help="Codebook sizes, separated by commas."
+    )
+    parser.add_argument("--seeds", default="1,2", help="Seeds, separated by commas.")
+    parser.add_argument("--results", help="Markdown file to write; the plot is written beside it.")
     args = parser.parse_args()
     sizes = [int(number) for number in args.num_codes.split(",")]
     runs = [

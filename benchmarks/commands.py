@@ -1,4 +1,4 @@
-"""Runs the package's commands, and reads what they say and log."""
+"""Runs the package's commands, and reads what they print and log."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ import sys
 
 
 def command(name: str, *args: str) -> list[str]:
-    """Returns the words that run a command of the package, by its name or its module's."""
+    """Returns the arguments that run a command of the package, given its name or its module's."""
     return [sys.executable, "-m", f"t2t_vqem.bin.{name.replace('-', '_')}", *args]
 
 
 def run(name: str, *args: str) -> str:
-    """Runs a command of the package, shows it and what it says, and returns its standard output."""
+    """Runs a command of the package, prints it and its standard output, and returns the latter."""
     print(f"$ {' '.join([name, *args])}", flush=True)
     done = subprocess.run(command(name, *args), stdout=subprocess.PIPE, text=True, check=True)
     print(done.stdout, flush=True)
     return done.stdout
 
 
-def figures(said: str) -> dict[str, str]:
-    """Returns the figures, each after its name, in what a command said."""
-    return dict(re.findall(r"(\w+) (-?[\d.]+)", said))
+def figures(output: str) -> dict[str, str]:
+    """Returns the figures in a command's output, where each follows its name."""
+    return dict(re.findall(r"(\w+) (-?[\d.]+)", output))
 
 
-def bleu(said: str) -> tuple[float, str]:
-    """Returns the score and the signature in the line of BLEU that a command said."""
-    return float(re.search(r"= *([\d.]+)", said)[1]), re.search(r"\((.*)\)", said)[1]
+def bleu(output: str) -> tuple[float, str]:
+    """Returns the score and the signature in the BLEU line of a command's output."""
+    return float(re.search(r"= *([\d.]+)", output)[1]), re.search(r"\((.*)\)", output)[1]
 
 
 def read_log(output_dir: pathlib.Path | str) -> list[dict]:
     """Returns the figures that a run has logged so far."""
-    # Here, so that no TensorFlow lies in memory beside what is measured.
+    # Imported here, so that TensorFlow takes no memory beside what is measured.
     from t2t_vqem.output_dir import OutputDir
     from t2t_vqem.training.metrics_log import MetricsLog
 

@@ -23,7 +23,7 @@ def token(id_: int) -> str:
 
 
 def token_id(name: str) -> int:
-    """Returns the id of a name: the inverse of `token`."""
+    """Returns the id of a name; the inverse of `token`."""
     return int(name) if name.isdigit() else {v: k for k, v in _SPECIAL.items()}[name]
 
 
@@ -71,7 +71,7 @@ def load(
     inter_threads: int = 1,
     device: str = "cpu",
 ) -> ctranslate2.Translator:
-    """Loads a converted model on the CPU or, where `device` is "cuda", on the GPU."""
+    """Loads a converted model on the CPU or, if `device` is "cuda", on the GPU."""
     return ctranslate2.Translator(
         directory,
         device=device,
@@ -102,6 +102,6 @@ def _norm(spec, layer) -> None:
 
 
 def _linear(spec, layer) -> None:
-    spec.weight = np.ascontiguousarray(np.asarray(layer.kernel).T)  # theirs is [out, in]
+    spec.weight = np.ascontiguousarray(np.asarray(layer.kernel).T)  # CTranslate2 has [out, in]
     if layer.bias is not None:
         spec.bias = np.asarray(layer.bias)

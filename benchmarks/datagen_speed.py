@@ -3,9 +3,9 @@
     python benchmarks/datagen_speed.py --text_dir=multi30k \\
         --results=benchmarks/results/datagen_speed.md
 
-The text is made by drawing real lines ({train}.{en,de}, plain or gzip, in --text_dir) and swapping
-some of their words, so that no line is simply repeated. The real command runs as a user runs it;
-its memory is that of all its processes together, shared pages counted once (Linux only).
+The text is made by drawing real lines (train.{en,de}, plain or gzip, in --text_dir) and swapping
+some of their words, so that no line is simply repeated. The command runs as a user would run it;
+its memory is that of all its processes, with shared pages counted once (Linux only).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Run(NamedTuple):
 
     num_lines: int
     seconds: float
-    vocabulary_seconds: float  # of these, until the vocabulary was there
+    vocabulary_seconds: float  # of these, until the vocabulary was trained
     peak_bytes: int
     disk_bytes: int
 
@@ -49,8 +49,8 @@ def main() -> None:
     parser.add_argument("--memory_lines", type=int, nargs=2, default=(100_000, 400_000))
     parser.add_argument("--vocab_size", type=int, default=8000)
     parser.add_argument("--num_workers", type=int, default=os.cpu_count())
-    parser.add_argument("--work_dir", help="where to write; default: a temporary folder")
-    parser.add_argument("--results", help="file for the results")
+    parser.add_argument("--work_dir", help="folder to write to; default: a temporary one")
+    parser.add_argument("--results", help="Markdown file to write")
     args = parser.parse_args()
     runs = {}
     with tempfile.TemporaryDirectory(dir=args.work_dir) as folder:
@@ -63,11 +63,11 @@ def main() -> None:
 
 
 def write_text(folder: pathlib.Path, text_dir: str, num_lines: int) -> None:
-    """Writes train text of so many lines, and a little dev and test text."""
+    """Writes train text with the given number of lines, and short dev and test text."""
     folder.mkdir()
     pairs = list(zip(*map(read_lines, find_pair(text_dir, ("train",), LANGUAGES)), strict=True))
     for split, count in (("train", num_lines), ("dev", 1000), ("test", 1000)):
-        # Closed over nothing but the seed: longer texts begin like shorter ones.
+        # Depends on the seed alone, so that longer texts begin like shorter ones.
         rng = random.Random(split)
         with (
             open(folder / f"{split}.en", "wb") as source,
@@ -81,7 +81,7 @@ def write_text(folder: pathlib.Path, text_dir: str, num_lines: int) -> None:
 def perturbed(
     pairs: list[tuple[bytes, bytes]], count: int, rng: random.Random
 ) -> Iterator[tuple[bytes, bytes]]:
-    """Returns pairs, some words of each side swapped with words of another line."""
+    """Returns pairs in which some words of each side are swapped with words of another line."""
     for _ in range(count):
         chosen, other = rng.choice(pairs), rng.choice(pairs)
         sides = []
@@ -94,7 +94,7 @@ def perturbed(
 
 
 def measure(text: pathlib.Path, data_dir: pathlib.Path, args: argparse.Namespace) -> Run:
-    """Runs the command on a text and watches it."""
+    """Runs the command on a text and samples its memory."""
     command = [
         sys.executable,
         "-m",
@@ -137,7 +137,7 @@ def memory(pid: int) -> int:
                 children = pathlib.Path(f"/proc/{process}/task/{task}/children").read_text()
                 pending += map(int, children.split())
         except OSError:
-            continue  # it has just ended
+            continue  # the process has just ended
     return total
 
 
@@ -167,8 +167,8 @@ def results(runs: dict[int, Run], args: argparse.Namespace) -> list[str]:
         f"Peak memory at {large:,} pairs is {ratio:.3f} times that at {small:,}; "
         "goal: within 20 %.",
         "",
-        "Seconds are of the whole command, start of Python included. The vocabulary is trained on "
-        "a sample of at most 100,000 pairs, so its time does not grow beyond that.",
+        "Seconds are those of the whole command, including the start of Python. The vocabulary is "
+        "trained on a sample of at most 100,000 pairs, so its time does not grow beyond that.",
     ]
     return lines
 

@@ -3,10 +3,9 @@
     python benchmarks/decoding_speed.py --output_dir=runs/multi30k --data_dir=data \\
         --results=benchmarks/results/decoding_speed.md
 
-Both take text and give text through the same SentencePiece model, one sentence or 32 at a time
-(sorted by length, for both). The systems take turns, run after run; the figures are medians.
-CTranslate2 runs with one and two threads and the better one counts. Needs
-`pip install ctranslate2`.
+Both translate text to text with the same SentencePiece model, one sentence or 32 at a time (sorted
+by length, for both). The systems alternate, run by run; the figures are medians. CTranslate2 runs
+with one and with two threads, and its better setting counts. Needs `pip install ctranslate2`.
 """
 
 from __future__ import annotations
@@ -35,13 +34,13 @@ from t2t_vqem.output_dir import OutputDir
 OURS = "t2t-vqem float32"
 THREADS = (1, 2)
 BATCH_SIZES = (1, 32)
-PAUSE = 0.5  # seconds between runs, for the other system's threads to fall asleep
+PAUSE = 0.5  # seconds between runs, until the threads of the other system are idle
 
 Translate = Callable[[list[str]], list[str]]
 
 
 class Measured(NamedTuple):
-    """One system at one batch size."""
+    """Results of one system at one batch size."""
 
     outputs: list[str]  # in the order of the sentences
     seconds: list[float]  # of each run over all sentences
@@ -89,14 +88,18 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     """Returns the command's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--output_dir", required=True, help="the run")
+    parser.add_argument("--output_dir", required=True, help="output directory of the run")
     parser.add_argument("--data_dir", required=True, help="generated data of the run's problem")
     parser.add_argument("--checkpoint", help="best (default), latest, averaged or a path")
-    parser.add_argument("--num_sentences", type=int, help="of the test split; default all")
-    parser.add_argument("--runs", type=int, default=5, help="over all sentences, for each system")
+    parser.add_argument(
+        "--num_sentences", type=int, help="sentences of the test split; default: all"
+    )
+    parser.add_argument(
+        "--runs", type=int, default=5, help="timed runs over all sentences, for each system"
+    )
     parser.add_argument("--extra_length", type=int, default=50)
     parser.add_argument(
-        "--intra_op_threads", type=int, help="threads of one of our operations; default: all cores"
+        "--intra_op_threads", type=int, help="threads per operation of ours; default: all cores"
     )
     parser.add_argument("--results", help="file to write")
     return parser.parse_args()
@@ -105,7 +108,7 @@ def parse_arguments() -> argparse.Namespace:
 def peer(
     translator: ctranslate2.Translator, vocabulary: Vocabulary, max_length: int, extra_length: int
 ) -> Translate:
-    """Returns a function that translates text by CTranslate2, greedily, as one batch."""
+    """Returns a function that translates text by CTranslate2, with greedy search, as one batch."""
 
     def translate(lines: list[str]) -> list[str]:
         sources = [
@@ -120,7 +123,7 @@ def peer(
         )
         texts = []
         for source, result in zip(sources, results, strict=True):
-            # Its limit is one for the batch; ours is each sentence's own.
+            # CTranslate2 has one limit for the batch; ours has one for each sentence.
             names = result.hypotheses[0][: len(source) + extra_length]
             texts.append(vocabulary.decode([ctranslate2_model.token_id(name) for name in names]))
         return texts
@@ -135,9 +138,9 @@ def measure(
     batch_size: int,
     runs: int,
 ) -> dict[str, Measured]:
-    """Runs the systems in turn over all sentences.
+    """Runs the systems in alternation over all sentences.
 
-    A first run, which compiles and is not timed, is of all systems at once.
+    In a first run, which compiles and is not timed, all systems run at once.
     """
     lengths = [len(ids) for ids in vocabulary.encode(list(sources))]
     order = sorted(range(len(sources)), key=lambda index: -lengths[index])
@@ -181,10 +184,10 @@ def summary(
         ["t2t-vqem", "tensorflow", "ctranslate2", "sentencepiece"],
     )
     lines += [
-        f"Greedy, the same weights ({os.path.basename(checkpoint)}), text to text; threads of an "
+        f"Greedy, the same weights ({os.path.basename(checkpoint)}), text to text; threads per "
         f"operation of ours: {threads or 'all'}. Each time is "
-        f"the median of {runs} runs over {len(references)} sentences; the systems take turns. "
-        "Ratio: time of CTranslate2 over ours, above 1 where ours is faster.",
+        f"the median of {runs} runs over {len(references)} sentences; the systems alternate. "
+        "Ratio: time of CTranslate2 divided by ours; above 1, ours is faster.",
         "",
     ]
     for batch_size, measured in results.items():
@@ -193,14 +196,14 @@ def summary(
 
 
 def table(batch_size: int, measured: dict[str, Measured], references: Sequence[str]) -> list[str]:
-    """Returns the lines of the table of one batch size, and the ratios that were aimed at."""
+    """Returns the lines of the table of one batch size, and the ratios that have goals."""
     count = len(references)
     medians = {name: statistics.median(result.seconds) for name, result in measured.items()}
     lines = [
         f"## Batch {batch_size}",
         "",
-        "| system | ms a sentence | fastest to slowest run | sentences/s | ratio | outputs unlike "
-        "ours | BLEU |",
+        "| system | ms per sentence | fastest to slowest run | sentences/s | ratio | different "
+        "outputs | BLEU |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, result in measured.items():
@@ -216,7 +219,7 @@ def table(batch_size: int, measured: dict[str, Measured], references: Sequence[s
     for compute_type in ("float32", "int8"):
         best = min(seconds for name, seconds in medians.items() if f" {compute_type}," in name)
         lines.append(
-            f"CTranslate2 {compute_type}, its better number of threads: "
+            f"CTranslate2 {compute_type}, with its better number of threads: "
             f"{best / medians[OURS]:.2f} times our time."
         )
     return lines

@@ -1,14 +1,14 @@
-"""Kills a training again and again, and compares it in the end with one that nobody disturbed.
+"""Kills a training again and again, and compares the result with a run without interruption.
 
     pip install -e '.[demo]'
     python benchmarks/fault_harness.py --work_dir=runs/faults \\
         --results=benchmarks/results/fault_harness.md
 
 For each model, on one device: kill -9 while it trains, saves, evaluates or reads, each time at a
-random moment, then the same command again. What was reported as saved has to be where the next
-start goes on from, or before it, and in the end every saved number and every logged evaluation has
-to be that of the unbroken run, bit for bit. The processes are forked from one that has imported
-everything, so that a start takes seconds.
+random moment, then the same command again. The next start must continue from the step that was
+reported as saved or a later one, and in the end every saved number and every logged evaluation must
+equal that of the run without interruption, bit for bit. The processes are forked from one that has
+imported everything, so that a start takes seconds.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from commands import evaluations, read_log
 from report import header, write
 from strategy_equality import CASES, Case, generate
 
-# A line for each model: what makes it so small that a step takes milliseconds.
+# One line per model: hyperparameters that make it so small that a step takes milliseconds.
 SMALL = {
     "transformer": "num_encoder_layers=1,num_decoder_layers=1,hidden_size=16,filter_size=32,"
     "num_heads=2,num_buckets=3,batch_size=480,max_length=48,ema_decay=0.9,warmup_steps=50",
@@ -44,12 +44,12 @@ SMALL = {
     "num_buckets=3,batch_size=480,max_length=48,ema_decay=0.9,warmup_steps=50",
 }
 PHASES = ("training", "saving", "evaluating", "reading")
-SAVE, EVALUATE = 5, 10  # updates between
-TIMEOUT = 1800  # seconds without a word from the process
+SAVE, EVALUATE = 5, 10  # updates between two of them
+TIMEOUT = 1800  # seconds without a message from the process
 
 
 class Kill(NamedTuple):
-    """When to kill: some time into the n-th piece of work of a kind since the start."""
+    """When to kill: some time into the n-th occurrence of a phase since the start."""
 
     phase: str
     number: int
@@ -57,15 +57,15 @@ class Kill(NamedTuple):
 
     @classmethod
     def draw(cls, rng: random.Random) -> Kill:
-        """Returns one so that the run makes progress, but often not as far as the next save."""
+        """Draws a moment at which the run has made progress, but often not up to the next save."""
         phase = rng.choice(PHASES)
         most = {"training": 2 * SAVE, "saving": 2, "evaluating": 1, "reading": 3 * SAVE}[phase]
         longest = {"training": 0.02, "saving": 0.1, "evaluating": 1.0, "reading": 0.02}[phase]
         return cls(phase, rng.randint(1, most), rng.uniform(0, longest))
 
 
-def train(options: dict[str, Any], said: Connection) -> None:
-    """Trains in this process, and says through `said` what it does: (what, number)."""
+def train(options: dict[str, Any], messages: Connection) -> None:
+    """Trains in this process, and reports through `messages` what it does: (phase, number)."""
     from t2t_vqem.data.records import RecordReader
     from t2t_vqem.training import trainer
     from t2t_vqem.training.checkpoints import Checkpoints
@@ -73,11 +73,11 @@ def train(options: dict[str, Any], said: Connection) -> None:
     from t2t_vqem.training.step import TrainStep
 
     counts = collections.Counter()
-    lock = threading.Lock()  # reading has a thread of its own
+    lock = threading.Lock()  # reading runs in a thread of its own
 
-    def say(what: str, number: int) -> None:
+    def send(what: str, number: int) -> None:
         with lock:
-            said.send((what, number))
+            messages.send((what, number))
 
     def announce(owner: type, name: str, phase: str) -> None:
         method = getattr(owner, name)
@@ -85,7 +85,7 @@ def train(options: dict[str, Any], said: Connection) -> None:
         @functools.wraps(method)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             counts[phase] += 1
-            say(phase, counts[phase])
+            send(phase, counts[phase])
             return method(*args, **kwargs)
 
         setattr(owner, name, wrapped)
@@ -96,7 +96,7 @@ def train(options: dict[str, Any], said: Connection) -> None:
         @functools.wraps(method)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             result = method(*args, **kwargs)
-            say(*value(result, *args))
+            send(*value(result, *args))
             return result
 
         setattr(owner, name, wrapped)
@@ -108,28 +108,28 @@ def train(options: dict[str, Any], said: Connection) -> None:
     report(Checkpoints, "save", lambda result, self, step: ("saved", step))
     report(Checkpoints, "restore", lambda step, self: ("restored", step))
     trainer.run(trainer.Request(**options))
-    say("done", 0)
+    send("done", 0)
 
 
 class Harness:
     """Starts and kills the processes of one run."""
 
     def __init__(self, options: dict[str, Any], rng: random.Random):
-        """Nothing is started yet."""
+        """Starts nothing yet."""
         self._options = options
         self._rng = rng
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["t2t_vqem.training.trainer"])
         self.saved = 0  # last step that was reported as saved
-        self.lost = 0  # starts that went on from before it
+        self.lost = 0  # starts that continued from an earlier step
         self.kills = collections.Counter()
 
     def finish(self) -> None:
-        """Trains to the end, undisturbed."""
+        """Trains to the end without interruption."""
         self._start(None)
 
     def kill_often(self, times: int) -> None:
-        """Starts and kills so often; a run that is done before that was too short."""
+        """Starts and kills the given number of times; raises if the run ends before that."""
         while self.kills.total() < times:
             kill = Kill.draw(self._rng)
             if not self._start(kill):
@@ -140,17 +140,17 @@ class Harness:
             )
 
     def _start(self, kill: Kill | None) -> bool:
-        """Returns whether the process was killed, and did not come to the end."""
-        said, saying = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=train, args=(self._options, saying), daemon=True)
+        """Returns whether the process was killed before it came to the end."""
+        messages, reporter = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=train, args=(self._options, reporter), daemon=True)
         process.start()
-        saying.close()
+        reporter.close()
         try:
             while True:
-                if not said.poll(TIMEOUT):
+                if not messages.poll(TIMEOUT):
                     raise SystemExit("the process hangs")
                 try:
-                    what, number = said.recv()
+                    what, number = messages.recv()
                 except EOFError:
                     raise SystemExit("the process has failed, see above") from None
                 self._note(what, number)
@@ -161,9 +161,9 @@ class Harness:
                     return True
         finally:
             process.kill()
-            while said.poll():  # what it said before it was killed
+            while messages.poll():  # what it reported before it was killed
                 try:
-                    self._note(*said.recv())
+                    self._note(*messages.recv())
                 except EOFError:
                     break
             process.join()
@@ -176,7 +176,7 @@ class Harness:
 
 
 def differences(folder: str, other: str, step: int) -> tuple[int, int]:
-    """Returns how many saved variables and how many evaluations two runs do not share."""
+    """Returns how many saved variables and how many evaluations differ between two runs."""
     import tensorflow as tf
 
     readers = [tf.train.load_checkpoint(f"{f}/checkpoints/ckpt-{step}") for f in (folder, other)]
@@ -194,7 +194,7 @@ def differences(folder: str, other: str, step: int) -> tuple[int, int]:
 
 
 def measure(case: Case, work_dir: pathlib.Path, args: argparse.Namespace) -> list[str]:
-    """Trains a model twice, once disturbed, and returns the cells of its row."""
+    """Trains a model twice, once with interruptions, and returns the cells of its row."""
     data_dir = str(work_dir.parent / "data")
     generate(case, data_dir)
     folders = [str(work_dir / name) for name in ("unbroken", "broken")]
@@ -225,13 +225,13 @@ def measure(case: Case, work_dir: pathlib.Path, args: argparse.Namespace) -> lis
 
 
 def main() -> None:
-    """Disturbs a run of each model and writes the results."""
+    """Interrupts a run of each model and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work_dir", required=True, help="Folder for data and runs.")
-    parser.add_argument("--models", default=",".join(SMALL), help="Models, by comma.")
-    parser.add_argument("--kills", type=int, default=50, help="Of each model.")
+    parser.add_argument("--models", default=",".join(SMALL), help="Models, separated by commas.")
+    parser.add_argument("--kills", type=int, default=50, help="Kills per model.")
     parser.add_argument("--train_steps", type=int, default=400, help="Updates of each run.")
-    parser.add_argument("--seed", type=int, default=1, help="Of the moments to kill at.")
+    parser.add_argument("--seed", type=int, default=1, help="Seed of the moments to kill at.")
     parser.add_argument("--results", help="Markdown file to write.")
     args = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -239,10 +239,10 @@ def main() -> None:
     lines = header("Runs that are killed", ["t2t-vqem", "tensorflow", "keras", "numpy"])
     lines += [
         f"{args.train_steps} updates on one device, saved every {SAVE}, evaluated every "
-        f"{EVALUATE}. Columns 2 to 5: how often kill -9 came in that phase. Lost: starts that went "
-        "on from before what had been reported as saved. Differences from the unbroken run: saved "
-        "variables (weights, their average, Adam's state, codebooks) and evaluations that are not "
-        "equal bit for bit.",
+        f"{EVALUATE}. Columns 2 to 5: how often kill -9 came in that phase. Lost: starts that "
+        "continued from a step before the one reported as saved. Differences from the run without "
+        "interruption: saved variables (weights, their average, Adam's state, codebooks) and "
+        "evaluations that are not equal bit for bit.",
         "",
         f"| model | {' | '.join(PHASES)} | lost | variables | evaluations |",
         "|--" + "|--:" * (len(PHASES) + 3) + "|",

@@ -1,14 +1,14 @@
-"""How good a VQ-VAE of CIFAR-10 becomes: one command each for data, training and measuring.
+"""Quality of a VQ-VAE of CIFAR-10: one command each for data, training and measuring.
 
     pip install matplotlib
     python benchmarks/image_quality.py --source_dir=cifar10 --work_dir=runs \\
         --results=benchmarks/results/image_quality.md
 
---source_dir holds the official CIFAR-10 archive. The time of training is what the run logged:
-compilation and evaluations included. The last checkpoint is measured on the test set, with the
-nearest codes and with those of a search; pictures of test images beside their reconstructions by
-the nearest codes, and of samples, go beside the results. Started again, what is done is kept and an
-unfinished training goes on.
+--source_dir holds the official CIFAR-10 archive. The training time is the one that the run logged,
+with compilation and evaluations. The last checkpoint is measured on the test set, with the nearest
+codes and with those of a search. Pictures of test images beside their reconstructions by the
+nearest codes, and of samples, are written beside the results. Started again, the script keeps what
+is finished and continues an unfinished training.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ import time
 from commands import evaluations, figures, read_log, run
 from report import header, pyplot, save, write
 
-FIGURES = {  # of t2t-decoder on the test set
+FIGURES = {  # printed by t2t-decoder for the test set
     "psnr": "PSNR, dB, mean of the images",
     "ssim": "SSIM",
     "perplexity": "perplexity of the codes",
     "codes_used": "share of the codes used",
     "rate": "bits of an image's codes under the prior",
-    "bits_per_dim": "bits per dimension, a bound",
+    "bits_per_dim": "bits per dimension (a bound)",
     "reconstruction_bits": "of them for the pixels given the codes",
     "prior_bits": "of them for the codes",
     "bits_per_dim_uniform": "the bound with a uniform prior",
-    "minutes": "minutes to encode, decode and measure them, start included",
+    "minutes": "minutes to encode, decode and measure, with start-up",
 }
 
 
@@ -39,11 +39,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--source_dir", required=True, help="Folder of the official archive.")
     parser.add_argument("--work_dir", required=True, help="Folder for data and run.")
-    parser.add_argument("--hparams_set", default="vqvae_cifar10_small", help="Of the VQ-VAE.")
+    parser.add_argument(
+        "--hparams_set", default="vqvae_cifar10_small", help="Hparams set of the VQ-VAE."
+    )
     parser.add_argument("--train_steps", type=int, default=10_000, help="Updates.")
-    parser.add_argument("--seed", type=int, default=1, help="Of training and samples.")
-    parser.add_argument("--search_passes", type=int, default=1, help="Of t2t-decoder's search.")
-    parser.add_argument("--results", required=True, help="Markdown file; pictures go beside it.")
+    parser.add_argument("--seed", type=int, default=1, help="Seed of training and samples.")
+    parser.add_argument(
+        "--search_passes", type=int, default=1, help="Search passes of t2t-decoder."
+    )
+    parser.add_argument(
+        "--results", required=True, help="Markdown file to write; pictures are written beside it."
+    )
     args = parser.parse_args()
     work_dir, results = pathlib.Path(args.work_dir), pathlib.Path(args.results)
     output_dir = work_dir / args.hparams_set
@@ -71,7 +77,7 @@ def main() -> None:
         "",
         f"![Dev set over minutes of training]({picture.name})",
         "",
-        "Test images, each beside its reconstruction:",
+        "Test images, each with its reconstruction beside it:",
         "",
         f"![Reconstructions]({copies.name})",
         "",
@@ -100,7 +106,7 @@ def train(args: argparse.Namespace, data_dir: pathlib.Path, output_dir: pathlib.
 
 
 def measure(*decoder: str) -> dict[str, str]:
-    """Returns the figures on the test set, with the minutes that it took."""
+    """Returns the figures on the test set, and the minutes that measuring took."""
     start = time.monotonic()
     found = figures(run(*decoder, "--decode_split=test"))
     return {**found, "minutes": f"{(time.monotonic() - start) / 60:.1f}"}
@@ -122,7 +128,7 @@ def curve(measured: list[dict]) -> list[str]:
 
 
 def plot(measured: list[dict], path: pathlib.Path) -> None:
-    """Draws PSNR, perplexity and bits per dimension on the dev set over minutes of training."""
+    """Plots PSNR, perplexity and bits per dimension on the dev set over minutes of training."""
     plt = pyplot()
     minutes = [line["seconds"] / 60 for line in measured]
     titles = {"psnr": "PSNR, dB", "perplexity": "perplexity", "bits_per_dim": "bits/dim"}

@@ -4,8 +4,9 @@
         --hparams_set=transformer_multi30k --output_dir=runs/multi30k \\
         --results=benchmarks/results/input_pipeline.md
 
-The reader does what it does for the trainer (plan, look-up, decoding of records, padding) with
-nobody to wait for. What training consumes is read from the metrics of a run with the same settings.
+The reader does the same work as in the trainer (plan, look-up, decoding of records, padding) and
+never waits for a consumer. What training consumes is read from the metrics of a run with the same
+settings.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ PACKAGES = ("array-record", "numpy")
 
 
 class Speed(NamedTuple):
-    """What was read in a second."""
+    """What was read per second."""
 
     examples: float
     target_tokens: float
@@ -54,9 +55,9 @@ def main() -> None:
     parser.add_argument("--hparams_set", required=True)
     parser.add_argument("--hparams", default="", help="as for t2t-trainer")
     parser.add_argument("--output_dir", help="a training run with these settings")
-    parser.add_argument("--seconds", type=float, default=10, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=10, help="seconds per measurement")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--results", help="file for the results")
+    parser.add_argument("--results", help="Markdown file to write")
     args = parser.parse_args()
     hparams = resolve(hparams_set=args.hparams_set, hparams=args.hparams).hparams
     speeds = [read(open_data(args), hparams, args.seconds) for _ in range(args.runs)]
@@ -65,14 +66,14 @@ def main() -> None:
 
 
 def open_data(args: argparse.Namespace) -> Dataset:
-    """Opens the data with the settings that they were made with."""
+    """Opens the data with the settings that it was made with."""
     problem = problems.get(args.problem)
     manifest = read_manifest(os.path.join(args.data_dir, args.problem)) or {}
     return problem(from_json(problem.Config, manifest.get("config", {}))).open(args.data_dir)
 
 
 def read(dataset: Dataset, hparams: HParams, seconds: float) -> Speed:
-    """Reads for some seconds, beginning at a step that a resumed run might begin at."""
+    """Reads for some seconds, from a step at which a resumed run might start."""
     data = dataset.examples("train", hparams, seed=0)
     examples = tokens = batches = 0
     with data.read(data.plan.steps_per_epoch // 2) as reader:
@@ -89,7 +90,7 @@ def read(dataset: Dataset, hparams: HParams, seconds: float) -> Speed:
 
 
 def start_up(args: argparse.Namespace, hparams: HParams) -> float:
-    """Returns the seconds from nothing to the first batch, in the middle of an epoch."""
+    """Returns the seconds from opening the data to the first batch, in the middle of an epoch."""
     started = time.perf_counter()
     data = open_data(args).examples("train", hparams, seed=0)
     step = data.plan.steps_per_epoch * 100 + data.plan.steps_per_epoch // 2
@@ -99,13 +100,13 @@ def start_up(args: argparse.Namespace, hparams: HParams) -> float:
 
 
 def read_metrics(output_dir: str) -> Training:
-    """Reads what a run consumed from the figures that it reported."""
+    """Returns what a run consumed, from the figures that it reported."""
     reports = [line for line in read_log(output_dir) if "wait_share" in line]
     waits = [line["wait_share"] for line in reports]
     return Training(
         statistics.median(line["tokens_per_second"] for line in reports),
         statistics.median(waits),
-        # The first report holds the start: no batch is ready, and everything is compiled.
+        # The first report includes the start, when no batch is ready and everything is compiled.
         max(waits[1:] or waits),
     )
 
@@ -137,7 +138,10 @@ def results(
             f"its reports; at most {training.worst_wait_share:.2%} after the first); goal: below "
             "2 %.",
         ]
-    lines += ["", f"From nothing to the first batch of step 100.5 epochs: {start_seconds:.2f} s."]
+    lines += [
+        "",
+        f"From opening the data to the first batch of step 100.5 epochs: {start_seconds:.2f} s.",
+    ]
     return lines
 
 

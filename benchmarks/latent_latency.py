@@ -1,15 +1,15 @@
-"""Latency of the latent model beside greedy and beam search and CTranslate2, on a CPU or GPU.
+"""Latency of the latent model, greedy search, beam search and CTranslate2, on a CPU or GPU.
 
     python benchmarks/latent_latency.py --teacher_dir=runs/multi30k --latent_dir=runs/nat \\
         --data_dir=data --base_text=newstest2014.en --base_vocabulary=data/translate_ende_wmt14 \\
         --results=benchmarks/results/latent_latency.md
 
 All systems translate the same sentences from text to text, one at a time and in batches, in
-turns, on the GPU if there is one. First the trained models on the test set, then models of base
-size with random weights on --base_text: those never end a sentence by themselves, so that each
-takes as many tokens as its source and one more. Needs `pip install ctranslate2`, also where
---no-peers leaves it out. Compiled code takes memory maps: twelve systems on a CPU take 57,000 of
-the 65,530 that Linux allows by default, so that more models want a call for each batch size.
+alternation, on the GPU if there is one. First come the trained models on the test set, then models
+of base size with random weights on --base_text. The latter never predict EOS, so each sentence
+takes as many tokens as its source and one more. Needs `pip install ctranslate2`, even if
+--no-peers leaves it out. Compiled code uses memory maps: twelve systems on a CPU use 57,000 of the
+65,530 that Linux allows by default, so with more models call the script once per batch size.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ def main() -> None:
         ["t2t-vqem", "tensorflow", "ctranslate2", "sentencepiece"],
     )
     lines += [
-        f"Text to text, float32 unless it says int8. Each time is the median of {args.runs} "
-        "runs; the systems take turns. Ratio: time of our compiled greedy search over the "
-        "system's, above 1 where the system is faster. Threads of an operation of ours: "
-        f"{args.intra_op_threads or 'all'}. Computed on: {', '.join(gpus()) or 'the CPU'}. "
+        f"Text to text, float32 unless the name says int8. Each time is the median of {args.runs} "
+        "runs; the systems alternate. Ratio: time of our compiled greedy search divided by the "
+        "system's; above 1, the system is faster. Threads per operation of ours: "
+        f"{args.intra_op_threads or 'all'}. Device: {', '.join(gpus()) or 'the CPU'}. "
         f"XLA_FLAGS: {os.environ.get('XLA_FLAGS') or 'none'}.",
         "",
     ]
@@ -74,20 +74,32 @@ def parse_arguments() -> argparse.Namespace:
     """Returns the command's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--teacher_dir", help="run of a transformer")
-    parser.add_argument("--latent_dir", action="append", default=[], help="runs of transformer_nat")
-    parser.add_argument("--student_dir", action="append", default=[], help="other runs")
+    parser.add_argument(
+        "--latent_dir", action="append", default=[], help="run of transformer_nat; may be repeated"
+    )
+    parser.add_argument(
+        "--student_dir",
+        action="append",
+        default=[],
+        help="further autoregressive run; may be repeated",
+    )
     parser.add_argument("--data_dir", help="generated data of the teacher's problem")
     parser.add_argument("--base_text", help="sentences for models of base size")
     parser.add_argument("--base_vocabulary", help="folder of generated data, for its vocab.model")
-    parser.add_argument("--num_sentences", type=int, default=100, help="of the test set")
-    parser.add_argument("--base_sentences", type=int, default=32, help="of --base_text")
+    parser.add_argument("--num_sentences", type=int, default=100, help="sentences of the test set")
+    parser.add_argument("--base_sentences", type=int, default=32, help="sentences of --base_text")
     parser.add_argument(
-        "--peers", action=argparse.BooleanOptionalAction, default=True, help="CTranslate2 too"
+        "--peers",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="measure CTranslate2, too",
     )
     parser.add_argument("--batch_sizes", type=int, nargs="+", default=BATCH_SIZES)
-    parser.add_argument("--runs", type=int, default=5, help="over all sentences, for each system")
     parser.add_argument(
-        "--intra_op_threads", type=int, help="threads of one of our operations; default: all cores"
+        "--runs", type=int, default=5, help="timed runs over all sentences, for each system"
+    )
+    parser.add_argument(
+        "--intra_op_threads", type=int, help="threads per operation of ours; default: all cores"
     )
     parser.add_argument("--results", help="file to write")
     return parser.parse_args()
@@ -133,7 +145,7 @@ def base(args: argparse.Namespace) -> list[str]:
     """Measures models of base size with random weights; returns their part of the report."""
     vocabulary = Vocabulary(os.path.join(args.base_vocabulary, "vocab.model"))
     text = [line.decode() for line in read_lines(args.base_text)]
-    # One compiled shape for each system: there are many, and large ones.
+    # One length, so one compiled shape per system: there are many systems, and large ones.
     sources = [line for line in text if len(vocabulary.encode(line)) + 1 in BASE_LENGTHS]
     sources = sources[: args.base_sentences]
     keras.utils.set_random_seed(1)
@@ -149,7 +161,7 @@ def base(args: argparse.Namespace) -> list[str]:
     latent_models = {}
     for halvings in HALVINGS:
         name = f"transformer_nat_base, n_c={halvings}"
-        # The filter of the teacher: both are to do the same work on a token.
+        # The teacher's filter size, so that both do the same work per token.
         model = built("transformer_nat_base", vocabulary, num_halvings=halvings, filter_size=2048)
         latent_models[name] = model
         systems |= latent_systems(make, model, teacher, name)
@@ -158,7 +170,7 @@ def base(args: argparse.Namespace) -> list[str]:
         "## Base size, random weights",
         "",
         f"Width 512, filter 2048, 6 encoder and 6 decoder layers, a predictor of 2; "
-        f"{vocabulary.size:,} ids; {len(sources)} sentences of {mean:.1f} tokens in the mean, with "
+        f"{vocabulary.size:,} ids; {len(sources)} sentences of {mean:.1f} tokens on average, with "
         "EOS.",
         "",
     ]
@@ -191,7 +203,7 @@ def built(hparams_set: str, vocabulary: Vocabulary, **changes: Any) -> Any:
 def translators(
     vocabulary: Vocabulary, max_length: int, *, extra_length: int
 ) -> Callable[..., Translate]:
-    """Returns a function that makes a system of a model and options."""
+    """Returns a function that makes a system from a model and options."""
 
     def make(model: Any, rescorer: Any = None, **options: Any) -> Translate:
         translator = Translator(
@@ -213,8 +225,8 @@ def latent_systems(
     several = {"num_candidates": CANDIDATES, "beam_size": CANDIDATES}
     return {
         name: make(model),
-        f"{name}, best of {CANDIDATES} by itself": make(model, **several),
-        f"{name}, best of {CANDIDATES} by the teacher": make(model, teacher, **several),
+        f"{name}, best of {CANDIDATES}, chosen by the model": make(model, **several),
+        f"{name}, best of {CANDIDATES}, chosen by the teacher": make(model, teacher, **several),
     }
 
 
@@ -242,7 +254,7 @@ def peers(
 
 
 def gpus() -> list[str]:
-    """Returns the names of the GPUs, of which the first computes."""
+    """Returns the names of the GPUs; the first of them computes."""
     return [
         tf.config.experimental.get_device_details(gpu)["device_name"]
         for gpu in tf.config.list_physical_devices("GPU")
@@ -257,7 +269,7 @@ def table(batch_size: int, found: dict[str, Measured], references: list[str] | N
     lines = [
         f"### Batch {min(batch_size, count)}",
         "",
-        "| system | ms a sentence | fastest to slowest run | ratio |"
+        "| system | ms per sentence | fastest to slowest run | ratio |"
         + (" BLEU |" if scored else ""),
         "|---|---|---|---|" + ("---|" if scored else ""),
     ]
@@ -279,7 +291,7 @@ def table(batch_size: int, found: dict[str, Measured], references: list[str] | N
 def profile(
     model: TransformerNAT, name: str, vocabulary: Vocabulary, sources: list[str], runs: int
 ) -> list[str]:
-    """Times the parts of a latent model on a sentence of usual length, each compiled alone."""
+    """Times the parts of a latent model on a sentence of median length, each compiled alone."""
     length = int(np.median([len(ids) + 1 for ids in vocabulary.encode(sources)]))
     inputs = tf.constant(np.random.default_rng(0).integers(3, vocabulary.size, [1, length]))
     inputs = tf.cast(inputs, tf.int32)
@@ -330,19 +342,22 @@ def profile(
         )
         rate = 2 * products / 1e9 / seconds
         lines.append(f"| {part} | {1000 * seconds:.2f} | {2 * products / 1e6:.0f} | {rate:.0f} |")
-    lines += ["", "Each with the call of a compiled function. MFLOP: of the products with weights."]
+    lines += [
+        "",
+        "Each time includes the call of the function. MFLOP counts the products with weights.",
+    ]
     return [*lines, "", *matrix_products(model.hparams, runs)]
 
 
 def matrix_products(hparams: Any, runs: int) -> list[str]:
-    """Returns how fast a product with the weights of a layer can be, by us and by NumPy."""
+    """Returns the speed of a product with the weights of a layer, in XLA and in NumPy."""
     width, filter_size = hparams.hidden_size, hparams.filter_size
     lines = [
-        f"| rows times weights of {width} x {filter_size} | XLA, GFLOP/s | NumPy, GFLOP/s |",
+        f"| rows (weights of {width} x {filter_size}) | XLA, GFLOP/s | NumPy, GFLOP/s |",
         "|---|---|---|",
     ]
     rng = np.random.default_rng(0)
-    # Several layers: those of a model do not all stay in the fastest cache either.
+    # Several layers, because those of a model do not all stay in the fastest cache either.
     shapes = [(width, filter_size), (filter_size, width)] * 6
     matrices = [(rng.normal(size=s) / s[0] ** 0.5).astype(np.float32) for s in shapes]
     weights = [tf.constant(matrix) for matrix in matrices]
@@ -364,7 +379,7 @@ def matrix_products(hparams: Any, runs: int) -> list[str]:
 
 
 def median_seconds(function: Callable[[], Any], runs: int) -> float:
-    """Times a function, after some calls that do not count."""
+    """Returns the median time of a function, after some calls that are not timed."""
     times = []
     for number in range(20 * runs + 5):
         started = time.perf_counter()
@@ -375,7 +390,7 @@ def median_seconds(function: Callable[[], Any], runs: int) -> float:
 
 
 def kernels(*layers: Any) -> int:
-    """Returns how many weights there are in matrices."""
+    """Returns the number of weights in the matrices of layers."""
     return sum(
         int(np.prod(weight.shape))
         for layer in layers
@@ -385,12 +400,12 @@ def kernels(*layers: Any) -> int:
 
 
 def memory_kernels(stack: Any) -> int:
-    """Returns how many of a decoder's weights work on the source."""
+    """Returns the number of a decoder's weights that are applied to the source."""
     return kernels(*(block.cross.key_value for block in stack.blocks))
 
 
 def predictor_products(model: TransformerNAT, latents: int, length: int) -> int:
-    """Returns the multiplications with weights of so many steps of the predictor."""
+    """Returns the number of multiplications with weights in `latents` predictor steps."""
     predictor = model.predictor
     memory = memory_kernels(predictor.stack)
     each = kernels(predictor.stack) - memory + int(np.prod(predictor.embedding.table.shape))
@@ -398,7 +413,7 @@ def predictor_products(model: TransformerNAT, latents: int, length: int) -> int:
 
 
 def decoder_products(model: TransformerNAT, latents: int, length: int) -> int:
-    """Returns the multiplications with weights of the parallel decoder."""
+    """Returns the number of multiplications with weights in the parallel decoder."""
     memory = memory_kernels(model.decoder)
     each = kernels(model.decoder) - memory + int(np.prod(model.embedding.table.shape))
     total = latents * kernels(model.from_latent) + length * memory

@@ -1,12 +1,12 @@
-"""Hard EM against soft EM in the latent translator: quality and use of the codes over time.
+"""Hard EM against soft EM in the latent translator: quality and code usage over time.
 
     pip install matplotlib
     python benchmarks/latent_stability.py --work_dir=runs --teacher_dir=runs/teacher \\
         --results=benchmarks/results/latent_stability.md
 
 Trains a latent model for each kind of bottleneck, number of codes and seed on the distilled data in
---work_dir, which latent_translation.py makes, and reports the dev set over steps. Started again,
-what is done is kept, and an unfinished training goes on.
+--work_dir, which latent_translation.py makes, and reports figures on dev over steps. Started again,
+the script keeps what is finished and continues an unfinished training.
 """
 
 from __future__ import annotations
@@ -30,30 +30,32 @@ def main() -> None:
     logs = {}
     for codes, seed, kind in itertools.product(args.codes, args.seeds, args.kinds):
         logs[kind, codes, seed] = trained(args, kind, codes, seed)
-        report(args, logs)  # also of what is not complete yet
+        report(args, logs)  # after each training, also if others are missing
 
 
 def parse_arguments() -> argparse.Namespace:
     """Returns the command's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--problem", default="translate_ende_multi30k_distilled")
-    parser.add_argument("--work_dir", required=True, help="folder with data/; runs go there too")
-    parser.add_argument("--teacher_dir", required=True, help="the run to begin with")
+    parser.add_argument(
+        "--work_dir", required=True, help="folder with data/; runs are written there, too"
+    )
+    parser.add_argument("--teacher_dir", required=True, help="run for the warm start")
     parser.add_argument("--latent_set", default="transformer_nat_multi30k")
     parser.add_argument("--kinds", nargs="+", default=["hard_em", "soft_em"], choices=list(LINES))
     parser.add_argument("--codes", type=int, nargs="+", default=[256, 1024, 4096])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--eval_every", type=int, default=250)
-    parser.add_argument("--hparams", default="", help="further ones of every model")
-    parser.add_argument("--results", help="Markdown file to write; its plot goes beside it")
+    parser.add_argument("--hparams", default="", help="further hyperparameters of every model")
+    parser.add_argument("--results", help="Markdown file to write; the plot is written beside it")
     return parser.parse_args()
 
 
 def trained(args: argparse.Namespace, kind: str, codes: int, seed: int) -> list[dict]:
-    """Trains a model to its last step; returns what the run has logged."""
+    """Trains a model to its last step; returns the run's log."""
     output_dir = pathlib.Path(args.work_dir) / f"stability-{kind}-{codes}-{seed}"
-    # The temperature falls in the first half, as in the longer training on Multi30k.
+    # The temperature falls over the first half, as in the longer training on Multi30k.
     hparams = f"bottleneck_kind={kind},num_codes={codes},temperature_steps={args.steps // 2}"
     train(
         args,
@@ -89,7 +91,7 @@ def report(args: argparse.Namespace, logs: dict[Run, list[dict]]) -> None:
 
 
 def missing(args: argparse.Namespace, logs: dict[Run, list[dict]]) -> list[str]:
-    """Returns what says which runs are not done yet, if any."""
+    """Returns a line that names the runs that are not finished, if any."""
     wanted = itertools.product(args.kinds, args.codes, args.seeds)
     left = [one for one in wanted if one not in logs]
     names = [f"{kind} with {codes} codes, seed {seed}" for kind, codes, seed in left]
@@ -99,7 +101,7 @@ def missing(args: argparse.Namespace, logs: dict[Run, list[dict]]) -> list[str]:
 def by_seed(
     logs: dict[Run, list[dict]], kind: str, codes: int, cell: Callable[[list[dict]], str]
 ) -> str:
-    """Returns the same cell of each seed's run."""
+    """Returns a cell with one value per seed."""
     found = [log for (k, c, _), log in logs.items() if (k, c) == (kind, codes)]
     return ", ".join(cell(log) for log in found)
 
@@ -110,7 +112,7 @@ def settings(logs: dict[Run, list[dict]]) -> list[tuple[str, int]]:
 
 
 def at_the_end(logs: dict[Run, list[dict]]) -> list[str]:
-    """Returns what the last evaluation and the last hundred updates of each run say."""
+    """Returns figures of the last evaluation and of the last hundred updates of each run."""
     names = {
         "bleu": "BLEU, predicted latents",
         "reconstruction_bleu": "BLEU, latents of the reference",
@@ -118,7 +120,7 @@ def at_the_end(logs: dict[Run, list[dict]]) -> list[str]:
         "codes_used": "codes used",
         "latent_accuracy": "accuracy of latents",
     }
-    of_updates = {"codes_revived": "codes revived in an update", "codes_moved": "a code moves by"}
+    of_updates = {"codes_revived": "codes revived per update", "codes_moved": "movement of a code"}
     titles = [*names.values(), *of_updates.values()]
     lines = ["", "## Dev, at the end", "", f"| kind | codes | {' | '.join(titles)} |"]
     lines += ["|" + "---|" * (len(titles) + 2)]
@@ -139,7 +141,7 @@ def updates(log: list[dict]) -> dict:
 
 
 def over_steps(logs: dict[Run, list[dict]]) -> list[str]:
-    """Returns quality and use of the codes at each evaluation."""
+    """Returns quality and code usage at each evaluation."""
     steps = sorted({line["step"] for log in logs.values() for line in evaluations(log)})
     titles = {"perplexity": "Perplexity of codes", "bleu": "BLEU, predicted latents"}
     lines = []
@@ -162,7 +164,7 @@ def value(log: list[dict], name: str, step: int) -> str:
 
 
 def plot(logs: dict[Run, list[dict]], path: pathlib.Path) -> None:
-    """Draws the dev set over the steps of training: a colour for each number of codes."""
+    """Plots figures on dev over the training steps, one colour per number of codes."""
     titles = {
         "bleu": "sacreBLEU, predicted latents",
         "reconstruction_bleu": "sacreBLEU, latents of the reference",

@@ -5,11 +5,11 @@
         --students runs/student --runs runs/latent-soft_em-1 runs/latent-hard_em-1 \\
         --results=benchmarks/results/latent_table.md
 
-Trains nothing: of each run it needs the settings and the best checkpoint, so that models that were
-trained on another machine can be copied here without what training alone needs; the data must be
-where the run's flags.json says. What was trained, and how, is read from the run's own settings and
-log. The dev set shows what is inside; the test set is translated greedily and from several
-candidates. latent_translation.py trains such models.
+Trains nothing: it needs only the settings and the best checkpoint of each run, so models that were
+trained on another machine can be copied here without the files that only training needs. The data
+must be where the run's flags.json says. What was trained, and how, is read from the run's own
+settings and log. Figures on dev test the parts of the models; the test set is translated greedily
+and from several candidates. latent_translation.py trains such models.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from t2t_vqem.fields import to_json
 from t2t_vqem.hparams.transformer_nat import TransformerNATHParams
 from t2t_vqem.output_dir import OutputDir, RunSettings
 
-DESCRIBED = ["model", "learned from", "tokens a latent", "seed", "steps", "batch"]
+DESCRIBED = ["model", "learned from", "tokens per latent", "seed", "steps", "batch"]
 TESTED = [
     "greedy",
-    f"best of {CANDIDATES} by itself",
-    f"best of {CANDIDATES} by the teacher",
-    "greedy beside the greedy teacher",
+    f"best of {CANDIDATES}, chosen by the model",
+    f"best of {CANDIDATES}, chosen by the teacher",
+    "greedy, minus the greedy teacher",
 ]
 LEARNED = {
-    "nll": "nats a token",
-    "latent_nll": "nats a latent",
+    "nll": "nats per token",
+    "latent_nll": "nats per latent",
     "perplexity": "perplexity in a batch",
 }
-TRAINED = ["minutes", "steps a second, median", "of the last quarter"]
-EVERY = 500  # steps between the points drawn
+TRAINED = ["minutes", "steps per second, median", "in the last quarter"]
+EVERY = 500  # steps between the points of the plot
 PACKAGES = ["t2t-vqem", "tensorflow", "sacrebleu"]
 
 
@@ -52,7 +52,7 @@ def main() -> None:
     lines = header("What each part of a latent translator is worth", PACKAGES)
     if args.trained_on:
         lines += [f"Trained on {args.trained_on}, tested on the machine above.", ""]
-    lines += [*test_set(args), "", "## Inside (dev)", ""]
+    lines += [*test_set(args), "", "## Parts of the models (dev)", ""]
     lines += table([*DESCRIBED, *INSIDE.values()], map(inside, args.runs))
     lines += ["", *training([*args.students, *args.runs])]
     if args.results:
@@ -66,15 +66,15 @@ def parse_arguments() -> argparse.Namespace:
     """Returns the command's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--teacher_dir", required=True, help="run of the autoregressive teacher")
-    parser.add_argument("--students", nargs="*", default=[], help="autoregressive rivals' runs")
-    parser.add_argument("--runs", nargs="+", required=True, help="latent models' runs")
-    parser.add_argument("--trained_on", help="machine that trained the runs, to be named")
-    parser.add_argument("--results", help="Markdown file to write; its plot goes beside it")
+    parser.add_argument("--students", nargs="*", default=[], help="runs of autoregressive rivals")
+    parser.add_argument("--runs", nargs="+", required=True, help="runs of latent models")
+    parser.add_argument("--trained_on", help="the machine that trained the runs, for the report")
+    parser.add_argument("--results", help="Markdown file to write; the plot is written beside it")
     return parser.parse_args()
 
 
 def test_set(args: argparse.Namespace) -> list[str]:
-    """Translates the test set with every model, and returns the table of it."""
+    """Translates the test set with every model, and returns the table of scores."""
     several = f"--num_candidates={CANDIDATES}"
     searches = [[], [several], [several, f"--rescore_dir={args.teacher_dir}"]]
     greedy, signature = bleu(test(args.teacher_dir))
@@ -92,20 +92,20 @@ def test_set(args: argparse.Namespace) -> list[str]:
 
 
 def tested(scores: list[float], teacher: float | None = None) -> list[str]:
-    """Returns the cells of what each search scores, and the first beside the teacher's."""
+    """Returns the score of each search, and the first one minus the teacher's."""
     cells = [f"{score:.2f}" for score in scores] + [""] * (len(TESTED) - 1 - len(scores))
     return [*cells, "" if teacher is None else f"{scores[0] - teacher:+.2f}"]
 
 
 def inside(output_dir: str) -> list[str]:
     """Evaluates a latent model on dev, and returns its row."""
-    said = run("t2t-trainer", f"--output_dir={output_dir}", "--schedule=evaluate")
-    found = figures(said[said.index(", dev: ") :])
+    output = run("t2t-trainer", f"--output_dir={output_dir}", "--schedule=evaluate")
+    found = figures(output[output.index(", dev: ") :])
     return [*describe(output_dir), *(f"{float(found[name]):.3g}" for name in INSIDE)]
 
 
 def describe(output_dir: str) -> list[str]:
-    """Returns the cells that say what a run trained."""
+    """Returns the cells that describe what a run trained."""
     settings = OutputDir(output_dir).settings()
     hparams, problem = settings.hparams, settings.problem_config
     model, ratio = f"`{settings.hparams_set}`", ""
@@ -120,7 +120,7 @@ def describe(output_dir: str) -> list[str]:
 
 
 def training(output_dirs: list[str]) -> list[str]:
-    """Returns how the runs were trained: how fast, as their logs say, and by which commands."""
+    """Returns the speed at which the runs were trained, from their logs, and their commands."""
     rows = []
     for output_dir in output_dirs:
         log = training_log(output_dir)
@@ -134,12 +134,12 @@ def training(output_dirs: list[str]) -> list[str]:
 
 
 def training_log(output_dir: str) -> list[dict]:
-    """Returns what a run has logged of its training."""
+    """Returns the training figures in a run's log."""
     return [line for line in read_log(output_dir) if line["kind"] == "train"]
 
 
 def training_command(settings: RunSettings) -> str:
-    """Returns the command that trains such a run, with what its set does not say."""
+    """Returns the command that trains such a run, with what differs from its set."""
     usual = to_json(registry.hparams_sets.get(settings.hparams_set)())
     hparams = to_json(settings.hparams)
     words = {
@@ -154,7 +154,7 @@ def training_command(settings: RunSettings) -> str:
 
 
 def plot(output_dirs: list[str], path: pathlib.Path) -> None:
-    """Draws figures of the training batches over the steps, from where there are codes on."""
+    """Plots figures of the training batches over the steps, from the first step with codes."""
     curves = []
     for output_dir in output_dirs:
         begin = OutputDir(output_dir).settings().hparams.masking_steps

@@ -1,17 +1,17 @@
-"""The whole recipe of a latent translator: teacher, distillation, latent model, quality.
+"""The whole recipe for a latent translator: teacher, distillation, latent model, quality.
 
     pip install matplotlib
     python benchmarks/latent_translation.py --source_dir=multi30k --work_dir=runs \\
         --results=benchmarks/results/latent_translation.md
 
-Makes the data, trains the teacher, has it translate the training text, trains latent models that
-begin with its weights, averages their last checkpoints, and translates the test set in several
-ways. --variants names the latent models: a kind of bottleneck, with "-undistilled" for one that
-learns from the original text, and with other hyperparameters after a colon, as
+Makes the data, trains the teacher, has it translate the training text, trains latent models from
+its weights, averages their last checkpoints, and translates the test set in several ways.
+--variants names the latent models: a kind of bottleneck, with "-undistilled" for one that learns
+from the original text, and with other hyperparameters after a colon, for example
 soft_em:num_codes=4096,codebook_decay=0.999. Each is trained with each of --seeds. --students names
 sets of the autoregressive Transformer that learn from the distilled text, such as one with a
-shallow decoder: the rivals. Started again, what is done is kept, and an unfinished training goes
-on. With other sets and another --problem it does the same for other data; see
+shallow decoder; they are the rivals. Started again, the script keeps what is finished and continues
+an unfinished training. With other sets and another --problem it does the same for other data; see
 docs/latent_translation.md.
 """
 
@@ -34,7 +34,7 @@ INSIDE = {
     "bleu": "BLEU, predicted latents",
     "reconstruction_bleu": "BLEU, latents of the reference",
     "latent_accuracy": "accuracy of latents",
-    "latent_nll": "nats a latent",
+    "latent_nll": "nats per latent",
     "perplexity": "perplexity of codes",
     "codes_used": "codes used",
     "repeats": "repeated tokens",
@@ -78,7 +78,7 @@ def main() -> None:
     lines += [
         f"Teacher `{args.teacher_set}`, {args.teacher_steps} steps; latent model "
         f"`{args.latent_set}`, {args.latent_steps} steps; distillation: "
-        f"{args.distillation or 'as it is by default'}.",
+        f"{args.distillation or 'default settings'}.",
         "",
     ]
     lines += [*quality(rows), *inside(runs), *over_steps(runs)]
@@ -114,21 +114,24 @@ def train_latent(
 def test_latent(
     args: argparse.Namespace, name: str, teacher_dir: pathlib.Path | str, output_dir: pathlib.Path
 ) -> list[tuple[str, str]]:
-    """Translates the test set in several ways; returns what each is, and its BLEU."""
+    """Translates the test set in several ways; returns the BLEU of each by its name."""
     candidates = f"--num_candidates={CANDIDATES}"
     rescored = f"--rescore_dir={teacher_dir}"
     return [
         (name, test(output_dir)),
         (f"{name}, beam {BEAM_SIZE} over latents", test(output_dir, f"--beam_size={BEAM_SIZE}")),
         (f"{name}, mean of {args.average}", test(output_dir, "--checkpoint=averaged")),
-        (f"{name}, best of {CANDIDATES} by itself", test(output_dir, candidates)),
+        (f"{name}, best of {CANDIDATES}, chosen by the model", test(output_dir, candidates)),
         (
-            f"{name}, greedy or best of {CANDIDATES - 1} samples by the teacher",
+            f"{name}, greedy or one of {CANDIDATES - 1} samples, chosen by the teacher",
             test(output_dir, candidates, "--sampling_temp=0.7", rescored),
         ),
-        (f"{name}, best of {CANDIDATES} by the teacher", test(output_dir, candidates, rescored)),
         (
-            f"{name}, best of {MANY_CANDIDATES} by the teacher",
+            f"{name}, best of {CANDIDATES}, chosen by the teacher",
+            test(output_dir, candidates, rescored),
+        ),
+        (
+            f"{name}, best of {MANY_CANDIDATES}, chosen by the teacher",
             test(output_dir, f"--num_candidates={MANY_CANDIDATES}", rescored),
         ),
     ]
@@ -138,21 +141,28 @@ def parse_arguments() -> argparse.Namespace:
     """Returns the command's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--problem", default="translate_ende_multi30k")
-    parser.add_argument("--source_dir", help="folder of the problem's text, where it needs one")
+    parser.add_argument("--source_dir", help="folder with the problem's text, if it needs one")
     parser.add_argument("--work_dir", required=True, help="folder for data and runs")
-    parser.add_argument("--teacher_dir", help="a run to use or to go on with; default: in work_dir")
+    parser.add_argument("--teacher_dir", help="run to use or to continue; default: in work_dir")
     parser.add_argument("--teacher_set", default="transformer_multi30k")
     parser.add_argument("--teacher_steps", type=int, default=15_000)
     parser.add_argument(
-        "--distillation", default="", help="settings of the distilled problem, as beam_size=1"
+        "--distillation", default="", help="settings of the distilled problem, such as beam_size=1"
     )
     parser.add_argument("--latent_set", default="transformer_nat_multi30k")
     parser.add_argument("--latent_steps", type=int, default=12_000)
     parser.add_argument("--variants", nargs="+", default=["soft_em"])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="of the latent models")
-    parser.add_argument("--students", nargs="*", default=[], help="trained like the teacher")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[1], help="seeds of the latent models"
+    )
+    parser.add_argument(
+        "--students",
+        nargs="*",
+        default=[],
+        help="autoregressive sets to train on the distilled text",
+    )
     parser.add_argument("--average", type=int, default=3, help="last checkpoints to average")
-    parser.add_argument("--results", help="Markdown file to write; its plot goes beside it")
+    parser.add_argument("--results", help="Markdown file to write; the plot is written beside it")
     return parser.parse_args()
 
 
@@ -165,7 +175,7 @@ def train(
     *more: str,
     eval_every: int = 500,
 ) -> None:
-    """Trains a model to its last step; one that is there already is left as it is."""
+    """Trains a model to its last step; a finished one is not changed."""
     run(
         "t2t-trainer",
         f"--problem={problem}",
@@ -200,7 +210,7 @@ def quality(rows: list[tuple[str, str]]) -> list[str]:
     return [
         "## Test set",
         "",
-        "| system | sacreBLEU | beside the greedy teacher |",
+        "| system | sacreBLEU | minus the greedy teacher |",
         "|---|---|---|",
         *(f"| {name} | {value:.2f} | {value - greedy:+.2f} |" for name, value in scores.items()),
         "",
@@ -209,8 +219,8 @@ def quality(rows: list[tuple[str, str]]) -> list[str]:
 
 
 def inside(runs: dict[str, list[dict]]) -> list[str]:
-    """Returns what the last evaluation of each latent model says about its parts."""
-    lines = ["", "## Inside (dev, best step by BLEU)", ""]
+    """Returns the figures of each latent model's parts at its best step."""
+    lines = ["", "## Parts of the models (dev, best step by BLEU)", ""]
     lines += ["| variant | step | " + " | ".join(INSIDE.values()) + " |"]
     lines += ["|" + "---|" * (len(INSIDE) + 2)]
     for variant, log in runs.items():
@@ -221,11 +231,11 @@ def inside(runs: dict[str, list[dict]]) -> list[str]:
 
 
 def over_steps(runs: dict[str, list[dict]]) -> list[str]:
-    """Returns how figures on dev change, at steps that double and at the last."""
+    """Returns figures on dev at steps that double, and at the last step."""
     names = {
         "bleu": "BLEU, predicted latents",
         "reconstruction_bleu": "BLEU, latents of the reference",
-        "latent_nll": "nats a latent",
+        "latent_nll": "nats per latent",
     }
     evaluated = sorted({line["step"] for log in runs.values() for line in log})
     doubled = {evaluated[0] * 2**n for n in range(evaluated[-1].bit_length())} | {evaluated[-1]}
@@ -242,7 +252,7 @@ def over_steps(runs: dict[str, list[dict]]) -> list[str]:
 
 
 def plot(runs: dict[str, list[dict]], path: pathlib.Path) -> None:
-    """Draws BLEU and perplexity on the dev set over the steps of training."""
+    """Plots BLEU and perplexity on dev over the training steps."""
     titles = {
         "bleu": "sacreBLEU, predicted latents",
         "reconstruction_bleu": "sacreBLEU, latents of the reference",

@@ -1,13 +1,13 @@
-"""Whether memory, open files and threads stay flat over 10,000 steps, evaluations in between.
+"""Whether memory, open files and threads stay constant over 10,000 steps with evaluations.
 
     pip install -e '.[demo]' matplotlib
     python benchmarks/long_run.py --work_dir=runs/long \\
         --results=benchmarks/results/long_run.md
 
-Trains each model with the real command, which evaluates (text: with decoded sentences and BLEU;
-images: with pictures and samples) and saves every 500 steps, and looks every 100 steps at what the
-process holds (Linux only). The first 2,000 steps are left out of the comparison: by then every
-shape has been compiled and every cache is full.
+Trains each model with t2t-trainer, which evaluates (text: with decoded sentences and BLEU; images:
+with pictures and samples) and saves every 500 steps, and samples every 100 steps what the process
+holds (Linux only). The comparison leaves out the first 2,000 steps; after them every shape has been
+compiled and every cache is full.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from t2t_vqem.training.metrics_log import METRICS, TRAIN, MetricsLog
 STEPS, REPORT, EVALUATE, SETTLED = 10_000, 100, 500, 2_000
 POLL = 0.02  # seconds
 MIB = 2**20
-# Small models, that 10,000 steps take minutes; several shapes, and a dev split of several batches.
+# Small models, so that 10,000 steps take minutes; several shapes and several batches of dev.
 TRANSLATION = "train_size=4000,dev_size=300,test_size=50,vocab_size=500"
 LONG = {
     model: case._replace(
@@ -53,7 +53,7 @@ class Held(NamedTuple):
 
 
 def held(step: int, pid: int) -> Held:
-    """Looks at a process."""
+    """Returns what a process holds."""
     status = pathlib.Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     values = dict(line.split(":", 1) for line in status.splitlines())
     return Held(
@@ -65,7 +65,7 @@ def held(step: int, pid: int) -> Held:
 
 
 def watch(case: Case, data_dir: str, output_dir: pathlib.Path) -> list[Held]:
-    """Trains and returns what the process held whenever it logged; keeps that beside the run."""
+    """Trains and returns what the process held at each log line; also stores it beside the run."""
     kept = output_dir / "held.json"
     if kept.exists():
         return [Held(*values) for values in json.loads(kept.read_text(encoding="utf-8"))]
@@ -92,7 +92,7 @@ def watch(case: Case, data_dir: str, output_dir: pathlib.Path) -> list[Held]:
 
 
 def row(model: str, found: list[Held]) -> str:
-    """Returns the line of the table: the settled part, by halves, and the slope over all of it."""
+    """Returns a row of the table: both halves of the compared steps, and the slope over them."""
     settled = [one for one in found if one.step > SETTLED]
     steps = np.array([one.step for one in settled])
     memory = np.array([one.memory for one in settled]) / MIB
@@ -107,7 +107,7 @@ def row(model: str, found: list[Held]) -> str:
 
 
 def plot(results: dict[str, list[Held]], path: pathlib.Path) -> None:
-    """Draws memory, files and threads over the steps."""
+    """Plots memory, files and threads over the steps."""
     plt = pyplot()
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.5))
     for model, found in results.items():
@@ -123,11 +123,11 @@ def plot(results: dict[str, list[Held]], path: pathlib.Path) -> None:
 
 
 def main() -> None:
-    """Generates, trains, watches and writes the results."""
+    """Makes data, trains, samples and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work_dir", required=True, help="Folder for data and runs.")
-    parser.add_argument("--models", default=",".join(LONG), help="Models, by comma.")
-    parser.add_argument("--results", help="Markdown file to write; its plot goes beside it.")
+    parser.add_argument("--models", default=",".join(LONG), help="Models, separated by commas.")
+    parser.add_argument("--results", help="Markdown file to write; the plot is written beside it.")
     args = parser.parse_args()
     work_dir = pathlib.Path(args.work_dir)
     data_dir = str(work_dir / "data")
@@ -138,12 +138,12 @@ def main() -> None:
         results[model] = watch(case, data_dir, work_dir / model)
     lines = header(f"Memory over {STEPS:,} steps", ["t2t-vqem", "tensorflow", "keras", "numpy"])
     lines += [
-        f"One process; evaluation, checkpoint and summaries every {EVALUATE} steps, looked at "
+        f"One process; evaluation, checkpoint and summaries every {EVALUATE} steps, sampled "
         f"every {REPORT}. Resident memory in MiB: the median from step {SETTLED:,} to "
-        f"{(SETTLED + STEPS) // 2:,}, from there to the end, the most, and the slope of a line "
-        "through all of these.",
+        f"{(SETTLED + STEPS) // 2:,}, the median from there to the end, the maximum, and the slope "
+        "of a line through all of these samples.",
         "",
-        "| model | earlier half | later half | most | slope, MiB in 1,000 steps | open files | "
+        "| model | earlier half | later half | maximum | slope, MiB in 1,000 steps | open files | "
         "threads |",
         "|--|--:|--:|--:|--:|--:|--:|",
         *(row(model, found) for model, found in results.items()),

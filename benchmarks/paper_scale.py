@@ -1,12 +1,12 @@
-"""Time and memory of training at the paper's size, by the commands that would train to the end.
+"""Time and memory of training at the paper's size, with the commands of the whole training.
 
     python benchmarks/paper_scale.py --source_dir=wmt14 --work_dir=runs/paper \\
         --results=benchmarks/results/paper_scale.md
 
-Runs docs/paper.md for some steps: the base teacher and the base latent model on WMT'14 English-
-German, or on as much of it as --source_dir holds. The latent model learns from the text itself, as
-a teacher of a few steps has nothing to teach; the work of a step is the same. Each training is a
-process of its own.
+Runs docs/paper.md for a few steps: the base teacher and the base latent model on WMT'14 English-
+German, or on as much of it as --source_dir holds. The latent model learns from the original text,
+because a teacher of a few steps has nothing to teach; the work per step is the same. Each training
+is a process of its own.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ GIB = 2**30
 
 
 class Training(NamedTuple):
-    """What one training took."""
+    """Cost of one training."""
 
-    losses: list[float]  # nats a token, of each step
+    losses: list[float]  # nats per token, of each step
     seconds: list[float]  # of each step
-    memory: int  # bytes, the most that was resident
+    memory: int  # bytes, peak resident size
 
 
 def train(hparams_set: str, args: argparse.Namespace) -> Training:
     """Trains from the start for some steps, without an evaluation."""
     output_dir = pathlib.Path(args.work_dir) / hparams_set
     if output_dir.exists():
-        raise SystemExit(f"{output_dir} is there already: time and memory need a new --work_dir")
+        raise SystemExit(f"{output_dir} exists: measuring time and memory needs a new --work_dir")
     words = command(
         "t2t-trainer",
         f"--problem={PROBLEM}",
@@ -77,8 +77,8 @@ def row(hparams_set: str, training: Training, args: argparse.Namespace) -> str:
 def main() -> None:
     """Makes the data, trains and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--source_dir", required=True, help="Folder of train, dev and test text.")
-    parser.add_argument("--work_dir", required=True, help="Folder for data and runs, a new one.")
+    parser.add_argument("--source_dir", required=True, help="Folder with train, dev and test text.")
+    parser.add_argument("--work_dir", required=True, help="New folder for data and runs.")
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--batch_size", type=int, default=4096, help="padded target positions")
     parser.add_argument("--results", help="Markdown file to write.")
@@ -92,11 +92,12 @@ def main() -> None:
     lines = header("Training at the paper's size", ["t2t-vqem", "tensorflow", "keras", "numpy"])
     lines += [
         f"{args.steps} steps of {args.batch_size} padded target positions each, float32, one "
-        "process. A step: the median; the longest is one that compiles. Loss: of the first step, "
-        "and the mean of the last three, nats a token with label smoothing; of the latent model "
-        "while it still sees the target, which is so for its first 50,000 steps.",
+        "process. Seconds per step are the median; the longest step compiles. Loss, in nats per "
+        "token with label smoothing: of the first step, and the mean of the last three. The latent "
+        "model still sees the target, as in its first 50,000 steps.",
         "",
-        "| set | a step, s | positions/s | longest, s | most memory, GiB | loss, first | last |",
+        "| set | seconds per step | positions/s | longest step, s | peak memory, GiB "
+        "| loss, first | loss, last |",
         "|--|--:|--:|--:|--:|--:|--:|",
         *(row(name, train(name, args), args) for name in SETS),
     ]

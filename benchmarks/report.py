@@ -1,4 +1,4 @@
-"""What every results file says: date, machine, versions and command."""
+"""The header of every results file (date, machine, versions, command), and plots."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 
 def processor() -> str:
-    """Names the processor and the number of its cores that this process may use."""
+    """Returns the name of the processor and the number of cores that this process may use."""
     path = pathlib.Path("/proc/cpuinfo")
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -28,7 +28,7 @@ def header(title: str, packages: Sequence[str]) -> list[str]:
     """Returns the first lines of a results file.
 
     Args:
-      title: of the measurement.
+      title: title of the measurement.
       packages: distributions whose versions matter to it.
     """
     versions = [f"{name} {importlib.metadata.version(name)}" for name in packages]
@@ -45,7 +45,7 @@ def header(title: str, packages: Sequence[str]) -> list[str]:
 
 
 def write(lines: Sequence[str], path: str | None) -> None:
-    """Prints the report and, where a path is given, writes it there."""
+    """Prints the report and, if a path is given, writes it there."""
     text = "\n".join(lines).rstrip() + "\n"
     print(text)
     if path:
@@ -53,7 +53,7 @@ def write(lines: Sequence[str], path: str | None) -> None:
 
 
 def pyplot() -> Any:
-    """Returns matplotlib's pyplot, set to draw the same picture from the same figures."""
+    """Returns matplotlib's pyplot, configured to draw the same file from the same figures."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -68,13 +68,13 @@ def plot_over_steps(
     curves: Sequence[tuple[Sequence[Mapping[str, Any]], dict[str, Any]]],
     path: pathlib.Path,
 ) -> None:
-    """Draws figures over the steps of training, beside each other.
+    """Plots figures over the training steps, side by side.
 
     Args:
       titles: name of each figure -> its title.
-      curves: for each run its evaluations, of which each has "step" and the figures, and how its
-        line is drawn, as matplotlib's `plot` takes it.
-      path: where the picture goes.
+      curves: for each run its evaluations, each with "step" and the figures, and the style of its
+        line, as arguments of matplotlib's `plot`.
+      path: file to write.
     """
     drawn, axes = pyplot().subplots(1, len(titles), figsize=(11, 3.5))
     for axis, (name, title) in zip(axes, titles.items(), strict=True):
@@ -88,6 +88,6 @@ def plot_over_steps(
 
 
 def save(figure: Any, path: pathlib.Path) -> None:
-    """Writes a figure of `pyplot` as a picture that does not hold the date."""
+    """Writes a figure of `pyplot` without the date, so that the file does not change."""
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})

@@ -1,13 +1,13 @@
-"""How long training takes to start, from nothing and in the fourth epoch of a large data set.
+"""How long training takes to start, at step 0 and at step 100,000 of a large data set.
 
     python benchmarks/resume_cost.py --text_dir=multi30k --work_dir=runs/resume \\
         --results=benchmarks/results/resume_cost.md
 
 Makes as many pairs of sentences as WMT'14 has (real ones of --text_dir with some words swapped),
-and starts the real command in a new folder and in one whose checkpoint is of step 100,000. Timed is
+and starts t2t-trainer in a new folder and in one with a checkpoint of step 100,000. The time is
 what a user waits for: from the start of the process to the figures of the first update. The starts
-take turns. The small model and --noxla keep apart from it what both have to do alike, and most of
-what is left is importing TensorFlow.
+alternate. The small model and --noxla keep the work that both share small; most of what remains is
+importing TensorFlow.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NUM_PAIRS = 4_500_000
 
 
 def prepare(text_dir: str, work_dir: pathlib.Path, num_pairs: int) -> pathlib.Path:
-    """Makes text and data, unless they are there; returns the folder of the data."""
+    """Makes text and data, unless they exist; returns the folder of the data."""
     text, data_dir = work_dir / "text", work_dir / "data"
     if not text.exists():
         partial = work_dir / "text.partial"
@@ -78,7 +78,7 @@ def move_to(output_dir: pathlib.Path, step: int) -> None:
 
 
 def first_step(data_dir: pathlib.Path, output_dir: pathlib.Path, position: int) -> float:
-    """Starts training for one update; returns the seconds until its figures were there."""
+    """Starts training for one update; returns the seconds until its figures were logged."""
     log = output_dir / "metrics.jsonl"
     size = log.stat().st_size if log.exists() else 0
     started = time.perf_counter()
@@ -92,7 +92,7 @@ def first_step(data_dir: pathlib.Path, output_dir: pathlib.Path, position: int) 
 
 
 def measure(data_dir: pathlib.Path, work_dir: pathlib.Path, position: int) -> float:
-    """Times one start at a position, in a folder of its own."""
+    """Times one start at a step, in a folder of its own."""
     output_dir = work_dir / "run"
     shutil.rmtree(output_dir, ignore_errors=True)
     if position:
@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--text_dir", required=True, help="Folder with train.en and train.de.")
     parser.add_argument("--work_dir", required=True, help="Folder for text, data and runs.")
     parser.add_argument("--num_pairs", type=int, default=NUM_PAIRS, help="Pairs to train on.")
-    parser.add_argument("--rounds", type=int, default=5, help="Starts at each position.")
+    parser.add_argument("--rounds", type=int, default=5, help="Starts at each step.")
     parser.add_argument("--results", help="Markdown file to write.")
     args = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -118,14 +118,14 @@ def main() -> None:
         for position in POSITIONS:
             took = measure(data_dir, work_dir, position)
             print(f"round {round_}, from step {position}: {took:.2f} s", flush=True)
-            if round_:  # the first round brings the files into memory
+            if round_:  # the first round fills the file cache
                 seconds[position].append(took)
     lines = header("What resuming costs", ["t2t-vqem", "tensorflow", "array-record", "numpy"])
     lines += [
         f"{args.num_pairs:,} pairs of sentences. Seconds from the start of t2t-trainer to the "
-        f"figures of its first update, {args.rounds} starts each, in turns.",
+        f"figures of its first update, {args.rounds} starts each, in alternation.",
         "",
-        "| begins at step | median | fastest to slowest |",
+        "| starts at step | median | fastest to slowest |",
         "|--:|--:|--:|",
     ]
     for position, took in seconds.items():

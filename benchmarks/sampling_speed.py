@@ -2,9 +2,9 @@
 
     python benchmarks/sampling_speed.py --results=benchmarks/results/sampling_speed.md
 
-Images of 16x16 to 128x128 pixels, 16 to 1,024 codes each, one at a time and 64 at a time: the codes
-are drawn one after the other, then decoded together. The weights are random, on which the speed
-does not depend. Each time is the median of several runs after the one that compiles.
+Images of 16x16 to 128x128 pixels, with 16 to 1,024 codes each, one at a time and 64 at a time: the
+codes are drawn one after the other, then decoded together. The weights are random; the speed does
+not depend on them. Each time is the median of several runs after the one that compiles.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BATCH_SIZES = (1, 64)
 
 
 def measure(hparams_set: str, side: int, batch_size: int, runs: int) -> tuple[int, float, float]:
-    """Returns the codes of an image, and the seconds of drawing and of decoding a batch."""
+    """Returns the number of codes of an image, and the seconds to draw and to decode a batch."""
     shape = (side, side, 3)
     hparams = registry.hparams_sets.get(hparams_set)()
     model = registry.models.get("vqvae")(hparams, image_shape=shape)
@@ -44,15 +44,15 @@ def measure(hparams_set: str, side: int, batch_size: int, runs: int) -> tuple[in
 def main() -> None:
     """Measures and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--hparams_set", default="vqvae_cifar10", help="Of the VQ-VAE.")
-    parser.add_argument("--runs", type=int, default=5, help="Runs that count.")
+    parser.add_argument("--hparams_set", default="vqvae_cifar10", help="Hparams set of the VQ-VAE.")
+    parser.add_argument("--runs", type=int, default=5, help="Timed runs.")
     parser.add_argument("--results", help="Markdown file to write; default: only print.")
     args = parser.parse_args()
     lines = header("Speed of drawing images", ["t2t-vqem", "tensorflow", "numpy"])
     lines += [
         f"Set `{args.hparams_set}`, random weights, float32; medians of {args.runs} runs.",
         "",
-        "| batch | image | codes | images/s | ms an image: codes | pixels | µs a code |",
+        "| batch | image | codes | images/s | ms per image: codes | pixels | µs per code |",
         "|---|---|---|---|---|---|---|",
     ]
     for batch_size in BATCH_SIZES:

@@ -1,14 +1,14 @@
-"""One process against two workers on this machine's cores, and what many GPUs would spend talking.
+"""One process against two workers on this machine, and the calculated communication of many GPUs.
 
     pip install -e '.[demo]'
     python benchmarks/scaling.py --work_dir=runs/scaling --results=benchmarks/results/scaling.md
 
-Trains each model three ways, in turns: one process on all cores; two workers on 127.0.0.1, each
-pinned to half of the cores; and two processes that know nothing of each other, pinned alike, each
-with half of the batch. The last two differ by communication alone, which is its share of the time.
-What the workers say to each other is counted by the loopback interface (Linux only, nothing else
-may use it meanwhile), and with that the time is calculated that sets of real size would spend on 8
-and on 64 GPUs.
+Trains each model in three ways, in alternation: one process on all cores; two workers on
+127.0.0.1, each pinned to half of the cores; and two independent processes, pinned in the same way,
+each with half of the batch. The last two differ in communication only, so their difference is its
+share of the time. The loopback interface counts what the workers send (Linux only; nothing else may
+use it at the same time). From that the time is calculated that sets of real size would spend on
+communication on 8 and on 64 GPUs.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from t2t_vqem import registry
 from t2t_vqem.ops.random import Rng
 from t2t_vqem.tf_config import TF_CONFIG, tf_configs
 
-STEPS, REPORT, WARM = 60, 10, 20  # updates: in all, between reports, before counting begins
+STEPS, REPORT, WARM = 60, 10, 20  # updates: in total, between reports, before counting begins
 POLL = 0.01  # seconds
 MIB = 2**20
 
 
 class Case(NamedTuple):
-    """What is trained here, and the set of real size that is calculated."""
+    """The set that is trained here, and the set of real size that is calculated."""
 
     problem: str
     problem_params: str
@@ -45,7 +45,7 @@ class Case(NamedTuple):
     hparams: str
     batch_size: int
     unit: str
-    sizes: dict[str, Any]  # what the model's constructor takes beside hparams
+    sizes: dict[str, Any]  # arguments of the model's constructor besides hparams
     real_set: str
     real_sizes: dict[str, Any]
 
@@ -78,30 +78,30 @@ CASES = {
         hparams_set="transformer_nat_small", real_set="transformer_nat_base"
     ),
 }
-# GB/s that go around a ring in one direction, by data sheet. A ring (or several, each with a part)
+# GB/s around a ring in one direction, from data sheets. A ring (or several, each with a part)
 # passes from host to host and crosses each host's links once.
 NVLINK = 450.0  # H100 SXM, NVLink 4: 900 GB/s in both directions together
 PCIE = 64.0  # 16 lanes of PCIe 5.0
-INFINIBAND = 8 * 50.0  # eight links of 400 Gb/s (NDR) a host
+INFINIBAND = 8 * 50.0  # eight links of 400 Gb/s (NDR) per host
 ETHERNET = 12.5  # one link of 100 Gb/s a host
-CLUSTERS = {  # GPUs, GB/s, seconds of a message
+CLUSTERS = {  # GPUs, GB/s, latency of a message in seconds
     "8 GPUs, NVLink 4": (8, NVLINK, 5e-6),
     "8 GPUs, PCIe 5.0 x16": (8, PCIE, 10e-6),
     "8 hosts of 8 GPUs, eight 400 Gb/s InfiniBand links each": (64, INFINIBAND, 15e-6),
     "8 hosts of 8 GPUs, one 100 Gb/s Ethernet link each": (64, ETHERNET, 50e-6),
 }
-FLOPS = 100e12  # that a GPU is taken to compute in a second, a tenth of an H100's bfloat16 peak
+FLOPS = 100e12  # assumed speed of a GPU per second, a tenth of an H100's bfloat16 peak
 
 
 class Measured(NamedTuple):
-    """One training."""
+    """Figures of one training."""
 
     units_per_second: float
     bytes_per_step: float  # over the loopback interface
 
 
 def arguments(case: Case, data_dir: str, output_dir: pathlib.Path, batch_size: int) -> list[str]:
-    """Returns the words of the training."""
+    """Returns the command-line arguments of the training."""
     hparams = ",".join(filter(None, [case.hparams, f"batch_size={batch_size}"]))
     others = [f"--log_step_count_steps={REPORT}", "--schedule=train"]
     words = training(case._replace(hparams=hparams), data_dir, output_dir, STEPS, *others)
@@ -123,7 +123,7 @@ def train(
     """Runs trainings at the same time.
 
     Args:
-      runs: words, output directory, additional environment and cores of each process.
+      runs: arguments, output directory, additional environment and cores of each process.
       unit: what is counted.
 
     Returns:
@@ -135,7 +135,7 @@ def train(
     processes = []
     everything = os.sched_getaffinity(0)
     for words, _, environment, cores in runs:
-        os.sched_setaffinity(0, cores)  # which the process inherits
+        os.sched_setaffinity(0, cores)  # inherited by the process
         processes.append(subprocess.Popen(words, env=os.environ | environment))
     os.sched_setaffinity(0, everything)
     seen: dict[int, int] = {}  # bytes at the steps reported by the first run
@@ -158,7 +158,7 @@ def train(
 
 
 def measure(model: str, work_dir: pathlib.Path, rounds: int) -> dict[str, Measured]:
-    """Trains the three ways in turns; returns the medians."""
+    """Trains in the three ways, in alternation; returns the medians."""
     case, data_dir = CASES[model], str(work_dir / "data")
     cores = sorted(os.sched_getaffinity(0))
     halves = [set(cores[: len(cores) // 2]), set(cores[len(cores) // 2 :])]
@@ -188,7 +188,7 @@ def measure(model: str, work_dir: pathlib.Path, rounds: int) -> dict[str, Measur
 
 
 def message(model: str, hparams_set: str, sizes: dict[str, Any]) -> tuple[int, int, int]:
-    """Returns the bytes of gradients, and of the other sums, of a step; and the parameters."""
+    """Returns the bytes of gradients and of the other sums per step, and the parameter count."""
     hparams = registry.hparams_sets.get(hparams_set)()
     built = registry.models.get(model)(hparams, **sizes)
     built.build_variables()
@@ -201,7 +201,7 @@ def message(model: str, hparams_set: str, sizes: dict[str, Any]) -> tuple[int, i
 
 
 def ring_seconds(num_bytes: float, gpus: int, gigabytes: float, latency: float) -> float:
-    """Returns how long a ring takes to sum so many bytes (Patarasuk and Yuan 2009)."""
+    """Returns the seconds that a ring takes to sum `size` bytes (Patarasuk and Yuan 2009)."""
     return 2 * (gpus - 1) * (num_bytes / gpus / (gigabytes * 1e9) + latency)
 
 
@@ -210,8 +210,8 @@ def calculated(model: str) -> list[str]:
     case = CASES[model]
     hparams = registry.hparams_sets.get(case.real_set)()
     gradients, others, parameters = message(model, case.real_set, case.real_sizes)
-    # Six operations for a parameter and a position, forwards and backwards; a convolution uses its
-    # parameters at each of its pixels, at the latents' size or larger: taken as 8x8 of them.
+    # Six operations per parameter and position, forward and backward. A convolution uses its
+    # parameters at each pixel, of which there are at least as many as latents: 8x8.
     positions = hparams.batch_size * (64 if model == "vqvae" else 1)
     compute = 6 * parameters * positions / FLOPS
     rows = []
@@ -225,11 +225,11 @@ def calculated(model: str) -> list[str]:
 
 
 def main() -> None:
-    """Generates, trains, calculates and writes the results."""
+    """Makes data, trains, calculates and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work_dir", required=True, help="Folder for data and runs.")
-    parser.add_argument("--models", default=",".join(CASES), help="Models, by comma.")
-    parser.add_argument("--rounds", type=int, default=3, help="Trainings of each kind.")
+    parser.add_argument("--models", default=",".join(CASES), help="Models, separated by commas.")
+    parser.add_argument("--rounds", type=int, default=3, help="Trainings in each way.")
     parser.add_argument("--results", help="Markdown file to write.")
     args = parser.parse_args()
     work_dir = pathlib.Path(args.work_dir)
@@ -240,21 +240,21 @@ def main() -> None:
         generate(case, str(work_dir / "data"))
         found = measure(model, work_dir, args.rounds)
         one, two, alone = (found[way].units_per_second for way in found)
-        said = (found["two workers"].bytes_per_step - found["two alone"].bytes_per_step) / 2
+        sent = (found["two workers"].bytes_per_step - found["two alone"].bytes_per_step) / 2
         gradients, others, _ = message(model, case.hparams_set, case.sizes)
         rows.append(
             f"| {case.hparams_set} | {one:,.0f} | {two:,.0f} | {two / one:.2f} | "
-            f"{max(0.0, 1 - two / alone):.1%} | {said / MIB:.2f} | "
+            f"{max(0.0, 1 - two / alone):.1%} | {sent / MIB:.2f} | "
             f"{(gradients + others) / MIB:.2f}, {others / MIB:.2f} |"
         )
     lines = header("Several workers: speed and communication", ["t2t-vqem", "tensorflow", "numpy"])
     lines += [
-        f"Medians of {args.rounds} trainings in turns, each the median of its reports from step "
-        f"{WARM} to {STEPS}; the same global batch. Units: tokens or images. Communication is "
-        "what two workers lose against two processes that know nothing of each other, each with "
-        "half of the batch. Sent: MiB that a worker sends in a step, as the loopback interface "
-        "counts them; beside it the size of what is summed, gradients and the rest, and of it the "
-        "rest (loss, metrics, statistics of EM).",
+        f"Medians of {args.rounds} trainings in alternation, each the median of its reports from "
+        f"step {WARM} to {STEPS}; the global batch is the same. Units: tokens or images. "
+        "Communication is the share of the speed that two workers lose compared with two "
+        "independent processes, each with half of the batch. Sent: MiB that a worker sends per "
+        "step, as the loopback interface counts them. Size: MiB that are summed, gradients and the "
+        "rest, and how much of it is the rest (loss, metrics, statistics of EM).",
         "",
         "| set | one process, units/s | two workers | ratio | communication | sent | size, of it "
         "statistics |",
@@ -263,11 +263,12 @@ def main() -> None:
         "",
         "## Calculated: 8 and 64 GPUs",
         "",
-        "A ring sends 2 (n-1) / n times the size in 2 (n-1) messages; the bandwidth is that of the "
-        "slowest link's data sheet, a message's latency 5 (NVLink), 10 (PCIe), 15 (InfiniBand) or "
-        "50 (Ethernet) microseconds. Computing: six operations a parameter and position, each GPU "
-        f"with the set's own batch, at {FLOPS / 1e12:.0f} TFLOP/s. Communication begins when the "
-        "gradients are there, as in our step. None of this was measured.",
+        "A ring sends 2 (n-1) / n times the size in 2 (n-1) messages. The bandwidth is that in the "
+        "slowest link's data sheet; the latency of a message is 5 (NVLink), 10 (PCIe), 15 "
+        "(InfiniBand) or 50 (Ethernet) microseconds. Computing: six operations per parameter and "
+        f"position, each GPU with the set's own batch, at {FLOPS / 1e12:.0f} TFLOP/s. "
+        "Communication begins when all gradients are computed, as in our step. None of this was "
+        "measured.",
         "",
         "| set | size, MiB | on | communication, ms | computing, ms | share |",
         "|--|--:|--|--:|--:|--:|",

@@ -1,13 +1,13 @@
-"""Whether a run gives the same numbers on any machine: every model, every strategy, 20 steps.
+"""Whether a run gives the same numbers on any machine: each model and strategy, 20 steps.
 
     pip install -e '.[demo]'
     python benchmarks/strategy_equality.py --work_dir=runs/equality \\
         --results=benchmarks/results/strategy_equality.md
 
-Trains each model on one device, on two replicas of one process, on two and four processes, and on
-one after the other of these, and compares weights and codes with those of one device. Batches have
-an odd number of rows, so that no replica gets as many tokens as another. Started again, it keeps
-the runs that are done.
+Trains each model on one device, on two replicas in one process, on two and four processes, and on
+these one after the other, and compares weights and codes with those of one device. Batches have
+an odd number of rows, so that replicas get different numbers of tokens. Started again, the script
+keeps finished runs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TIMEOUT = 3600  # seconds
 
 
 class Case(NamedTuple):
-    """A model, and what to train it on."""
+    """A model, its problem and its hyperparameters."""
 
     problem: str
     problem_params: str
@@ -46,7 +46,7 @@ TRANSLATION = Case(
     "transformer_tiny",
     "batch_size=2064,num_buckets=1,max_length=48,warmup_steps=10,ema_decay=0.9",
 )
-# A line for each model; all with dropout, and soft EM where there are codes.
+# One line per model; all with dropout, and soft EM if there are codes.
 CASES = {
     "transformer": TRANSLATION,
     "vqvae": Case(
@@ -60,14 +60,14 @@ CASES = {
 
 
 class Machine(NamedTuple):
-    """What a part of a run computes on."""
+    """Devices and processes that compute a part of a run."""
 
     workers: int = 1
     devices: str = "cpu:0"
 
 
 ONE, TWO_REPLICAS = Machine(), Machine(devices="cpu:0,cpu:1")
-# The parts of a run: until which step on what.
+# The parts of a run: the last step of each, and its machine.
 STRATEGIES = {
     "one_device": [(STEPS, ONE)],
     "mirrored, 2 replicas": [(STEPS, TWO_REPLICAS)],
@@ -84,7 +84,7 @@ STRATEGIES = {
 
 
 def generate(case: Any, data_dir: str) -> None:
-    """Makes the data of a case, unless it is there."""
+    """Makes the data of a case, unless it exists."""
     words = [f"--problem={case.problem}", f"--problem_params={case.problem_params}"]
     subprocess.run(command("t2t_datagen", *words, f"--data_dir={data_dir}"), check=True)
 
@@ -92,7 +92,7 @@ def generate(case: Any, data_dir: str) -> None:
 def training(
     case: Any, data_dir: str, output_dir: str | pathlib.Path, train_steps: int, *others: str
 ) -> list[str]:
-    """Returns the words after t2t-trainer that train on a case up to a step."""
+    """Returns the arguments of t2t-trainer that train a case up to a step."""
     return [
         f"--problem={case.problem}",
         f"--problem_params={case.problem_params}",
@@ -106,7 +106,7 @@ def training(
 
 
 def free_ports(number: int) -> list[int]:
-    """Returns ports that nobody listens at."""
+    """Returns free ports."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
         for one in sockets:
@@ -136,7 +136,7 @@ def train(machine: Machine, args: list[str]) -> None:
 
 
 def run(case: Case, parts: list[tuple[int, Machine]], data_dir: str, output_dir: str) -> None:
-    """Trains part after part; parts that are done are left out."""
+    """Trains part after part, without those that are finished."""
     for train_steps, machine in parts:
         if os.path.exists(f"{output_dir}/checkpoints/ckpt-{train_steps}.index"):
             continue
@@ -164,7 +164,7 @@ def numbers(output_dir: str, step: int) -> tuple[dict[str, np.ndarray], dict[str
 
 
 def difference(ours: dict[str, np.ndarray], others: dict[str, np.ndarray]) -> list[str]:
-    """Returns the largest and the median difference of two numbers, "" where there are none."""
+    """Returns the largest and the median difference of numbers, "" if there are none."""
     if ours.keys() != others.keys():
         raise SystemExit(f"other variables: {sorted(ours.keys() ^ others.keys())}")
     if not ours:
@@ -174,10 +174,10 @@ def difference(ours: dict[str, np.ndarray], others: dict[str, np.ndarray]) -> li
 
 
 def main() -> None:
-    """Generates, trains, compares and writes the results."""
+    """Makes data, trains, compares and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work_dir", required=True, help="Folder for data and runs.")
-    parser.add_argument("--models", default=",".join(CASES), help="Models, by comma.")
+    parser.add_argument("--models", default=",".join(CASES), help="Models, separated by commas.")
     parser.add_argument("--results", help="Markdown file to write.")
     args = parser.parse_args()
     work_dir = pathlib.Path(args.work_dir)
@@ -185,11 +185,12 @@ def main() -> None:
     lines = header("The same numbers on any machine", ["t2t-vqem", "tensorflow", "keras", "numpy"])
     lines += [
         f"Largest and median difference of a number from the run on one device after {EARLY} and "
-        f"{STEPS} steps, float32, dropout on. Sums over replicas are rounded otherwise than those "
-        "over one batch. That grows: where a gradient is nearly 0, Adam's step is as large as "
-        "anywhere and its sign may be that of the rounding, and a vector that lies halfway between "
-        "two codes may be given the other one. The codes are those of soft EM, begun by k-means++. "
-        "The first row of a model is what training changed since the first step.",
+        f"{STEPS} steps, float32, with dropout. Sums over replicas are rounded differently from "
+        "those over one batch. The difference grows: where a gradient is close to 0, Adam's step "
+        "is as large as elsewhere and its sign may be that of the rounding error; and a vector "
+        "halfway between two codes may be assigned to the other one. The codes are learned by soft "
+        "EM and initialised by k-means++. The first row of a model is the change by training since "
+        "the first step.",
         "",
         "| model | strategy | step | weights, largest | median | codebook, largest | median |",
         "|--|--|--:|--:|--:|--:|--:|",

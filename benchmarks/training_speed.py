@@ -5,9 +5,9 @@
 
 Both train the same network (3+3 pre-norm layers, filter four times the width, heads of 64, tied
 embeddings, 4,000 tokens) in float32 with dropout 0.1 everywhere, label smoothing 0.1, clipping and
-Adam, on the same sentences with the same padding. Every worker is a process of its own; they take
-turns, round after round, and the figure is the median over all steps of all rounds. PyTorch runs
-eagerly and compiled, and the better one counts.
+Adam, on the same sentences with the same padding. Every system runs in a process of its own; they
+alternate, round after round, and the figure is the median over all steps of all rounds. PyTorch
+runs eagerly and compiled, and the faster one counts.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ WORKERS = ("t2t-vqem", "PyTorch eager", "PyTorch compiled")
 
 
 def batch() -> tuple[np.ndarray, np.ndarray]:
-    """Source and target ids [ROWS, LENGTH], with lengths from two thirds of the bucket to all."""
+    """Source and target ids [ROWS, LENGTH]; lengths are from two thirds of LENGTH to LENGTH."""
     rng = np.random.default_rng(0)
     sides = []
     for _ in range(2):
@@ -49,7 +49,7 @@ def batch() -> tuple[np.ndarray, np.ndarray]:
 
 
 def time_steps(step, steps: int) -> list[float]:
-    """Seconds of each of `steps` calls, after three that warm up."""
+    """Returns the seconds of each of `steps` calls, after three that are not timed."""
     seconds = []
     for index in range(steps + 3):
         start = time.perf_counter()
@@ -59,7 +59,7 @@ def time_steps(step, steps: int) -> list[float]:
 
 
 def run_ours(width: int, steps: int) -> dict:
-    """Times the trainer's own step, and says where the time goes."""
+    """Times the trainer's own step, and measures where the time goes."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 
@@ -107,7 +107,7 @@ def run_ours(width: int, steps: int) -> dict:
 
 
 def profile_shares(folder: str) -> dict[str, float]:
-    """Shares of the executed operations' time by kind, from a profile of the device."""
+    """Returns the share of each kind of operation in the time, from a profile of the device."""
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
     space = xplane_pb2.XSpace()
@@ -127,7 +127,7 @@ def profile_shares(folder: str) -> dict[str, float]:
 
 
 def kind_of(name: str) -> str | None:
-    """Names what a compiled operation does; None for what only contains other operations."""
+    """Returns the kind of a compiled operation, None if it only contains other operations."""
     if name in ("MatMul", "matmul"):
         return "matrix products of the layers, forward and backward"
     if name in ("MatMul_", "matmul_", "dot"):
@@ -142,7 +142,7 @@ def kind_of(name: str) -> str | None:
 
 
 def run_torch(width: int, steps: int, compiled: bool) -> dict:
-    """Times a training loop with nn.Transformer as its documentation shows it."""
+    """Times a training loop with nn.Transformer like that in its documentation."""
     import torch
     from torch import nn
 
@@ -207,7 +207,7 @@ def run_torch(width: int, steps: int, compiled: bool) -> dict:
 
 
 def run_worker(worker: str, width: int, steps: int) -> dict:
-    """Runs one worker in a process of its own."""
+    """Measures one system in a process of its own."""
     command = [sys.executable, __file__, f"--worker={worker}", f"--widths={width}"]
     command.append(f"--steps={steps}")
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
@@ -215,24 +215,24 @@ def run_worker(worker: str, width: int, steps: int) -> dict:
 
 
 def measure(width: int, steps: int, rounds: int) -> list[str]:
-    """Lets the workers take turns; returns the section of the report."""
+    """Measures the systems in alternation; returns the section of the report."""
     seconds: dict[str, list[float]] = {worker: [] for worker in WORKERS}
     last: dict[str, dict] = {}
-    for turn in range(rounds):
+    for number in range(rounds):
         for worker in WORKERS:
             last[worker] = run_worker(worker, width, steps)
             seconds[worker] += last[worker]["seconds"]
             median = statistics.median(last[worker]["seconds"])
-            print(f"width {width}, round {turn + 1}, {worker}: {1000 * median:.0f} ms a step")
+            print(f"width {width}, round {number + 1}, {worker}: {1000 * median:.0f} ms per step")
     tokens = int((batch()[1] > 0).sum())
     medians = {worker: statistics.median(values) for worker, values in seconds.items()}
     best = min(medians["PyTorch eager"], medians["PyTorch compiled"])
     lines = [
         f"## Width {width}",
         "",
-        f"{ROWS} x {LENGTH} positions a batch, {tokens} real target tokens.",
+        f"{ROWS} x {LENGTH} positions per batch, {tokens} real target tokens.",
         "",
-        "| | parameters (M) | ms a step | (min, max) | target tokens/s | of the best PyTorch |",
+        "| | parameters (M) | ms per step | (min, max) | target tokens/s | of the best PyTorch |",
         "|---|---|---|---|---|---|",
     ]
     for worker in WORKERS:
@@ -248,12 +248,16 @@ def measure(width: int, steps: int, rounds: int) -> list[str]:
 
 
 def main() -> None:
-    """Measures and writes the results; with --worker, is one worker."""
+    """Measures and writes the results; with --worker, measures one system."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", help="Markdown file to write; default: only print.")
-    parser.add_argument("--widths", default="256,512", help="Widths to measure, by comma.")
-    parser.add_argument("--steps", type=int, default=15, help="Steps a worker counts each round.")
-    parser.add_argument("--rounds", type=int, default=3, help="Turns of each worker.")
+    parser.add_argument(
+        "--widths", default="256,512", help="Widths to measure, separated by commas."
+    )
+    parser.add_argument(
+        "--steps", type=int, default=15, help="Timed steps of a system in each round."
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="How often each system is measured.")
     parser.add_argument("--worker", choices=WORKERS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     widths = [int(width) for width in args.widths.split(",")]

@@ -5,9 +5,9 @@
         --results=benchmarks/results/translation_quality.md
 
 --source_dir holds the published files, {train,val,test_2016_flickr}.{en,de}, plain or gzip. The
-time of training is what the run logged: compilation and evaluations included. The test set is
-translated by the last checkpoint within --minutes, and by the last of all. Started again, what is
-done is kept and an unfinished training goes on.
+training time is the one that the run logged, with compilation and evaluations. The test set is
+translated by the last checkpoint within --minutes and by the last one of all. Started again, the
+script keeps what is finished and continues an unfinished training.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HPARAMS_SET = "transformer_multi30k"
 
 
 def checkpoints(output_dir: pathlib.Path, log: list[dict], minutes: float) -> dict[int, float]:
-    """Returns the steps of the checkpoints to measure, and the minutes that each took."""
+    """Returns the steps of the checkpoints to measure, and the minutes of training up to each."""
     taken = {line["step"]: line["seconds"] / 60 for line in log}
     names = [path.stem for path in (output_dir / "checkpoints").glob("ckpt-*.index")]
     kept = {step: taken[step] for step in sorted(int(name.split("-")[1]) for name in names)}
@@ -35,7 +35,7 @@ def checkpoints(output_dir: pathlib.Path, log: list[dict], minutes: float) -> di
 
 
 def decode(output_dir: pathlib.Path, source: pathlib.Path, args: list[str]) -> tuple[str, float]:
-    """Translates the test set with some options; returns the scores, as a cell, and the seconds."""
+    """Translates the test set with some options; returns a cell with scores, and the seconds."""
     target = source.with_name(source.name.replace(".en", ".de"))
     to_file = output_dir / "test.de"
     started = time.monotonic()
@@ -53,7 +53,7 @@ def decode(output_dir: pathlib.Path, source: pathlib.Path, args: list[str]) -> t
 
 
 def curve(log: list[dict]) -> list[str]:
-    """Returns the section on how quality grew, and on the time that was waited for data."""
+    """Returns the section on quality over time, and on the time spent waiting for data."""
     waiting = [line["wait_share"] for line in log if line["kind"] == "train"]
     share = 100 * sum(waiting) / len(waiting)
     return [
@@ -73,7 +73,7 @@ def curve(log: list[dict]) -> list[str]:
 
 
 def plot(measured: list[dict], path: pathlib.Path) -> None:
-    """Draws BLEU on the dev set over minutes of training."""
+    """Plots BLEU on the dev set over minutes of training."""
     plt = pyplot()
     figure, axes = plt.subplots(figsize=(7, 3.5))
     minutes = [line["seconds"] / 60 for line in measured]
@@ -89,8 +89,13 @@ def main() -> None:
     parser.add_argument("--source_dir", required=True, help="Folder of the published files.")
     parser.add_argument("--work_dir", required=True, help="Folder for data and run.")
     parser.add_argument("--train_steps", type=int, default=15_000, help="Updates.")
-    parser.add_argument("--minutes", type=float, default=45, help="Of training, to look at.")
-    parser.add_argument("--results", help="Markdown file to write; its plot goes beside it.")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=45,
+        help="Also measure the last checkpoint within these minutes of training.",
+    )
+    parser.add_argument("--results", help="Markdown file to write; the plot is written beside it.")
     args = parser.parse_args()
     source_dir, work_dir = pathlib.Path(args.source_dir), pathlib.Path(args.work_dir)
     data_dir, output_dir = work_dir / "data", work_dir / "multi30k"
@@ -121,12 +126,12 @@ def main() -> None:
     lines += [
         f"Set `{HPARAMS_SET}`, {args.train_steps} steps, "
         f"{max(line['seconds'] for line in log) / 60:.1f} minutes of training on "
-        f"{os.cpu_count()} logical CPUs, evaluations included.",
+        f"{os.cpu_count()} logical CPUs, with evaluations.",
         "",
         "## Test set 2016 (1,000 sentences)",
         "",
-        "| step | minutes | decoding | sacreBLEU and chrF with signature | seconds, compilation "
-        "included |",
+        "| step | minutes | decoding | sacreBLEU and chrF with signature | seconds, with "
+        "compilation |",
         "|---|---|---|---|---|",
     ]
     for step, minutes in checkpoints(output_dir, log, args.minutes).items():

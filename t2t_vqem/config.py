@@ -1,7 +1,7 @@
-"""Hyperparameters of the models, and how a run gets them and its problem's settings.
+"""Hyperparameters and settings of a run: from registered sets, gin and flags, checked.
 
-A model's hyperparameters are a frozen dataclass derived from `HParams`. `resolve` fills one from a
-registered set and what the user overrides. Nothing here imports TensorFlow.
+A model's hyperparameters are a frozen dataclass derived from `HParams`. `resolve` builds one from a
+registered set and the user's overrides. Nothing here imports TensorFlow.
 """
 
 import dataclasses
@@ -49,11 +49,11 @@ def hparams_class(model: str) -> type[HParams]:
 
 
 class Resolved(NamedTuple):
-    """What a run is configured with."""
+    """The configuration of a run."""
 
     problem_config: Any  # the problem's Config, None without a problem
     hparams: HParams | None  # None without a set, a model and a base
-    gin_text: str  # a gin file that gives the same again
+    gin_text: str  # a gin file that gives the same configuration
 
 
 def resolve(
@@ -70,19 +70,19 @@ def resolve(
     """Returns the settings of a run, checked.
 
     Hyperparameters come from the set, then the gin files in order, then the gin parameters, then
-    `hparams`; the later wins. A problem's settings likewise, beginning with its defaults and
-    ending with `problem_params`. In gin, the name of the model or of the problem comes before the
-    field: `transformer.hidden_size = 256`.
+    `hparams`; a later value replaces an earlier one. A problem's settings come from its defaults,
+    the same gin files and parameters, then `problem_params`. In gin, the name of the model or the
+    problem comes before the field: `transformer.hidden_size = 256`.
 
     Args:
         problem: registered problem whose settings are wanted.
-        model: registered model; needed only where no set and no base gives one.
-        hparams_set: registered set to begin with.
+        model: registered model; needed only if neither a set nor a base gives one.
+        hparams_set: registered set to start from.
         gin_files: paths of gin files.
         gin_params: gin bindings.
         hparams: "name=value,name=value".
         problem_params: the same for the problem's settings.
-        base: settings of an earlier run, to begin with where no set is named.
+        base: settings of an earlier run, to start from if no set is named.
 
     Raises:
         UsageError: an unknown name, a value of the wrong type or out of range, gin that cannot be
@@ -116,7 +116,7 @@ def _starting_hparams(
 ) -> HParams | None:
     if hparams_set:
         start = registry.hparams_sets.get(hparams_set)()
-        hparams_class(start.model)  # raises where a plug-in did not register the class
+        hparams_class(start.model)  # raises if a plug-in did not register the class
         if model and model != start.model:
             raise UsageError(
                 f"--hparams_set={hparams_set} is for the model {start.model!r}, got --model={model}"
@@ -140,9 +140,9 @@ def _defaults(cls: type) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not dataclasses.MISSING}
 
 
-# What gin configures: for each model and problem, a function that returns what is bound to it. The
-# dataclasses are made from that later, since gin knows neither their types nor, given arguments
-# that are all named, their fields.
+# What gin configures: for each model and problem, a function that returns its bindings. The
+# dataclasses are built from these later, because gin does not know their types, and lets explicit
+# arguments win over bindings.
 _configurables: dict[str, Callable[[], dict[str, Any]]] = {}
 
 
@@ -179,14 +179,14 @@ def _parse_gin(files: Sequence[str], params: Sequence[str], names: Sequence[str]
 
 
 def _refuse_lost_bindings(names: Sequence[str], chosen: dict[str | None, type | None]) -> None:
-    """Raises where gin took a binding that reaches nothing; warns where it is for another run."""
+    """Raises for bindings that gin accepts but nothing uses; warns of those for other runs."""
     scoped = re.search(r"^# Parameters for (\S+)/(\S+):$", gin.config_str(), re.MULTILINE)
     if scoped and scoped[2] in names:
         raise UsageError(
-            f"gin: {scoped[1]}/{scoped[2]} is bound in a scope, which has no meaning here: "
+            f"gin: {scoped[1]}/{scoped[2]} is bound in a scope, and scopes are not supported: "
             f"write {scoped[2]}"
         )
-    operative = gin.operative_config_str()  # has the macros that were used
+    operative = gin.operative_config_str()  # contains the macros that were used
     for name, cls in chosen.items():
         for field in dataclasses.fields(cls) if cls else ():
             used = re.search(rf"^{field.name} = ", operative, re.MULTILINE)
@@ -198,7 +198,7 @@ def _refuse_lost_bindings(names: Sequence[str], chosen: dict[str | None, type | 
         others = {} if name in chosen else gin.get_bindings(name, resolve_references=False)
         if others:
             logging.getLogger(__name__).warning(
-                "gin sets %s of %r, which is no part of this run: ignored", ", ".join(others), name
+                "gin sets %s of %r, which is not part of this run: ignored", ", ".join(others), name
             )
 
 
@@ -215,7 +215,7 @@ def _build(name: str, cls: type) -> Any:
         bound = _configurables[name]()
     except TypeError as error:
         macro = re.search(r"call to configurable 'macro' .* in scope '([^']*)'", str(error))
-        reason = f"%{macro[1]} is used, but nothing defines it" if macro else str(error)
+        reason = f"%{macro[1]} is used, but not defined" if macro else str(error)
         raise UsageError(f"gin: {name}: {reason}") from error
     values = check(cls, bound, f"gin: {name}: ")
     for field in dataclasses.fields(cls):

@@ -32,8 +32,8 @@ def option(
     """Declares a field of a `Config`.
 
     Args:
-        default: its value where nobody sets one.
-        meaning: what it means, its unit and its source, for the listing.
+        default: value if none is set.
+        meaning: meaning, unit and source, for --registry_help.
         minimum: smallest value allowed.
         maximum: largest value allowed.
         below: the value must be smaller than this.
@@ -45,10 +45,10 @@ def option(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """A configuration whose values are checked when it is made."""
+    """A configuration whose values are checked when it is created."""
 
     def __init_subclass__(cls, **kwargs: Any):
-        """Gives a field that is restated as a value alone the meaning and limits it has above."""
+        """Keeps meaning and limits of inherited fields of which only the default is given."""
         super().__init_subclass__(**kwargs)
         above = {
             field.name: field
@@ -59,7 +59,7 @@ class Config:
         for name, field in above.items():
             value = vars(cls).get(name, field)
             if not isinstance(value, dataclasses.Field):
-                if name not in cls.__annotations__:  # else dataclasses would not see the value
+                if name not in cls.__annotations__:  # otherwise dataclasses would not see the value
                     cls.__annotations__[name] = field.type
                 setattr(cls, name, dataclasses.field(default=value, metadata=field.metadata))
 
@@ -73,16 +73,16 @@ def check(cls: type, values: dict[str, Any], where: str = "") -> dict[str, Any]:
 
     Args:
         cls: the dataclass.
-        values: by field name; not every field needs one.
-        where: beginning of every message, such as "--hparams: ".
+        values: values by field name; not every field needs one.
+        where: prefix of every message, such as "--hparams: ".
 
     Returns:
-        The values in their fields' types: an int where a float is expected is made one, and a
-        list where a tuple is.
+        The values in the types of their fields: an int becomes a float, and a list a tuple, if
+        the field has that type.
 
     Raises:
-        UsageError: a name that is no field (the message has the nearest), or a value of the wrong
-            type or out of range.
+        UsageError: a name is not a field (the message shows similar names), or a value has the
+            wrong type or is out of range.
     """
     hints = typing.get_type_hints(cls)
     checked = {}
@@ -103,7 +103,7 @@ def field_of(cls: type, name: str, where: str = "") -> dataclasses.Field:
     """Returns the field `name` of a dataclass.
 
     Raises:
-        UsageError: there is none; the message begins with `where` and has the nearest names.
+        UsageError: there is no such field; the message begins with `where` and shows similar names.
     """
     fields = {field.name: field for field in dataclasses.fields(cls)}
     if name not in fields:
@@ -112,7 +112,7 @@ def field_of(cls: type, name: str, where: str = "") -> dataclasses.Field:
 
 
 def _convert(value: Any, hint: Any) -> Any:
-    """Returns `value` as the type `hint`; raises TypeError where it is not of that type."""
+    """Returns `value` as the type `hint`; raises TypeError if it is not of that type."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         for argument in arguments:
@@ -123,7 +123,7 @@ def _convert(value: Any, hint: Any) -> Any:
         raise TypeError
     if origin is tuple and isinstance(value, (tuple, list)):
         return tuple(_convert(item, arguments[0]) for item in value)
-    # bool is a subclass of int, but True is no number of layers.
+    # bool is a subclass of int, but True is not a number of layers.
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     if hint is Any or (hint is type(None) and value is None):
@@ -152,7 +152,7 @@ def _check_limits(field: dataclasses.Field, value: Any, where: str) -> None:
 
 
 def limits(field: dataclasses.Field) -> str:
-    """Returns the values that `field` allows, "from 0 to below 1"; "" for any."""
+    """Returns the values that `field` allows, such as "from 0 below 1"; "" if all are allowed."""
     low, high = field.metadata.get("minimum"), field.metadata.get("maximum")
     below, choices = field.metadata.get("below"), field.metadata.get("choices")
     parts = ["one of " + ", ".join(map(repr, choices))] if choices else []
@@ -163,14 +163,14 @@ def limits(field: dataclasses.Field) -> str:
 
 
 def default_of(field: dataclasses.Field) -> Any:
-    """Returns the default of `field`, dataclasses.MISSING where it has none."""
+    """Returns the default of `field`, dataclasses.MISSING if it has none."""
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     return field.default
 
 
 def meaning(field: dataclasses.Field) -> str:
-    """Returns what `field` means, in words."""
+    """Returns the description of `field`."""
     return field.metadata.get("meaning", "")
 
 
@@ -185,7 +185,7 @@ def to_json(config: Any) -> dict[str, Any]:
 
 
 def json_defaults(cls: type) -> dict[str, Any]:
-    """Returns the defaults of the fields that have one, as `to_json` writes them."""
+    """Returns the defaults of the fields that have one, in the form of `to_json`."""
     defaults = {field.name: default_of(field) for field in dataclasses.fields(cls)}
     return _as_json({k: v for k, v in defaults.items() if v is not dataclasses.MISSING})
 
@@ -195,18 +195,18 @@ def _as_json(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def from_json(cls: type[C], values: dict[str, Any]) -> C:
-    """Returns the configuration that `to_json` was given.
+    """Returns the configuration from the output of `to_json`.
 
-    A field that was added since then has its default.
+    A field that was added later has its default.
 
     Raises:
-        UsageError: a field that `cls` does not have, or a value that it does not allow.
+        UsageError: `cls` does not have a stored field, or does not allow its value.
     """
     return cls(**check(cls, values, f"stored {cls.__name__}: "))
 
 
 def describe(config: Any) -> str:
-    """Returns the fields of a configuration, or of its class: type, value and meaning each."""
+    """Returns a list of the fields of a configuration, or of its class: type, value, meaning."""
     cls = config if isinstance(config, type) else type(config)
     hints = typing.get_type_hints(cls)
     lines = []

@@ -1,6 +1,6 @@
-"""Hyperparameters that several models share: frozen dataclasses, each field with meaning and range.
+"""Hyperparameters that several models share: frozen dataclasses of described, checked fields.
 
-A model's own hyperparameters stand in t2t_vqem.hparams, beside its sets.
+A model's own hyperparameters are in t2t_vqem.hparams, beside its sets.
 """
 
 import dataclasses
@@ -20,28 +20,24 @@ class HParams(Config):
 
     batch_size: int = option(
         4096,
-        "size of a global micro-batch, whatever the number of replicas. Text: padded target "
-        "positions, rows times length. Images: images",
+        "size of a global micro-batch, for all replicas together. Text: padded target positions, "
+        "rows times length. Images: images",
         minimum=1,
     )
     num_buckets: int = option(
-        6, "at most this many lengths of batches; each is compiled once", minimum=1
+        6, "largest number of different batch lengths; each is compiled once", minimum=1
     )
     max_length: int = option(
-        256, "positions of either side with EOS; what is longer is cut, and counted", minimum=2
+        256, "positions per side, with EOS; longer text is truncated, and counted", minimum=2
     )
     accumulate_steps: int = option(
-        1, "micro-batches whose gradients are added before an update", minimum=1
+        1, "micro-batches whose gradients are summed for one update", minimum=1
     )
-    learning_rate: float = option(
-        1e-3, "highest learning rate that the schedule reaches", minimum=0
-    )
+    learning_rate: float = option(1e-3, "peak of the learning rate schedule", minimum=0)
     warmup_steps: int = option(
-        4000, "updates in which the learning rate rises linearly from 0", minimum=0
+        4000, "updates over which the learning rate rises linearly from 0", minimum=0
     )
-    schedule: str = option(
-        "rsqrt", "registered schedule: how the learning rate goes on after the warm-up"
-    )
+    schedule: str = option("rsqrt", "registered schedule of the learning rate after the warm-up")
     adam_beta1: float = option(0.9, "Adam: decay of the mean of gradients", minimum=0, below=1)
     adam_beta2: float = option(0.997, "Adam: decay of the mean of squares", minimum=0, below=1)
     adam_epsilon: float = option(1e-9, "Adam: added to the root of the mean of squares", minimum=0)
@@ -49,7 +45,7 @@ class HParams(Config):
         0.0, "decoupled decay of weight matrices, times the learning rate; 0 for none", minimum=0
     )
     clip_norm: float = option(
-        1.0, "largest global norm of an update's gradient, per target token; 0 for any", minimum=0
+        1.0, "gradient clipping: largest global norm, per target token; 0 for none", minimum=0
     )
     ema_decay: float = option(
         0.0,
@@ -58,7 +54,7 @@ class HParams(Config):
         below=1,
     )
     dtype: str = option(
-        "float32", "of activations; variables are float32 always", choices=("float32", "bfloat16")
+        "float32", "type of activations; variables are float32", choices=("float32", "bfloat16")
     )
     bleu_tokenizer: str = option(
         AUTO_TOKENIZER,
@@ -73,7 +69,7 @@ class HParams(Config):
 
     @property
     def group_size(self) -> int:
-        """Tokens of the groups that targets are laid out in, see `data.groups`; 1: they are not."""
+        """Tokens per group if targets are laid out in groups, see `data.groups`; else 1."""
         return 1
 
 

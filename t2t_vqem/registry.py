@@ -1,7 +1,7 @@
 """Registries of problems, models, hparams sets and schedules, filled by decorators.
 
-Looking a name up imports the registry's home package first, so that nobody has to import the
-module that registers it. Other registrations come from plug-ins, see `load_plugins`.
+Looking up a name first imports the registry's home package, so that callers need not import the
+module that registers the name. Plug-ins register further objects, see `load_plugins`.
 """
 
 import contextlib
@@ -24,13 +24,13 @@ T = TypeVar("T")
 
 PLUGIN_GROUP = "t2t_vqem.plugins"
 
-# What failed to import, by module or entry point. Kept rather than raised: a problem whose optional
-# dependency is missing must not break the others. Whoever asks for an unknown name sees it.
+# Import errors by module or entry point. They are not raised, because a problem whose optional
+# dependency is missing must not break the others. The error for an unknown name shows them.
 _plugin_failures: dict[str, Exception] = {}
 
 
 class RegistryError(UsageError):
-    """A name that is not registered, or that is registered already."""
+    """A name is not registered, or is registered already."""
 
 
 class _Entry(NamedTuple):
@@ -39,10 +39,10 @@ class _Entry(NamedTuple):
 
 
 class Registry(Generic[T]):
-    """Things of one kind, by name."""
+    """Objects of one kind, by name."""
 
     def __init__(self, kind: str, home: str, *, suffix: str = ""):
-        """Makes an empty registry.
+        """Creates an empty registry.
 
         Args:
             kind: what is registered, for messages: "problem".
@@ -67,12 +67,12 @@ class Registry(Generic[T]):
             RegistryError: the name is already registered (the message shows both places), or is
                 not in snake_case.
         """
-        frame = sys._getframe(1)  # the decorator's line; classes do not know their own
+        frame = sys._getframe(1)  # the line of the decorator; a class does not know its own line
         origin = f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
         def decorate(value: T) -> T:
             key = snake_case(value.__name__.removesuffix(self._suffix)) if name is None else name
-            if not re.fullmatch(r"[a-z][a-z0-9_]*", key):  # gin and folders are named by it
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", key):  # it names gin parameters and folders
                 raise RegistryError(
                     f"{self.kind} {key!r} at {origin}: expected a name in snake_case, of the "
                     f"letters a to z, digits and underscores"
@@ -126,14 +126,14 @@ class Registry(Generic[T]):
         return documentation.partition("\n")[0]
 
     def failures(self) -> dict[str, Exception]:
-        """Returns what was raised by the modules that could not be imported, by module."""
+        """Returns the errors of the modules that could not be imported, by module."""
         self._load()
         return {**self._failures, **_plugin_failures}
 
     @contextlib.contextmanager
     def temporary(self) -> Iterator[None]:
-        """Forgets, on leaving, what was registered inside."""
-        self._load()  # else the home package's own names would be forgotten too
+        """Removes, on exit, what was registered inside the context."""
+        self._load()  # otherwise the names of the home package would be removed, too
         saved = dict(self._entries)
         try:
             yield
@@ -153,7 +153,9 @@ class Registry(Generic[T]):
         with self._lock:
             if self._loaded:
                 return
-            self._loaded = True  # now, since a module that is being imported may look a name up
+            self._loaded = (
+                True  # set first, because a module may look up a name while it is imported
+            )
             self._import(self._home)
             home = sys.modules.get(self._home)
             prefix = f"{self._home}."
@@ -176,7 +178,7 @@ def snake_case(name: str) -> str:
 
 
 def unknown_name(kind: str, name: str, names: list[str]) -> str:
-    """Returns the message for a name that is not among `names`: the nearest, else all."""
+    """Returns the message for a name that is not among `names`, with similar ones or else all."""
     similar = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     if similar:
         return f"unknown {kind} {name!r}. Did you mean {' or '.join(similar)}?"
@@ -184,12 +186,12 @@ def unknown_name(kind: str, name: str, names: list[str]) -> str:
 
 
 def load_plugins(usr_dir: str | None = None) -> None:
-    """Imports what registers from outside: installed packages and the user's own folder.
+    """Imports plug-ins: installed packages and the user's own folder.
 
-    Installed packages name a module in the entry-point group `t2t_vqem.plugins`; one that cannot
-    be imported is reported when an unknown name is asked for. The user's own folder is imported
-    as a package, as in Tensor2Tensor: its `__init__.py` imports the modules that register. What
-    that raises is raised. Calling this again changes nothing.
+    Installed packages name a module in the entry-point group `t2t_vqem.plugins`; if it cannot be
+    imported, the error for an unknown name says so. The user's own folder is imported as a
+    package, as in Tensor2Tensor: its `__init__.py` imports the modules that register something.
+    Errors of that import are raised. Calling this again changes nothing.
 
     Args:
         usr_dir: the folder, None or "" for none.
@@ -215,18 +217,18 @@ def _import_usr_dir(path: str) -> None:
             f"that register problems, models or hparams sets, but there is no {init}"
         )
     name = os.path.basename(path)
-    spec = importlib.util.find_spec(name)  # of the module in sys.modules, where it is there
+    spec = importlib.util.find_spec(name)  # of the module in sys.modules, if it is there
     if spec is None:
         spec = importlib.util.spec_from_file_location(name, init, submodule_search_locations=[path])
     if os.path.realpath(spec.origin or "") != init:
         raise UsageError(
-            f"--t2t_usr_dir={path}: there is another module {name!r}. Rename the folder to a name "
+            f"--t2t_usr_dir={path}: another module is called {name!r}. Rename the folder to a name "
             f"that no installed package has"
         )
     if name in sys.modules:
         return
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # before it runs: `from . import mine` looks it up
+    sys.modules[name] = module  # before it runs, because `from . import mine` looks it up
     try:
         spec.loader.exec_module(module)
     except BaseException:

@@ -1,4 +1,4 @@
-"""The text of --registry_help: what is registered, and what can be set."""
+"""The text of --registry_help: what is registered, and its settings."""
 
 import inspect
 
@@ -6,7 +6,7 @@ from t2t_vqem import registry
 from t2t_vqem.config import describe
 from t2t_vqem.constants import UsageError
 
-# Models by their hyperparameters, since the implementations import TensorFlow.
+# Models by their hyperparameters, because the implementations import TensorFlow.
 REGISTRIES = (
     registry.problems,
     registry.model_hparams,
@@ -16,14 +16,14 @@ REGISTRIES = (
 
 
 def registry_help(name: str | None = None) -> str:
-    """Returns the list of everything registered, or what can be said about `name`.
+    """Returns the list of everything registered, or the description and settings of `name`.
 
     Args:
-        name: a registered problem, model, hparams set or schedule; None or "" for the list. Where
+        name: a registered problem, model, hparams set or schedule; None or "" for the list. If
             several kinds have that name, all are shown.
 
     Raises:
-        UsageError: nothing is registered under that name; the message has the nearest.
+        UsageError: nothing is registered under that name; the message shows similar names.
     """
     if not name:
         return "\n\n".join([_listing(kind) for kind in REGISTRIES] + _not_available())

@@ -1,4 +1,4 @@
-"""What holds for every source file and everything registered."""
+"""Rules for every source file and everything registered."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 MAPPED = ("problems", "hparams", "bin")  # installed below t2t_vqem
 CODE = ("t2t_vqem", *MAPPED)
 TEXT_SUFFIXES = {".py", ".md", ".toml", ".cfg", ".txt", ".gin", ".yml", ".yaml", ".sh"}
-# The beginning of a path that one machine has; "a/home/b" and addresses are none.
+# The beginning of a path of a particular machine; "a/home/b" and URLs do not match.
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:root|home|mnt|Users)/")
 
 
@@ -41,7 +41,7 @@ ALL_TEXT = sorted(
 
 
 def public_definitions(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
-    """Classes and functions of a module whose names are not private."""
+    """Yields the classes and functions of a module whose names are not private."""
     kinds = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     for node in tree.body:
         if isinstance(node, kinds) and not node.name.startswith("_"):

@@ -34,7 +34,7 @@ NAMED = {
 
 
 def commands_in(text: str) -> Iterator[list[str]]:
-    """Yields the words of each t2t-* command among lines of shell, without what it is piped to."""
+    """Yields the words of each t2t-* command in shell code, without what it is piped to."""
     for line in re.sub(r"\\\n\s*", " ", text).splitlines():
         if "t2t-" not in line:
             continue
@@ -46,7 +46,7 @@ def commands_in(text: str) -> Iterator[list[str]]:
                 if command and command[0].startswith("t2t-"):
                     yield command
                 command = []
-            elif command or not re.fullmatch(r"export|exec|\w+=.*", word):  # before the command
+            elif command or not re.fullmatch(r"export|exec|\w+=.*", word):  # precedes the command
                 command.append(word)
 
 
@@ -66,12 +66,12 @@ def docstring_commands(path: pathlib.Path) -> Iterator[list[str]]:
 
 
 def check_command(command: list[str]) -> None:
-    """Raises where a command could not be run as it is written, files and folders apart."""
+    """Raises if a command could not be run as written; files and folders need not exist."""
     module = importlib.import_module("t2t_vqem.bin." + command[0].replace("-", "_"))
     values = copy.deepcopy(module.FLAGS)
     for name in values:
         values[name].unparse()  # another test may have run the command
-    rest = values([re.sub(r"\$\w+", "1", word) for word in command])  # a variable of the shell
+    rest = values([re.sub(r"\$\w+", "1", word) for word in command])  # a shell variable
     assert rest == command[:1], f"not a flag: {rest[1:]}"
     given = {name: values[name].value for name in values if values[name].present}
     if "t2t_usr_dir" in given:

@@ -1,4 +1,4 @@
-"""What an installation puts where: one name, all files, working commands."""
+"""What an installation contains: one name, all files, working commands."""
 
 import configparser
 import os
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> pathlib.Path:
-    """A wheel, built from a copy so that nothing is left in the checkout."""
+    """A wheel, built from a copy so that the checkout stays clean."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     for name in PACKAGES:
@@ -45,7 +45,10 @@ def site(wheel, tmp_path_factory) -> pathlib.Path:
 
 
 def run_installed(site: pathlib.Path, *command: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(site)}  # goes before an editable install
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(site),
+    }  # takes precedence over an editable install
     return subprocess.run(
         command, env=environment, cwd=site, capture_output=True, text=True, check=True
     ).stdout

@@ -27,7 +27,7 @@ def rows(text: str) -> Iterator[Row]:
     header: list[str] = []
     for paragraph in re.split(r"\n\s*\n", text):
         lines = paragraph.strip().splitlines()
-        if "Results: [" in paragraph:
+        if re.search(r"Results:\s+\[", paragraph):
             files = tuple(LINK.findall(paragraph))
         if not lines or not lines[0].startswith("|"):
             continue
@@ -72,7 +72,7 @@ def test_every_results_file_is_named_with_its_command(path):
     page = PAGES[1].read_text("utf-8")
     assert f"(results/{path.name})" in page
     command = re.search(r"^- command: `(.*)`$", path.read_text("utf-8"), re.MULTILINE)
-    if command:  # several commands stand in the file itself
+    if command:  # a file with several commands lists them itself
         assert f"\n{command[1]}\n" in page
 
 

@@ -1,4 +1,4 @@
-"""What earlier code stored loads today: data sets open, runs go on and decode.
+"""Files of earlier code still load: data sets open, runs continue and decode.
 
 `tests/stored/make.py` says how the archives were made.
 """
@@ -19,7 +19,7 @@ _SPEC = importlib.util.spec_from_file_location("stored_make", STORED / "make.py"
 make = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(make)
 
-# Rounding of another processor, grown over two updates.
+# Rounding differences of another processor, grown over two updates.
 TOLERANCE = 2e-3
 
 
@@ -41,7 +41,7 @@ def test_a_stored_run_decodes_and_goes_on(model, stored, tmp_path):
     decoded = make.decode(model, run, stored / "data")
     if model == "vqvae":
         wanted = np.array(expected["decoded"])
-        # Of the 8-bit levels a few are decided by rounding, and a code in a thousand.
+        # Rounding decides a few of the 8-bit levels, and one code in a thousand.
         differ = np.abs(decoded[: len(wanted)].astype(int) - wanted) > 1
         assert differ.mean() < 0.01
     else:

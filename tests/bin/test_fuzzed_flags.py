@@ -1,4 +1,4 @@
-"""Whatever a command's flags say, it does its work or prints one message; it never breaks."""
+"""With any flags, a command does its work or prints one message; it never fails otherwise."""
 
 import importlib
 import io
@@ -21,8 +21,8 @@ SETTINGS = hypothesis.settings(
     phases=[hypothesis.Phase.generate],
     suppress_health_check=list(hypothesis.HealthCheck),
 )
-# Each may be given for any flag: numbers out of range and too long, no numbers, paths of all kinds
-# ({} is the folder of the test), names of another kind of thing, lists that end early, gin.
+# Values for any flag: numbers out of range and too long, no numbers, paths of all kinds ({} is the
+# folder of the test), names of other kinds of objects, lists that end early, gin.
 VALUES = (
     *("", " ", "-1", "0", "1", "2", "1.5", "nan", "inf", "1e400", "9" * 30, "-" + "9" * 30, "0x1"),
     *("true", "none", "x", "ä😀", "a,b", ",", "=", "x=", "=1", "hidden_size=", "hidden_size=9" * 2),
@@ -50,13 +50,13 @@ VALUES = (
     *("transformer.hidden_size=x", "transformer.hidden_size=%x", "a/transformer.dropout=0.1"),
     *("include 'none'", "import none", "transformer.nothing=1", "a=b=c", "hidden_size=8\n,,"),
 )
-# Not to be given, since it is right and means work without end.
+# Left out, because it is valid and would take far too long.
 ENDLESS = ("train_steps", "9" * 30)
 
 
 @pytest.fixture(scope="module")
 def folder(tiny_text_data, tmp_path_factory):
-    """Has a run, files of all kinds, and two files to score."""
+    """A folder with a run, files of all kinds, and two files to score."""
     path = tmp_path_factory.mktemp("fuzzed")
     (path / "empty").write_bytes(b"")
     (path / "garbage").write_text("transformer.hidden_size = (\n")
@@ -108,10 +108,10 @@ def run(command: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def check(command: str, num_examples: int, data, folder, capfd, monkeypatch) -> None:
-    """Gives the command one to three flags with any values, after those with which it works."""
+    """Gives the command one to three flags with any values, after arguments that work."""
 
     def answer(said: list[str]) -> tuple[int | None, str]:
-        """Returns status and standard error, begun without what an earlier command has left."""
+        """Returns status and standard error; the state of earlier commands is reset first."""
         for left in (folder / "new", folder / "new.partial"):
             shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
         capfd.readouterr()
@@ -156,6 +156,6 @@ def check(command: str, num_examples: int, data, folder, capfd, monkeypatch) -> 
 def test_any_flag(
     command, num_examples, tiny_text_data, folder, capfd, monkeypatch, tmp_path, caplog
 ):
-    monkeypatch.chdir(tmp_path)  # a relative path may be written to
+    monkeypatch.chdir(tmp_path)  # because a relative path may be written to
     caplog.set_level(logging.ERROR)
     check(command, num_examples, tiny_text_data, folder, capfd, monkeypatch)

@@ -15,8 +15,8 @@ from tests.distillable import Distillable, echo_registered, make_distillable
 
 NAME = "translate_text_distilled"
 PARAMS = "--problem_params=beam_size=1,xla=false"
-# Parts of a few lines, so that there are many: 5 of dev, 38 of train. A kill comes before the file
-# with the number of KILL_AT is put in place.
+# Parts of a few lines, so that there are many: 5 of dev, 38 of train. The process is killed before
+# the file number KILL_AT is renamed to its final name.
 PROGRAM = (
     "import itertools, os, signal\n"
     "replace, numbers = os.replace, itertools.count(1)\n"
@@ -54,7 +54,7 @@ def run(*arguments: str) -> int:
 
 
 def data_beside(made: Distillable, folder: pathlib.Path) -> list[str]:
-    """Gives a folder the base data; returns the arguments that distil there."""
+    """Copies the base data to a folder; returns the arguments that distil there."""
     folder.mkdir()
     shutil.copytree(made.dataset.directory, folder / made.dataset.problem.name)
     return [
@@ -99,9 +99,9 @@ def test_prints_the_teacher_s_bleu_failures_and_speed(made, tmp_path, capsys, ca
     assert re.search(r"translated 343 sentences in .* s, compilation included: ", caplog.text)
     assert re.search(r"the teacher on dev: BLEU = ", caplog.text)
 
-    assert run(*arguments[:2]) == 2  # of other settings than it was made with
+    assert run(*arguments[:2]) == 2  # with settings other than those it was made with
     assert "beam_size was 1, now 4" in capsys.readouterr().err
-    assert run(*arguments[:2], PARAMS) == 0  # there already: no teacher is needed
+    assert run(*arguments[:2], PARAMS) == 0  # exists already: no teacher is needed
     assert "is ready" in capsys.readouterr().out
 
 
@@ -153,7 +153,7 @@ def test_a_killed_command_goes_on_to_the_same_bytes(made, tmp_path):
 
     arguments = data_beside(made, tmp_path / "killed")
     scratch = tmp_path / "killed" / f"{NAME}.partial" / "scratch"
-    # Each goes on where the one before was killed. The first writes who is at work.
+    # Each continues where the one before was killed. The first writes the name of its process.
     for kill_at, num_parts in ((1, 0), (10, 8), (34, 41), (5, 43), (6, 43)):
         finish(start(arguments, kill_at), -signal.SIGKILL)
         assert len(list(scratch.glob("*-0*.json"))) == num_parts

@@ -17,7 +17,7 @@ from tests.conftest import wait_until
 
 def run(module, *arguments):
     """Runs a command in this process; returns its exit status."""
-    for name in module.FLAGS:  # whatever another test has set
+    for name in module.FLAGS:  # resets what another test has set
         module.FLAGS[name].unparse()
     with pytest.raises(SystemExit) as caught:
         _main.run(module.main, module.FLAGS, argv=["command", *arguments])

@@ -21,7 +21,7 @@ def test_every_set_of_the_model_is_named_here():
 
 def test_base_is_the_model_of_the_paper():
     hparams = hparams_of("base")
-    # arXiv 1805.11063, section 5; the predictor alone is shallower.
+    # arXiv 1805.11063, section 5; only the predictor is shallower.
     assert (hparams.hidden_size, hparams.filter_size, hparams.num_encoder_layers) == (512, 4096, 6)
     assert (hparams.num_halvings, hparams.num_codes, hparams.num_samples) == (3, 4096, 10)
     assert (hparams.codebook_decay, hparams.beta, hparams.masking_steps) == (0.999, 0.25, 50_000)

@@ -39,7 +39,7 @@ def pixels_of(images: np.ndarray) -> list[bytes]:
 
 
 def write_binary(folder: pathlib.Path, train: np.ndarray, test: np.ndarray) -> str:
-    """Writes images as CIFAR-10's binary version has them; all of them are labelled 3."""
+    """Writes images in CIFAR-10's binary format; all labels are 3."""
     path = folder / "cifar-10-batches-bin"
     path.mkdir(parents=True)
     files = {f"data_batch_{n}": part for n, part in enumerate(np.split(train, 5), start=1)}
@@ -87,7 +87,7 @@ def test_cifar10_has_the_same_dev_whatever_the_order(tmp_path, small):
 
 
 def test_cifar10_s_dev_stays_what_it_was(tmp_path, small):
-    """Figures on dev compare only with figures on the same images."""
+    """Figures on dev can be compared only if the images are the same."""
     source = write_binary(tmp_path, *small)
     dev = make("image_cifar10", "dev_size=7").source(SourceFlags("", source_dir=source))
     train = small[0]
@@ -145,7 +145,7 @@ def test_cut_off_cifar10_leaves_nothing(tmp_path, small):
 
 
 def prepare_tfds(folder: pathlib.Path, train: np.ndarray, test: np.ndarray) -> str:
-    """Lays images out in a folder as TFDS does for cifar10."""
+    """Writes images in the layout of TFDS for cifar10."""
     tf = pytest.importorskip("tensorflow")
     tfds = pytest.importorskip("tensorflow_datasets")
     tfds.dataset_builders.store_as_tfds_dataset(
@@ -186,7 +186,7 @@ def test_cifar10_from_a_prepared_tfds_directory(tmp_path, small, monkeypatch):
     problem = make("image_cifar10", "dev_size=7")
     manifest = generate(problem, tmp_path, tfds_dir=tfds_dir)
     generate(problem, tmp_path, "other", source_dir=source_dir)
-    for split in SPLITS:  # dev among them: it is the same from wherever
+    for split in SPLITS:  # dev included: it is the same from each source
         pixels = pixels_of(images_of(problem, tmp_path / "data", split))
         assert sorted(pixels) == sorted(pixels_of(images_of(problem, tmp_path / "other", split)))
     assert generate(problem, tmp_path, tfds_dir=tfds_dir) == manifest
@@ -217,7 +217,7 @@ def test_cifar10_whole(tmp_path, real_data):
     together = np.concatenate([found[TRAIN], found[DEV]])
     assert sorted(pixels_of(together)) == sorted(pixels_of(train))
     assert not set(pixels_of(found[DEV])) & set(pixels_of(found[TRAIN]))
-    # Those held out are like the others: their mean differs by chance only.
+    # The images held out resemble the others: their mean differs by chance only.
     means = train.mean(axis=(1, 2, 3))
     assert abs(found[DEV].mean() - means.mean()) < 5 * means.std() / np.sqrt(1000)
 
@@ -237,7 +237,7 @@ def test_cifar10_sample_from_tfds(tmp_path, real_data):
     assert sorted(pixels_of(found[TEST])) == sorted(pixels_of(images[3000:4000]))
 
 
-# The user's own folder
+# A folder of the user's images
 
 
 def write_folder(folder: pathlib.Path, count: int, size=(50, 40)) -> str:

@@ -114,7 +114,7 @@ def test_data_in_place_needs_no_sources_again(tmp_path):
 
 
 def prepare_tfds(folder: pathlib.Path, splits: dict[str, dict[str, list[str]]]) -> None:
-    """Lays parallel text out in a folder as TFDS does for wmt14_translate/de-en."""
+    """Writes parallel text in the layout of TFDS for wmt14_translate/de-en."""
     tf = pytest.importorskip("tensorflow")
     tfds = pytest.importorskip("tensorflow_datasets")
     tfds.dataset_builders.store_as_tfds_dataset(
@@ -146,7 +146,7 @@ def test_wmt14_from_a_prepared_tfds_directory(tmp_path):
     vocabulary = dataset.vocabulary
     records = dataset.records("train").read(range(3000))
     pairs = [(vocabulary.decode(r["inputs"]), vocabulary.decode(r["targets"])) for r in records]
-    # TFDS has an order of its own. A line feed inside a sentence becomes a space.
+    # TFDS shuffles the examples. A line feed inside a sentence becomes a space.
     english = [line.replace("\n", " ") for line in splits["train"]["en"]]
     assert sorted(pairs) == sorted(zip(english, splits["train"]["de"], strict=True))
     assert sorted(dataset.references("dev")) == sorted(splits["validation"]["de"])
@@ -191,7 +191,7 @@ def test_multi30k_whole(tmp_path, real_data):
     splits = dataset.manifest["splits"]
     assert splits["train"]["num_examples"] + sum(splits["train"]["dropped"].values()) == 29_000
     assert (splits["dev"]["num_examples"], splits["test"]["num_examples"]) == (1014, 1000)
-    # About 1.5 tokens for each word with a vocabulary of this size.
+    # About 1.5 tokens per word with a vocabulary of this size.
     assert 14 < splits["test"]["target_tokens"] / 1000 < 22
     vocabulary = dataset.vocabulary
     for split in ("dev", "test"):

@@ -43,7 +43,7 @@ RUNS = {
         "prior_heads=2,batch_size=31,ema_decay=0.9",
     ),
 }
-# What changes from run to run, or names the machine.
+# Values that change from run to run, or name the machine.
 _VOLATILE = ("trainer.lock", "train", "eval")
 
 
@@ -102,7 +102,7 @@ def _write_text(folder: pathlib.Path) -> None:
 
 
 def _clean(run: pathlib.Path) -> None:
-    """Removes what changes from run to run, and the path of the data."""
+    """Removes values that change from run to run, and the path of the data."""
     for name in _VOLATILE:
         subprocess.run(["rm", "-rf", str(run / name)], check=True)
     flags = run / "flags.json"
@@ -111,7 +111,7 @@ def _clean(run: pathlib.Path) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Makes data, runs and what is expected of later code, and packs them."""
+    """Makes data, runs and the results that later code must reproduce, and packs them."""
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         text, data = folder / "text", folder / "data"

@@ -91,7 +91,7 @@ def test_gin_and_hparams_are_the_same_override():
 
 def test_macros_reach_fields():
     assert toy(gin_params=["width = 32", "transformer.hidden_size = %width"]).hidden_size == 32
-    # A field's name is as good as any, as long as the macro is used.
+    # A macro may have a field's name, as long as it is used.
     hparams = toy(gin_params=["dropout = 0.4", "transformer.relu_dropout = %dropout"])
     assert (hparams.dropout, hparams.relu_dropout) == (0.25, 0.4)
 
@@ -120,7 +120,7 @@ def test_the_gin_text_gives_the_same_again(tmp_path):
     )
     path = tmp_path / "config.gin"
     path.write_text(first.gin_text)
-    assert "toy.vocabulary_size = 100" in first.gin_text  # defaults too: they may change some day
+    assert "toy.vocabulary_size = 100" in first.gin_text  # defaults too, because they may change
     again = resolve(problem="toy", hparams_set="transformer_big", gin_files=[str(path)])
     assert again.hparams == first.hparams
     assert again.problem_config == first.problem_config
@@ -164,7 +164,7 @@ def test_a_model_alone_gives_its_defaults():
         ({"gin_params": ["transformer.num_heads 2"]}, "gin: Couldn't parse statement"),
         (
             {"gin_params": ["transformer.num_heads = %two"]},
-            "gin: transformer: %two is used, but nothing defines it",
+            "gin: transformer: %two is used, but not defined",
         ),
         ({"gin_files": ["no_such.gin"]}, "--gin_file=no_such.gin: there is no such file"),
         ({"problem_params": "a=1"}, "--problem_params='a=1' needs --problem"),
@@ -226,7 +226,7 @@ def test_any_gin_file_is_read_or_refused_with_a_message(tmp_path_factory, conten
 def test_bindings_of_another_problem_are_ignored_with_a_warning(caplog):
     with caplog.at_level(logging.WARNING):
         assert toy(gin_params=["toy.vocabulary_size = 5"]) == toy()
-    assert "gin sets vocabulary_size of 'toy', which is no part of this run" in caplog.text
+    assert "gin sets vocabulary_size of 'toy', which is not part of this run" in caplog.text
 
 
 def test_a_required_field_is_asked_for():

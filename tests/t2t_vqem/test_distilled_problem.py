@@ -1,4 +1,4 @@
-"""Distilled problems in one process, with the echo model for a teacher."""
+"""Distilled problems in one process, with the echo model as the teacher."""
 
 import dataclasses
 import gzip
@@ -32,7 +32,7 @@ def echo():
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Distillable:
-    """Data and teacher, not to be changed; `copy` gives each test its own data."""
+    """Data and teacher, which must not be changed; `copy` gives each test its own data."""
     return make_distillable(tmp_path_factory.mktemp("distillable"))
 
 
@@ -118,7 +118,7 @@ def test_several_translations_of_a_source_as_far_as_they_are_near(copy, small_pa
             targets.append(line)
         expected += [(line, target) for target in dict.fromkeys(targets)]
     assert training_pairs(dataset) == expected
-    # A source that has one fit translation has not failed; dev is scored by the best.
+    # A source with one usable translation has not failed; dev is scored by the best one.
     assert sum(manifest["teacher"]["failed"].values()) == (0 if num > 1 else 3)
     single = make(copy)
     shutil.rmtree(pathlib.Path(copy.data_dir) / NAME)
@@ -255,7 +255,7 @@ def test_sources_longer_than_the_teacher_reads_are_left_out(tmp_path):
 
 
 def test_translations_are_filtered_as_the_base_data_are(copy, monkeypatch):
-    """The base data have lost what is out of proportion; so do the distilled ones."""
+    """Pairs of very different lengths are dropped from the base data, and from the distilled."""
     pairs = distillation.Distillation.pairs
 
     def doubled(self, split):

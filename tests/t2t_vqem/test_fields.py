@@ -12,7 +12,7 @@ from t2t_vqem.fields import Config, check, describe, from_json, option, to_json
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Example(Config):
-    """Has a field of every type."""
+    """A configuration with a field of every type."""
 
     count: int = option(3, "how many", minimum=1, maximum=9)
     rate: float = option(0.5, "how much", minimum=0, below=1)

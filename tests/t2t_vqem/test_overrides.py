@@ -13,7 +13,7 @@ from t2t_vqem.overrides import parse_overrides
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Example(Config):
-    """Has a field of every type."""
+    """A configuration with a field of every type."""
 
     count: int = option(0, "how many")
     rate: float = option(0.0, "how much")

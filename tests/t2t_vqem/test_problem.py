@@ -20,7 +20,7 @@ from t2t_vqem.text_problem import TextConfig, TextDataset, TextProblem
 
 
 class Echo(TextProblem):
-    """Says everything twice; a problem as a user would write one."""
+    """Each target is its source twice; a problem as a user would write one."""
 
     samples_version = "1"
 
@@ -29,7 +29,7 @@ class Echo(TextProblem):
 
 
 class Squares(Problem):
-    """Images of one colour: a problem that is no text."""
+    """Images of one colour: a problem that is not text."""
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Config(Config):

@@ -14,7 +14,7 @@ from t2t_vqem.registry import Registry, RegistryError, load_plugins, snake_case
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """Returns a function that writes a package and the name of it; forgotten afterwards."""
+    """Returns a function that writes a package and returns its name; removed afterwards."""
     monkeypatch.syspath_prepend(tmp_path)
     before = set(sys.modules)
 
@@ -206,7 +206,7 @@ def test_usr_dir_named_like_another_module_is_refused(tmp_path):
     folder = tmp_path / "json"
     folder.mkdir()
     (folder / "__init__.py").touch()
-    with pytest.raises(UsageError, match="there is another module 'json'"):
+    with pytest.raises(UsageError, match="another module is called 'json'"):
         load_plugins(str(folder))
 
 
@@ -244,7 +244,7 @@ def test_entry_points_of_installed_packages_register(tmp_path):
         except registry.RegistryError as error:
             print(error)
     """
-    # A process of its own, since what a plug-in registers stays.
+    # In a process of its own, because what a plug-in registers stays registered.
     output = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)],
         env={"PYTHONPATH": str(tmp_path)},

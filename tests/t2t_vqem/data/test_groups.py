@@ -1,4 +1,4 @@
-"""Groups of whole words, against a loop over words, and what holds of any such layout."""
+"""Groups of whole words, compared with a loop over words, and properties of any layout."""
 
 import hypothesis
 import numpy as np
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from t2t_vqem.constants import EOS_ID, FILL_ID
 from t2t_vqem.data.groups import GROUP_SIZES, group_words, grouped_lengths
 
-# Ids from 10 on begin words; those from 3 to 9 go on with one.
+# Ids from 10 on begin words; those from 3 to 9 continue one.
 STARTS = np.arange(20) >= 10
 sentences = st.lists(st.lists(st.integers(3, 19), max_size=25), max_size=6)
 
@@ -46,7 +46,7 @@ def test_nothing_is_lost_and_no_word_is_divided_that_fits(batch, size):
         for begin, end in zip(begins, [*begins[1:], len(row)], strict=True):
             word = [place for place in range(begin, end) if row[place] != FILL_ID]
             assert word[-1] // size == begin // size or len(word) > size
-        # Two neighbours hold more than one group could, so that groups are less than twice as many.
+        # Two neighbours hold more than one group could: less than twice as many groups.
         assert len(row) < 2 * (len(ids) + 1) + size
 
 
@@ -62,8 +62,14 @@ def test_lengths_are_those_of_the_layout(batch):
     ("ids", "expected"),
     [
         ([10, 11, 12, 13, 3], [10, 11, 12, 2, 13, 3, 1]),  # the last word does not fit
-        ([10, 3, 4, 5, 6, 11], [10, 3, 4, 5, 6, 11, 1]),  # longer than a group: shares its rest
-        ([10, 11, 3, 4, 5, 6], [10, 2, 2, 2, 11, 3, 4, 5, 6, 1]),  # longer: begins one
+        (
+            [10, 3, 4, 5, 6, 11],
+            [10, 3, 4, 5, 6, 11, 1],
+        ),  # longer than a group: its rest shares a group
+        (
+            [10, 11, 3, 4, 5, 6],
+            [10, 2, 2, 2, 11, 3, 4, 5, 6, 1],
+        ),  # longer than a group: begins a new one
         ([], [1]),
     ],
 )

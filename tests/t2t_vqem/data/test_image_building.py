@@ -26,7 +26,7 @@ def source_of(train: int, dev: int = 2, test: int = 1) -> ArrayImages:
 
 
 class Holes(ImageSource):
-    """Images some of which cannot be read: those whose number `bad` holds."""
+    """Images of which those with a number in `bad` cannot be read."""
 
     def __init__(self, bad, count=6):
         self._bad = set(bad)
@@ -74,7 +74,7 @@ def read(folder: pathlib.Path, manifest: dict, split: str) -> np.ndarray:
 
 
 def contents(folder: pathlib.Path) -> dict[str, bytes]:
-    """Returns the files of a data set, without the scratch."""
+    """Returns the files of a data set, without temporary ones."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
@@ -125,7 +125,7 @@ def test_what_cannot_be_read_is_dropped_counted_and_listed(tmp_path, small_parts
         assert (numbers["num_examples"], numbers["dropped"]) == (3, 3)
         np.testing.assert_array_equal(read(tmp_path, manifest, split), images_of(6)[[0, 2, 3]])
     report = (tmp_path / "report.txt").read_text()
-    # The name holds a byte that is no UTF-8.
+    # The name holds a byte that is not UTF-8.
     expected = (
         "dev: 3 images of 3x2x1\n  dropped 3 that cannot be read:\n    dev/1\\udcff: broken\n"
     )

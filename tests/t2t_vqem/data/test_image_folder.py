@@ -104,7 +104,7 @@ def test_a_large_jpeg_is_like_its_pixels(tmp_path):
 def test_an_image_is_turned_as_the_camera_says(tmp_path):
     pixels = noise(4, 6, 3)
     exif = Image.Exif()
-    exif[0x0112] = 6  # orientation: to be turned by 90 degrees clockwise
+    exif[0x0112] = 6  # orientation: must be rotated by 90 degrees clockwise
     path = save(tmp_path / "a.png", pixels, exif=exif)
     np.testing.assert_array_equal(read_image(path, (6, 4, 3)), np.rot90(pixels, -1))
 
@@ -158,7 +158,7 @@ def damaged(tmp_path, kind: str) -> str:
         data = b""
     elif kind == "head only":
         data = data[:20]
-    elif kind == "too large":  # its head says so, and reading it would take all memory
+    elif kind == "too large":  # its header says so, and reading it would take all memory
         head = b"IHDR" + struct.pack(">II", 100_000, 100_000) + data[24:29]
         data = data[:12] + head + struct.pack(">I", zlib.crc32(head)) + data[33:]
     pathlib.Path(path).write_bytes(data)
@@ -246,7 +246,7 @@ def folder_images(folder, **settings) -> FolderImages:
 
 
 def fill(folder: pathlib.Path, count: int, seed: int = 0) -> list[bytes]:
-    """Writes so many images of 4x4; returns their pixels."""
+    """Writes the given number of 4x4 images; returns their pixels."""
     images = noise(count, 4, 4, seed=seed)
     for number, pixels in enumerate(images):
         save(folder / f"{number:03}.png", pixels)

@@ -100,7 +100,7 @@ def test_the_fingerprint_is_of_pixels_in_their_order():
 
 
 def prepare_tfds(folder, name="cifar10", shape=(4, 3, 3), sizes=None):
-    """Lays random images out in a folder as TFDS does; returns the folder and the images."""
+    """Writes random images in the layout of TFDS; returns the folder and the images."""
     tf = pytest.importorskip("tensorflow")
     tfds = pytest.importorskip("tensorflow_datasets")
     rng = np.random.default_rng(0)
@@ -126,7 +126,7 @@ def test_reads_every_image_of_a_prepared_tfds_data_set(tmp_path):
     directory, images = prepare_tfds(tmp_path)
     found = read_tfds(str(directory), ("train", "test"), (4, 3, 3))
     for split, array in images.items():
-        # TFDS has an order of its own.
+        # TFDS shuffles the examples.
         assert found[split].dtype == np.uint8
         assert sorted(i.tobytes() for i in found[split]) == sorted(i.tobytes() for i in array)
 

@@ -8,7 +8,7 @@ from t2t_vqem.data.progress import Progress
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Seconds that the progress believes have passed; to be moved by hand."""
+    """The clock that the progress uses, in seconds; tests set it."""
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     return now

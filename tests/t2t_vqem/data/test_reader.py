@@ -9,7 +9,7 @@ from t2t_vqem.data.reader import BatchReader
 
 
 class Numbers:
-    """Records that hold their own number; reading number `broken` fails."""
+    """Records whose content is their own number; reading number `broken` fails."""
 
     def __init__(self, broken: int | None = None):
         self.broken = broken

@@ -55,7 +55,7 @@ def decoded(folder: pathlib.Path, manifest: dict, split: str) -> list[tuple[str,
 
 
 def contents(folder: pathlib.Path) -> dict[str, bytes]:
-    """Returns the files of a data set, without the scratch."""
+    """Returns the files of a data set, without temporary ones."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 

@@ -9,8 +9,7 @@ import pytest
 from t2t_vqem.constants import UsageError
 from t2t_vqem.data.workers import check_parent, default_num_workers, run_tasks
 
-# This module has no name that a new process could import: what runs in one is in a module of its
-# own.
+# A new process could not import this module by name, so what runs there is in a module of its own.
 TASKS = """
 import os, pathlib, signal, time
 from t2t_vqem.constants import UsageError
@@ -103,7 +102,7 @@ def test_workers_end_when_their_parent_is_killed(tasks, tmp_path):
 
 
 def alive(pid: int) -> bool:
-    """Returns whether a process runs; one that nobody has waited for yet does not."""
+    """Returns whether a process runs; a zombie does not."""
     try:
         with open(f"/proc/{pid}/stat") as file:
             return file.read().rpartition(")")[2].split()[0] != "Z"

@@ -1,4 +1,4 @@
-"""Candidates and tokens that came all at once, on cases made by hand and against loops."""
+"""Candidates and tokens decoded in parallel: cases by hand, and comparison with loops."""
 
 import itertools
 
@@ -21,14 +21,14 @@ from t2t_vqem.ops import blocks
 
 
 def placed(tokens):
-    """Tokens with numbers that tell their places."""
+    """Returns tokens with numbers that encode their positions."""
     tokens = tf.constant(tokens, tf.int32)
     places = tf.where(tokens == 0, -1, tf.range(tokens.shape[1]))
     return Placed(tokens, tf.where(tokens == 0, 0.0, tf.cast(places, tf.float32) - 9.0), places)
 
 
 def check_places(found, original):
-    """What is known of a token went with it, and nothing is known of what is not there."""
+    """Checks that each token kept its data, and that missing tokens have none."""
     for tokens, log_probs, latents, before in zip(*found, original.tokens, strict=True):
         for token, log_prob, latent in zip(tokens, log_probs, latents, strict=True):
             if token == 0:
@@ -67,7 +67,7 @@ def test_rows_end_at_their_first_eos_or_with_one():
     found = end_at_eos(tokens, log_probs, tf.constant([2, 2, 2, 1, 0]), 2)
     expected = [[5, 1, 0, 0, 0], [5, 6, 7, 8, 1], [1, 0, 0, 0, 0], [5, 6, 1, 0, 0], [0] * 5]
     np.testing.assert_array_equal(found.tokens, expected)
-    # The EOS that is added belongs to no latent, and is certain.
+    # The added EOS belongs to no latent and has probability 1.
     latents = [[0, 0, -1, -1, -1], [0, 0, 1, 1, -1], [0] + [-1] * 4, [0, 0, -1, -1, -1], [-1] * 5]
     np.testing.assert_array_equal(found.latents, latents)
     np.testing.assert_array_equal(found.log_probs, np.where(np.array(latents) < 0, 0, -2))

@@ -1,4 +1,4 @@
-"""Searching for codes, against trying all of them in float64."""
+"""The search for codes, compared with trying all codes in float64."""
 
 import numpy as np
 import pytest
@@ -6,12 +6,19 @@ import tensorflow as tf
 
 from t2t_vqem.decoding.code_search import search_codes
 
-B, H, W, CODES, WIDTH, BLOCK = 3, 5, 4, 5, 3, 2  # as many codes as candidates and the present one
+B, H, W, CODES, WIDTH, BLOCK = (
+    3,
+    5,
+    4,
+    5,
+    3,
+    2,
+)  # as many codes as candidates and the current one together
 CODEBOOKS = pytest.mark.parametrize("num_codebooks", [1, 2])
 
 
 class Case:
-    """Random codes, weights and images; a place's code has a say in the blocks up to `reach`."""
+    """Random codes, weights and images; a code affects the blocks within `reach` of its place."""
 
     def __init__(self, num_codebooks: int, reach: int, seed: int = 0):
         rng = np.random.default_rng(seed)
@@ -55,7 +62,7 @@ class Case:
         return ((self.images[..., 0] - decoded.reshape(self.images.shape[:3])) ** 2).sum((1, 2))
 
     def least_by_one_change(self, ids: np.ndarray) -> np.ndarray:
-        """Least squared error [B] of codes of which at most one is another."""
+        """Returns the smallest squared error [B] of codes of which at most one was changed."""
         least = self.errors(ids)
         for place in np.ndindex(*ids.shape[1:]):
             for code in range(CODES):
@@ -66,7 +73,7 @@ class Case:
 
 
 def test_codes_that_stand_alone_become_the_best():
-    """Whose image depends on one code each: the best is known by trying them all."""
+    """If each block depends on one code, the best code is found by trying all of them."""
     case = Case(num_codebooks=1, reach=0)
     found = case.search(num_passes=1)
     best = np.zeros_like(case.ids)
@@ -101,21 +108,21 @@ def test_every_pass_makes_images_nearer(num_codebooks):
 
 
 def test_no_image_becomes_worse_by_what_is_far_from_its_codes():
-    """Each code has a say in all of the image, of which only a part was looked at."""
+    """Each code affects the whole image, of which the search examined only a part."""
     kept = 0
     for seed in range(10):
         case = Case(num_codebooks=1, reach=4, seed=seed)
         found = case.search(num_passes=2)
         assert (case.errors(found) <= case.errors(case.ids)).all()
         kept += (found == case.ids).all((1, 2, 3)).sum()
-    assert 0 < kept < 10 * B  # of some images the codes found were worse, and those before stay
+    assert 0 < kept < 10 * B  # for some images the codes found are worse, and the old ones are kept
 
 
 @pytest.mark.parametrize(("step", "found"), [(3.4, 25), (1.4, 23), (30.4, 20)])
 def test_codes_are_looked_for_a_step_against_the_gradient(step, found):
-    """Codes 0 to 49 for their brightness: 30 is wanted, the four nearest to 20 + step are tried.
+    """Codes 0 to 49 mean brightness: 30 is best; the four codes closest to 20 + step are tried.
 
-    Near 50.4 are 46 to 49, which are worse than 20.
+    Closest to 50.4 are 46 to 49, which are worse than 20.
     """
     codes = search_codes(
         tf.fill([1, 1, 1, 1], 30.0),

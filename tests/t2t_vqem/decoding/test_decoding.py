@@ -16,14 +16,14 @@ B, V, T = 3, 5, 4
 
 
 def language(seed: int = 0) -> np.ndarray:
-    """Log-probabilities float32 [B, T, V, V]: sentence, position, token before, token."""
+    """Log-probabilities float32 [B, T, V, V]: sentence, position, previous token, token."""
     logits = np.random.default_rng(seed).normal(0, 1.5, [B, T, V, V])
     logits[..., 0] = -1e9  # PAD
     return (logits - np.log(np.exp(logits).sum(-1, keepdims=True))).astype(np.float32)
 
 
 def step_fn(table: np.ndarray, beam_size: int = 1):
-    """A step function whose cache carries each row's sentence, so that wrong gathers show."""
+    """A step function whose cache holds each row's sentence, so that wrong gathers are detected."""
     table = tf.constant(table)
 
     def step(tokens, position, cache):
@@ -35,7 +35,7 @@ def step_fn(table: np.ndarray, beam_size: int = 1):
 
 
 def all_hypotheses(limit: int):
-    """Every token sequence that ends in EOS or is cut by the limit."""
+    """Every token sequence that ends in EOS or is truncated at the limit."""
     others = [t for t in range(1, V) if t != EOS_ID]
     for length in range(1, limit + 1):
         for body in itertools.product(others, repeat=length - 1):
@@ -117,9 +117,9 @@ def test_a_narrow_beam_keeps_each_sentence_apart():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_beam_of_one_goes_on_past_an_end_that_may_be_beaten(seed):
-    """It grows by the best token that is no EOS, and gives the best end that it has come past.
+    """It continues with the best token other than EOS, and returns the best end it has seen.
 
-    An EOS is an end where it is one of the two best tokens, twice as many as the beam has rows.
+    EOS ends a hypothesis if it is among the two best tokens, twice as many as the beam has rows.
     """
     table = language(seed)
     step, cache = step_fn(table)
@@ -224,7 +224,7 @@ def test_impossible_options_are_refused(options, message):
 
 
 def test_a_beam_stops_when_nothing_can_beat_the_best_that_has_ended():
-    """Not when all that it keeps are beaten, which takes many more steps to the same result."""
+    """It need not wait until all kept hypotheses are beaten, many steps later."""
     probabilities = np.full([B, 30, V, V], 1e-4)
     probabilities[:, 0, :, 3] = 1
     probabilities[:, 1:, :, EOS_ID] = 1
@@ -243,7 +243,7 @@ def test_a_beam_stops_when_nothing_can_beat_the_best_that_has_ended():
 
 @pytest.mark.parametrize("first_length", [1, 3, T])
 def test_a_beam_s_cache_grows_without_a_change(first_length):
-    """What comes next depends on all tokens before, which only the cache remembers."""
+    """The next token depends on all previous ones, which only the cache holds."""
     weights = tf.constant(np.random.default_rng(5).normal(0, 2, [T, V]), tf.float32)
 
     def step(tokens, position, cache):

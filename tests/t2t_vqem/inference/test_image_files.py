@@ -1,4 +1,4 @@
-"""Grids, arrays and codes in files: what is written is read again, and bad files are named."""
+"""Grids, arrays and codes in files: what is written can be read, and bad files are named."""
 
 import os
 import zipfile
@@ -77,7 +77,7 @@ def test_arrays_are_read_again(tmp_path):
         read = image_files.read_images(path, (4, 6, 3), None)
         np.testing.assert_array_equal(read.images, images)
         assert read.names == []
-    # Of an earlier reconstruction the originals are taken.
+    # From an earlier reconstruction the originals are taken.
     np.testing.assert_array_equal(image_files.read_images(both, (4, 6, 3), None).images, originals)
     with np.load(both) as arrays:
         assert sorted(arrays) == ["images", "names", "reconstructions"]

@@ -1,4 +1,4 @@
-"""The image decoder on a model that can be followed by hand: any number of rows, the same rows."""
+"""The image decoder on a model that can be computed by hand; rows do not depend on their number."""
 
 import dataclasses
 
@@ -24,7 +24,7 @@ class BlocksHParams(HParams):
 
 
 class Blocks(Model):
-    """A latent for each block of 2x2 pixels, whose codes say the first pixel's red and green."""
+    """A latent for each block of 2x2 pixels, whose codes are the first pixel's red and green."""
 
     def __init__(self):
         super().__init__(BlocksHParams(), name="blocks")

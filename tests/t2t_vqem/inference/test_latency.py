@@ -1,4 +1,4 @@
-"""Only the second time counts, when everything is compiled."""
+"""Latency is measured in the second run, when everything is compiled."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from t2t_vqem.inference import latency
 
 
 class Slow:
-    """Takes 5 milliseconds of its own clock for a line, and 200 for each line's first time."""
+    """Takes 5 milliseconds per line on its own clock, and 200 the first time it sees a line."""
 
     def __init__(self):
         self.lines = []

@@ -11,7 +11,7 @@ from t2t_vqem.models.transformer_nat import TransformerNAT
 
 
 class Echo:
-    """Says the reference itself, which it is given: what is right then is the number."""
+    """Returns the reference that it is given, so that only the numbers can be wrong."""
 
     def reconstruct(self, inputs, targets):
         return tf.where(inputs[:, :1] > 0, targets, targets)

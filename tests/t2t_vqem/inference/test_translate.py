@@ -26,7 +26,7 @@ WILD_CHARACTERS = "ab \t\r\x00\x07\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029\u200b\ufe
 
 
 class CopyModel:
-    """Its translation of a line is the line; remembers the shapes and row ids it was asked for."""
+    """Translates a line to itself; records the shapes and row ids of its calls."""
 
     def __init__(self):
         self.shapes = []
@@ -81,7 +81,7 @@ def test_the_n_best_of_a_beam_come_with_the_best(transformer, vocabulary):
     for single, best in zip(
         one.translate([*SENTENCES, ""]), several.translate([*SENTENCES, ""]), strict=True
     ):
-        assert best.score >= single.score - 1e-5  # the search goes on for longer
+        assert best.score >= single.score - 1e-5  # the search takes more steps
         scores = [best.score, *(other.score for other in best.others)]
         assert scores == sorted(scores, reverse=True)
         assert len(best.others) == (2 if single.text else 0)
@@ -171,7 +171,7 @@ def test_one_function_for_each_shape(vocabulary):
 
 
 def test_hypotheses_are_single_lines(vocabulary):
-    """A model may well produce a separator that its input did not hold."""
+    """A model may produce a separator that its input does not contain."""
 
     class Separators(CopyModel):
         def infer(self, inputs, options, *, max_length, seed, row_ids):
@@ -183,7 +183,7 @@ def test_hypotheses_are_single_lines(vocabulary):
 
 
 def infer(model, vocabulary, line, **options):
-    """What the model itself gives for a line, alone and without padding."""
+    """Returns the model's own output for a single line without padding."""
     inputs = tf.constant([[*vocabulary.encode(line), EOS_ID]])
     options = DecodeOptions(**options)
     decoded = model.infer(inputs, options, max_length=inputs.shape[1] + options.extra_length)

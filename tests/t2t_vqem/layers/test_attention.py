@@ -1,4 +1,4 @@
-"""Attention against float64 loops, and what it may and may not see."""
+"""Attention compared with float64 loops, and which positions it can see."""
 
 import numpy as np
 import pytest

@@ -14,7 +14,7 @@ KINDS = ("vq", "hard_em", "soft_em")
 
 
 def make(num_codes=6, width=4, *, codes=None, **kwargs) -> VectorQuantizer:
-    """Returns a quantiser, with these codes [C, K, D/C] where given."""
+    """Returns a quantiser, with these codes [C, K, D/C] if given."""
     keras.utils.set_random_seed(0)
     layer = VectorQuantizer(
         num_codes, width, **{"kind": "hard_em", "revive_below": 0.0, "name": "q", **kwargs}
@@ -207,10 +207,10 @@ def test_unused_codes_are_revived_from_the_batch(kind):
 
 @pytest.mark.parametrize("kwargs", [{"kind": kind} for kind in KINDS] + [{"num_samples": 0}])
 def test_balance_by_loops(kwargs):
-    """A code used e times as often as the mean is 0.7 running means of the distance farther."""
+    """A code used e times as often as the mean looks farther by 0.7 mean squared distances."""
     layer = make(codes=draw(2, 6, 2), num_codebooks=2, balance=0.7, **{"kind": "soft_em", **kwargs})
     shares = np.random.default_rng(1).uniform(0, 3, (2, 6)).astype(np.float32)
-    shares[0, 0] = 0.0  # looks as near as one of a hundredth of the mean
+    shares[0, 0] = 0.0  # counts as one used a hundredth as often as the mean
     codes, units = layer.codebooks.numpy(), [0.5, 2.0]
     layer.state.distance.assign(units)
     layer.state.shares.assign(shares)
@@ -246,7 +246,7 @@ def test_shares_are_means_over_a_longer_time(kind):
 
 @pytest.mark.parametrize("kind", ["hard_em", "soft_em"])
 def test_balance_evens_out_the_use_of_codes(kind):
-    """Data of which one half lies in a fortieth of the space that the other fills."""
+    """One half of the data lies in a fortieth of the space that the other half fills."""
     rng = np.random.default_rng(0)
     spread = np.where(rng.random([4000, 1]) < 0.5, 1.0, 0.3)
     x = tf.constant((rng.normal(size=[4000, 3]) * spread).astype(np.float32))
@@ -291,7 +291,7 @@ def test_first_codes_of_accumulated_batches_are_means_of_a_vector_of_each(kind):
 
 
 def test_two_replicas_see_what_one_sees():
-    """Sums over parts of the batch, of unequal counts of real vectors, are those of the whole."""
+    """Sums over parts with unequal numbers of real vectors equal those over the whole batch."""
     x = draw(8, 5, 4)
     mask = np.arange(40).reshape(8, 5) % 7 > 2
     mask[5:] = False

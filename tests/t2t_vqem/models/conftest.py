@@ -1,4 +1,4 @@
-"""The networks that models are made of, in float64, to hold the models against."""
+"""The networks of the models in float64, for comparison."""
 
 from __future__ import annotations
 

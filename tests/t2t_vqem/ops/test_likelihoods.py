@@ -9,7 +9,7 @@ import tensorflow as tf
 from t2t_vqem.ops.likelihoods import gaussian_nats, num_parameters, pixel_log_prob, pixel_mean
 
 M = 3
-ZERO_LOG_SCALE = -1.5  # what a parameter of 0 stands for: about as wide as natural images lie
+ZERO_LOG_SCALE = -1.5  # the meaning of a parameter of 0: about the spread of natural images
 COMPILED = pytest.mark.parametrize("compiled", [False, True], ids=["eager", "xla"])
 
 
@@ -23,7 +23,7 @@ def value_probs(mean: float, log_scale: float) -> np.ndarray:
     ends = [(2 * value - 1) / 255 - 1 for value in range(1, 256)]
     below = np.array([0.0] + [logistic((end - mean) / scale) for end in ends])
     above = np.array([logistic((mean - end) / scale) for end in ends] + [0.0])
-    # From the side on which the numbers are small, so that they do not cancel.
+    # From the tail in which the numbers are small, so that they do not cancel.
     low = np.append(below[1:], 1.0) - below
     high = np.append(1.0, above[:-1]) - above
     return np.where(np.append(below[1:], 1.0) < 0.5, low, high)
@@ -42,7 +42,7 @@ def parts(pixel: np.ndarray, channels: int):
 
 
 def location(k: int, channel: int, means, couplings, earlier) -> float:
-    """Mean of a channel of component k, moved by the channels before it."""
+    """Mean of a channel of component k, shifted by the channels before it."""
     first = channel * (channel - 1) // 2
     moved = sum(couplings[first + j][k] * earlier[j] for j in range(channel))
     return means[channel][k] + moved
@@ -108,7 +108,7 @@ def test_probabilities_of_all_values_sum_to_one(log_scale, spread):
 def test_channels_are_coupled_and_their_joint_probabilities_sum_to_one():
     parameters = parameters_of([1], 3, spread=0.8)
     rng = np.random.default_rng(3)
-    for channel in range(3):  # all values of one channel, the later ones summed out before
+    for channel in range(3):  # all values of one channel; later channels are summed out first
         values = np.repeat(rng.integers(0, 256, [1, 3]), 256, axis=0)
         values[:, channel] = np.arange(256)
         weights, means, log_scales, couplings = parts(parameters[0], 3)
@@ -268,7 +268,7 @@ def test_gaussian_nats_are_those_of_the_variance_that_fits_best(compiled):
 
 
 def test_gaussian_nats_are_psnr_in_other_units():
-    """6.02 dB are a bit for each dimension."""
+    """6.02 dB are one bit per dimension."""
     images = tf.fill([1, 8, 8, 3], tf.constant(100, tf.uint8))
     nats = [float(gaussian_nats(tf.fill(images.shape, 100.0 + e), images)[0]) for e in (20, 40)]
     assert (nats[1] - nats[0]) / 192 / math.log(2) == pytest.approx(1, rel=1e-3)

@@ -40,7 +40,7 @@ def distances(x: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(params=[2**21, 200], ids=["one block", "many blocks"])
 def block(request, monkeypatch):
-    """Sets the size of blocks, so that few vectors need several, the last one not full."""
+    """Sets the block size, so that few vectors need several blocks, the last one not full."""
     monkeypatch.setattr(quantization, "_BLOCK", request.param)
     few = 8 if request.param == 200 else 64
     monkeypatch.setattr(quantization, "_GROUP", few)
@@ -200,7 +200,7 @@ def test_exact_em_never_loses_and_recovers_a_mixture():
     codes = centres.astype(np.float32) + rng.normal(size=(4, 2)).astype(np.float32)
 
     def log_likelihood(codes):
-        """Of a mixture of equal Gaussians, but for a constant."""
+        """Log-likelihood of a mixture of equal Gaussians, up to a constant."""
         return np.log(np.exp(-distances(x, codes) / (2 * variance)).sum(1)).sum()
 
     reached = [log_likelihood(codes)]

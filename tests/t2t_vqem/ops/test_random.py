@@ -1,4 +1,4 @@
-"""Randomness: distribution, independence, and that the division of a batch does not matter."""
+"""Random numbers: distribution, independence, and no effect of how a batch is divided."""
 
 import numpy as np
 import pytest

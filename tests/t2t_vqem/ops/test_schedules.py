@@ -12,7 +12,7 @@ def rates(name, **kwargs):
 
 
 def expected(name, step, warmup=4, train_steps=12):
-    """The definition, one update after the other."""
+    """The definition, update by update."""
     update = step + 1
     if update <= warmup:
         return 0.5 * update / warmup

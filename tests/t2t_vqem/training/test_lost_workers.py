@@ -1,4 +1,4 @@
-"""Workers that are stopped, killed or stuck: the others end, and the run goes on."""
+"""Workers that are stopped, killed or stuck: the others end, and the run can be continued."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ MODEL = "transformer"
 
 @pytest.fixture
 def model():
-    """How workers are lost does not depend on the model."""
+    """One model suffices, because losing workers does not depend on it."""
     return MODEL
 
 
@@ -42,7 +42,7 @@ def test_stopped_then_killed_then_done(start_workers, tiny_options, tmp_path, as
     assert latest(tmp_path).endswith(f"ckpt-{one['step']}")
 
     started = start_workers(2, runs=[options])
-    # When the second is written, the first has also been named as the last one.
+    # When the second checkpoint exists, the first has been recorded as the last one.
     second = tmp_path / MODEL / "checkpoints" / f"ckpt-{(one['step'] // 50 + 2) * 50}.index"
     started.wait_for(second)
     os.kill(started.processes[0].pid, signal.SIGKILL)

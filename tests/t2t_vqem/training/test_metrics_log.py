@@ -57,7 +57,7 @@ def test_tensorboard_gets_the_pictures(output_dir):
     log = open_log(output_dir)
     log.write_pictures(EVAL, 20, {"samples": image}, {"usage": buckets})
     log.close()
-    assert MetricsLog.read(output_dir) == []  # they are for people alone
+    assert MetricsLog.read(output_dir) == []  # they are for display only
     (path,) = tf.io.gfile.glob(output_dir.join("eval", "events*"))
     found = {}
     for record in tf.data.TFRecordDataset(path):
@@ -83,7 +83,7 @@ def test_going_on_drops_what_comes_again_and_adds_up_time(output_dir):
     path = output_dir.join("metrics.jsonl")
     with open(path, "w", encoding="utf-8") as file:
         file.writelines(json.dumps(line) + "\n" for line in lines)
-        file.write('{"kind": "train", "step": 4')  # cut off by a kill
+        file.write('{"kind": "train", "step": 4')  # truncated by a kill
     log = open_log(output_dir, start_step=20)
     assert [line["step"] for line in MetricsLog.read(output_dir)] == [10, 20, 20]
     assert 120 <= log.seconds < 130

@@ -1,4 +1,4 @@
-"""What TensorBoard is given of a model of images."""
+"""The pictures of image models that TensorBoard shows."""
 
 import types
 

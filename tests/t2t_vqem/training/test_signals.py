@@ -34,7 +34,7 @@ def test_several_workers_stop_when_all_know():
 
 
 def test_second_signal_acts_as_usual():
-    # A shell's background process, as these tests may be, ignores it from the start.
+    # A background process of a shell, as these tests may be, ignores it from the start.
     usual = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with StopRequest() as stop, pytest.raises(KeyboardInterrupt):

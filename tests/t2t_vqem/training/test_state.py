@@ -46,7 +46,7 @@ def test_layers_without_a_name_are_refused():
 def test_variable_that_could_not_be_created():
     class Lost:
         path = "layer/kernel"
-        value = tf.ones([2])  # what Keras shows instead of it
+        value = tf.ones([2])  # the name that Keras gives it instead
 
     with pytest.raises(tf.errors.AbortedError, match="layer/kernel could not be created"):
         raw([Lost()])

@@ -5,7 +5,7 @@ from t2t_vqem.constants import UsageError
 
 
 def train(run, batches, *, accumulate=1, start=0):
-    """Applies one update for each `accumulate` batches; returns the results."""
+    """Applies one update per `accumulate` batches; returns the results."""
     results = []
     for first in range(0, len(batches), accumulate):
         distributed = [run.replicas.distribute(b) for b in batches[first : first + accumulate]]
@@ -14,10 +14,11 @@ def train(run, batches, *, accumulate=1, start=0):
 
 
 def tolerance(values):
-    """Sums over replicas and batches are taken in another order, in float32.
+    """Tolerance for float32 sums over replicas and batches in another order.
 
-    That is 1e-7 of a gradient's largest elements, and of an element near 0 much more, which Adam
-    divides by the root of its square: a few updates of 0.02 let it grow to about 1e-6.
+    The error is 1e-7 of a gradient's largest elements, and relatively much more for an element
+    close to 0, which Adam divides by the root of its square: after a few updates of 0.02 it has
+    grown to about 1e-6.
     """
     return 2e-5 * np.abs(values).max()
 
@@ -99,7 +100,7 @@ def test_gradient_is_the_mean_over_tokens(toy_run, toy_batches):
             square += ((losses[0] - losses[1]) / 2e-2) ** 2
         variable.assign(value)
     (result,) = train(run, [batch])
-    # The differences are of float32 losses: about 1e-7 / 1e-2 each, beside their curvature.
+    # Differences of float32 losses have an error of about 1e-7 / 1e-2; curvature adds to it.
     assert float(result.gradient_norm) == pytest.approx(square**0.5, rel=1e-3)
 
 
@@ -115,7 +116,7 @@ def test_seed_decides_dropout(toy_run, toy_batches):
 
 def test_one_batch_is_learned_by_heart(toy_run, toy_batches):
     (batch,) = toy_batches(1)
-    batch["inputs"] = (batch["targets"] * 5 + 1) % 13  # what the toy model can express
+    batch["inputs"] = (batch["targets"] * 5 + 1) % 13  # a task that the toy model can express
     run = toy_run(dropout=0.0, learning_rate=0.05)
     results = train(run, [batch] * 150)
     first, last = (float(r.loss) / float(r.weight) for r in (results[0], results[-1]))

@@ -47,7 +47,7 @@ def test_one_device_may_be_any():
     ],
 )
 def test_what_does_not_fit(name, devices, message):
-    tf.constant(0) + 1  # devices cannot be made any more
+    tf.constant(0) + 1  # devices can no longer be created
     with pytest.raises(UsageError, match=message):
         make_strategy(name, devices)
 

@@ -1,4 +1,4 @@
-"""A latent model begins with its teacher's weights."""
+"""A latent model starts from its teacher's weights."""
 
 import dataclasses
 
@@ -95,7 +95,7 @@ def test_a_folder_without_a_run_is_refused(tiny_text_data, vocabulary, tmp_path)
 
 @pytest.mark.slow
 def test_a_run_remembers_what_it_began_with(tiny_text_data, teacher_dir, tmp_path):
-    """It can be resumed without the flag, and without the teacher's folder; and it evaluates."""
+    """It can be resumed and evaluated without the flag and without the teacher's folder."""
     sizes = ",".join(f"{k}={v}" for k, v in SIZES.items())
     request = trainer.Request(
         output_dir=str(tmp_path / "run"),
@@ -104,7 +104,7 @@ def test_a_run_remembers_what_it_began_with(tiny_text_data, teacher_dir, tmp_pat
         hparams=f"{sizes},num_codes=6,code_size=4,num_buckets=1,batch_size=300,masking_steps=2",
         data_dir=tiny_text_data.data_dir,
         warm_start_from=teacher_dir.path,
-        train_steps=2,  # when masking ends, and the first codes are made
+        train_steps=2,  # when masking ends and the codebook is initialised
         xla=False,
     )
     assert trainer.run(request).step == 2
