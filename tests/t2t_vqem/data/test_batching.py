@@ -101,7 +101,7 @@ def test_epochs_end():
     assert plan.num_steps == 6
     plan.batch(5)
     for step in (6, -1):
-        with pytest.raises(IndexError, match=f"step {step} is outside the 6 steps"):
+        with pytest.raises(IndexError, match=f"step {step} is not in the plan, which has 6 steps"):
             plan.batch(step)
     endless = BatchPlan(np.full(5, 4), batch_size=8, max_length=4, num_buckets=1, seed=0)
     assert endless.num_steps is None

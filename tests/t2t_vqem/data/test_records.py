@@ -70,7 +70,7 @@ def test_codec_takes_any_dtype_that_holds_the_values():
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ({"inputs": [1]}, r"the record has \['inputs'\]"),
+        ({"inputs": [1]}, r"the record has \['inputs'\], expected \['inputs', 'targets'\]"),
         ({"inputs": [1], "targets": [[1]]}, r"targets: shape \(1, 1\), expected \(None,\)"),
         ({"inputs": [65536], "targets": [1]}, "inputs: a value does not fit uint16"),
         ({"inputs": [-1], "targets": [1]}, "inputs: a value does not fit uint16"),
@@ -117,7 +117,7 @@ def test_reads_any_records_of_several_shards_in_the_order_asked(tmp_path):
 @pytest.mark.parametrize("index", [-1, 3])
 def test_a_number_out_of_range_is_an_error(tmp_path, index):
     reader = RecordReader([write(tmp_path / "a", range(3))], PAIR)
-    with pytest.raises(IndexError, match=f"record {index} of 3"):
+    with pytest.raises(IndexError, match=f"record {index}, expected 0 to 2"):
         reader.read([index])
 
 
@@ -145,7 +145,7 @@ def test_records_of_another_schema_are_an_error(tmp_path):
 def test_a_cut_off_shard_is_an_error(tmp_path, fraction):
     path = write(tmp_path / "a", range(500))
     os.truncate(path, math.floor(fraction * os.path.getsize(path)))
-    with pytest.raises(UsageError, match=f"{path}: not a complete shard"):
+    with pytest.raises(UsageError, match=f"{path}: incomplete or not a shard"):
         RecordReader([path], PAIR)
 
 

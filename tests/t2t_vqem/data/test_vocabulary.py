@@ -92,9 +92,9 @@ def test_decode_gives_one_line_of_whatever_ids(vocabulary):
 
 
 def test_decode_refuses_an_id_outside(vocabulary):
-    with pytest.raises(IndexError, match=f"id {vocabulary.size} is outside .* {vocabulary.size} "):
+    with pytest.raises(IndexError, match=f"id {vocabulary.size} is not in .* {vocabulary.size} "):
         vocabulary.decode([vocabulary.size])
-    with pytest.raises(IndexError, match="id -1 is outside"):
+    with pytest.raises(IndexError, match="id -1 is not in"):
         vocabulary.decode([-1])
 
 
