@@ -51,7 +51,10 @@ def test_a_shell_passes_it_on():
         (["--workers=a,a"], "the worker a:2222 occurs 2 times"),
         (["--workers=a:99999"], "port 99999, expected 1 to 65535"),
         (["--workers=a", "--port=0"], "--port=0"),
-        (["--workers=a,b", "--index=2"], "--index=2, but there are 2 workers: expected 0 to 1"),
+        (
+            ["--workers=a,b", "--index=2"],
+            "--index=2 and 2 workers: expected an index from 0 to 1",
+        ),
         (["--workers=a", "b"], "unexpected argument 'b'"),
     ],
 )

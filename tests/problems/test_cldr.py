@@ -69,9 +69,7 @@ def test_folders_are_refused(flag, tmp_path):
 
 
 def test_other_languages_are_refused():
-    with pytest.raises(
-        UsageError, match=r"\(en\) to German \(de\) only, got .*target_language='fr'"
-    ):
+    with pytest.raises(UsageError, match=r"got .*target_language='fr', expected 'en' and 'de'"):
         problem(target_language="fr")
 
 
