@@ -1,4 +1,4 @@
-"""Fixtures for tests of several parts."""
+"""Shared fixtures."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class TinyText(NamedTuple):
     """A toy translation task: number words, translated word by word and in reverse order.
 
     Attributes:
-        data_dir: where its records are, made by the real generation.
+        data_dir: folder of the records, which the real t2t-datagen code generated.
         source_dir: folder with {train,dev,test}.{en,de}.
         problem_name: registered name of the problem.
-        problem_params: what --problem_params was.
+        problem_params: value of --problem_params.
         dataset: the data, opened.
     """
 
@@ -56,7 +56,7 @@ def toy_pair(rng: random.Random) -> tuple[str, str]:
 def write_toy_text(
     folder: pathlib.Path, *, train: int, dev: int = 40, test: int = 30, seed: int = 0
 ) -> None:
-    """Writes {train,dev,test}.{en,de} with so many toy pairs each."""
+    """Writes {train,dev,test}.{en,de} with the given numbers of toy pairs."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = random.Random(seed)
     for split, count in (("train", train), ("dev", dev), ("test", test)):
@@ -73,13 +73,13 @@ def wait_until(
     process: subprocess.Popen | None = None,
     seconds: float = 300,
 ) -> None:
-    """Waits for what another process or thread does; fails when it has not come in time.
+    """Waits for an event in another process or thread; fails if it does not happen in time.
 
     Args:
-        happened: returns whether it has.
-        what: it is waited for, for the message.
-        process: whose end means that it will not come any more.
-        seconds: how long; far more than it takes on a machine with much else to do.
+        happened: returns whether the event has happened.
+        what: name of the event, for the error message.
+        process: if this process ends, the event can no longer happen.
+        seconds: timeout, far longer than the event takes even on a busy machine.
     """
     deadline = time.monotonic() + seconds
     while not happened():
@@ -92,7 +92,7 @@ def wait_until(
 
 @pytest.fixture(scope="session")
 def tiny_text_data(tmp_path_factory: pytest.TempPathFactory) -> TinyText:
-    """Toy text, 2,000 pairs to train on, generated once for all tests; not to be changed."""
+    """Toy text with 2,000 training pairs, generated once. Tests must not change its files."""
     folder = tmp_path_factory.mktemp("tiny_text")
     write_toy_text(folder / "text", train=2000)
     settings = {"vocab_size": 320, "max_length": 32}
@@ -108,12 +108,12 @@ def tiny_text_data(tmp_path_factory: pytest.TempPathFactory) -> TinyText:
 
 @pytest.fixture(scope="session")
 def untrained_run(tiny_text_data: TinyText) -> Callable[..., Any]:
-    """Returns a function that makes a run of random weights on the toy text.
+    """Returns a function that makes a run with random weights on the toy text.
 
-    Its translations are nonsense, but each line has its own. Arguments: the folder, the
-    hyperparameters, and a seed for each folder of checkpoints.
+    Its translations are meaningless, but differ from line to line. Arguments: the folder, the
+    hyperparameters, and a seed for each checkpoint folder.
     """
-    import tensorflow as tf  # most tests need none
+    import tensorflow as tf  # most tests do not need it
 
     from t2t_vqem.output_dir import OutputDir, RunSettings, named_weights
 
@@ -143,7 +143,7 @@ def untrained_run(tiny_text_data: TinyText) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def real_data() -> pathlib.Path:
-    """Folder with real data sets, named by T2T_VQEM_DATA; skips the test where there is none."""
+    """Folder with real data sets, from T2T_VQEM_DATA. Skips the test if it is not set."""
     folder = os.environ.get("T2T_VQEM_DATA")
     if not folder:
         pytest.skip("T2T_VQEM_DATA is not set: no folder with real data to test on")

@@ -1,4 +1,4 @@
-"""A damaged file of an earlier command is read as it was, or the error says what is wrong."""
+"""A damaged file either gives the same result as before or an error that says what is wrong."""
 
 import io
 import json
@@ -43,7 +43,7 @@ JSON = st.recursive(
 
 @pytest.fixture(scope="module")
 def data_dir(tiny_text_data, tmp_path_factory) -> pathlib.Path:
-    """A copy of the toy data, to be damaged."""
+    """A copy of the toy data that tests may damage."""
     folder = tmp_path_factory.mktemp("damaged") / "data"
     shutil.copytree(tiny_text_data.data_dir, folder)
     return folder
@@ -51,12 +51,12 @@ def data_dir(tiny_text_data, tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def run_dir(untrained_run, tmp_path_factory) -> OutputDir:
-    """A run of random weights, to be damaged."""
+    """A run with random weights that tests may damage."""
     return untrained_run(tmp_path_factory.mktemp("damaged") / "run", HPARAMS)
 
 
 def damaged_bytes(data: st.DataObject, content: bytes) -> bytes:
-    """Cuts the file, changes a byte, doubles a part, or fills it with anything."""
+    """Truncates the file, changes a byte, repeats a part, or replaces the content."""
     place = data.draw(st.integers(0, len(content) - 1), "place")
     how = data.draw(st.sampled_from(["cut", "change", "double", "any"]), "how")
     if how == "cut":
@@ -70,7 +70,7 @@ def damaged_bytes(data: st.DataObject, content: bytes) -> bytes:
 
 
 def damaged_json(data: st.DataObject, content: bytes) -> bytes:
-    """Replaces a value, somewhere in the tree, by any other, or leaves it out."""
+    """Replaces a value somewhere in the tree by another one, or removes it."""
     value = json.loads(content)
     if data.draw(st.integers(0, 9)) == 0:
         return json.dumps(data.draw(JSON)).encode()
@@ -89,7 +89,7 @@ def damaged_json(data: st.DataObject, content: bytes) -> bytes:
 
 
 def survives(data: st.DataObject, path: pathlib.Path, how, read, expected) -> None:
-    """Damages the file; `read` gives what it gave before, or a UsageError of one short message."""
+    """Damages the file; `read` must return the same result or raise a UsageError of one line."""
     content = path.read_bytes()
     broken = how(data, content)
     try:
@@ -131,13 +131,13 @@ def test_vocabulary_and_lengths(tiny_text_data, data_dir, data):
         dataset = problem.open(str(data_dir))
         return [dataset.vocabulary.hash, dataset.lengths("train").tolist()]
 
-    # What a change to a length does is at worst a batch of another size.
+    # A changed length leads at worst to a batch of another size.
     how = damaged_bytes if name.endswith(".model") else cut
     survives(data, data_dir / problem.name / name, how, read, read())
 
 
 def cut(data: st.DataObject, content: bytes) -> bytes:
-    """Cuts the file."""
+    """Truncates the file."""
     return content[: data.draw(st.integers(0, len(content) - 1), "place")]
 
 
@@ -229,7 +229,7 @@ def test_official_archives(tmp_path_factory, data, version, packed):
     for split, number in (("train", 5), ("test", 1)):
         assert images[split].dtype == np.uint8
         same = images[split] == np.concatenate([expected] * number)
-        # Only an archive has a checksum: elsewhere a changed byte is another pixel.
+        # Only an archive has a checksum; in other files a changed byte is another pixel.
         assert same.all() if packed else (~same).sum() <= 1
 
 
@@ -294,8 +294,8 @@ def test_tf_config(data, how):
     assert 0 <= workers.index < len(workers.addresses)
 
 
-def test_tensorflow_checks_what_it_reads(tmp_path):
-    """The checkpoint test relies on it."""
+def test_tensorflow_verifies_checkpoints(tmp_path):
+    """The checkpoint test relies on this."""
     path = tf.train.Checkpoint(v=tf.Variable([1.0, 2.0])).write(str(tmp_path / "ckpt"))
     file = pathlib.Path(path + ".data-00000-of-00001")
     content = bytearray(file.read_bytes())

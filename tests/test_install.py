@@ -1,4 +1,4 @@
-"""What an installation puts where: one name, all files, working commands."""
+"""The installed package: one top-level name, all files, working commands."""
 
 import configparser
 import os
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> pathlib.Path:
-    """A wheel, built from a copy so that nothing is left in the checkout."""
+    """A wheel, built from a copy so that the checkout stays clean."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     for name in PACKAGES:
@@ -37,7 +37,7 @@ def wheel(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def site(wheel, tmp_path_factory) -> pathlib.Path:
-    """A folder that the wheel is installed into."""
+    """A folder with the installed wheel."""
     folder = tmp_path_factory.mktemp("site")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target"]
     subprocess.run([*pip, str(folder), str(wheel)], check=True)
@@ -45,7 +45,10 @@ def site(wheel, tmp_path_factory) -> pathlib.Path:
 
 
 def run_installed(site: pathlib.Path, *command: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(site)}  # goes before an editable install
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(site),
+    }  # precedes an editable install
     return subprocess.run(
         command, env=environment, cwd=site, capture_output=True, text=True, check=True
     ).stdout
@@ -96,7 +99,7 @@ def test_installed_content_registers(site):
     assert lines[2].split() == registry.hparams_sets.names()
 
 
-def test_every_command_is_installed_and_explains_itself(site, wheel):
+def test_every_command_is_installed_and_has_help(site, wheel):
     entry_points = configparser.ConfigParser()
     name = f"t2t_vqem-{__version__}.dist-info/entry_points.txt"
     entry_points.read_string(zipfile.ZipFile(wheel).read(name).decode())

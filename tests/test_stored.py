@@ -1,4 +1,4 @@
-"""What earlier code stored loads today: data sets open, runs go on and decode.
+"""Data and runs of earlier code work today: data sets open, runs continue and decode.
 
 `tests/stored/make.py` says how the archives were made.
 """
@@ -19,7 +19,7 @@ _SPEC = importlib.util.spec_from_file_location("stored_make", STORED / "make.py"
 make = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(make)
 
-# Rounding of another processor, grown over two updates.
+# The rounding of another processor, amplified by two updates.
 TOLERANCE = 2e-3
 
 
@@ -33,7 +33,7 @@ def stored(tmp_path_factory) -> pathlib.Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", make.RUNS)
-def test_a_stored_run_decodes_and_goes_on(model, stored, tmp_path):
+def test_a_stored_run_decodes_and_continues(model, stored, tmp_path):
     expected = json.loads((stored / "expected.json").read_text())[model]
     run = tmp_path / "run"
     shutil.copytree(stored / "runs" / model, run)
@@ -41,7 +41,7 @@ def test_a_stored_run_decodes_and_goes_on(model, stored, tmp_path):
     decoded = make.decode(model, run, stored / "data")
     if model == "vqvae":
         wanted = np.array(expected["decoded"])
-        # Of the 8-bit levels a few are decided by rounding, and a code in a thousand.
+        # Rounding decides a few of the 8-bit values, and one code in a thousand.
         differ = np.abs(decoded[: len(wanted)].astype(int) - wanted) > 1
         assert differ.mean() < 0.01
     else:

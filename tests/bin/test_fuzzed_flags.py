@@ -1,4 +1,4 @@
-"""Whatever a command's flags say, it does its work or prints one message; it never breaks."""
+"""With any flags, a command does its work or prints one message; it never crashes."""
 
 import importlib
 import io
@@ -21,8 +21,8 @@ SETTINGS = hypothesis.settings(
     phases=[hypothesis.Phase.generate],
     suppress_health_check=list(hypothesis.HealthCheck),
 )
-# Each may be given for any flag: numbers out of range and too long, no numbers, paths of all kinds
-# ({} is the folder of the test), names of another kind of thing, lists that end early, gin.
+# Values to try for every flag: numbers that are out of range or too long, text that is no number,
+# all kinds of paths ({} is the folder of the test), wrong names, incomplete lists, gin.
 VALUES = (
     *("", " ", "-1", "0", "1", "2", "1.5", "nan", "inf", "1e400", "9" * 30, "-" + "9" * 30, "0x1"),
     *("true", "none", "x", "ä😀", "a,b", ",", "=", "x=", "=1", "hidden_size=", "hidden_size=9" * 2),
@@ -50,13 +50,13 @@ VALUES = (
     *("transformer.hidden_size=x", "transformer.hidden_size=%x", "a/transformer.dropout=0.1"),
     *("include 'none'", "import none", "transformer.nothing=1", "a=b=c", "hidden_size=8\n,,"),
 )
-# Not to be given, since it is right and means work without end.
+# Not tried, because it is valid and would make the command run forever.
 ENDLESS = ("train_steps", "9" * 30)
 
 
 @pytest.fixture(scope="module")
 def folder(tiny_text_data, tmp_path_factory):
-    """Has a run, files of all kinds, and two files to score."""
+    """Returns a folder with a run, all kinds of files, and two files to score."""
     path = tmp_path_factory.mktemp("fuzzed")
     (path / "empty").write_bytes(b"")
     (path / "garbage").write_text("transformer.hidden_size = (\n")
@@ -69,7 +69,7 @@ def folder(tiny_text_data, tmp_path_factory):
 
 
 def base(command: str, data, path: pathlib.Path) -> list[str]:
-    """Returns arguments with which the command works."""
+    """Returns valid arguments of the command."""
     text = [f"--problem={data.problem_name}", f"--problem_params={data.problem_params}"]
     return {
         "t2t_datagen": [*text, f"--source_dir={data.source_dir}", f"--data_dir={path}/new"],
@@ -108,10 +108,10 @@ def run(command: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def check(command: str, num_examples: int, data, folder, capfd, monkeypatch) -> None:
-    """Gives the command one to three flags with any values, after those with which it works."""
+    """Adds one to three flags with arbitrary values to the valid arguments of the command."""
 
     def answer(said: list[str]) -> tuple[int | None, str]:
-        """Returns status and standard error, begun without what an earlier command has left."""
+        """Returns status and standard error of the command, after removing earlier output."""
         for left in (folder / "new", folder / "new.partial"):
             shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
         capfd.readouterr()
@@ -156,6 +156,6 @@ def check(command: str, num_examples: int, data, folder, capfd, monkeypatch) -> 
 def test_any_flag(
     command, num_examples, tiny_text_data, folder, capfd, monkeypatch, tmp_path, caplog
 ):
-    monkeypatch.chdir(tmp_path)  # a relative path may be written to
+    monkeypatch.chdir(tmp_path)  # the command may write to a relative path
     caplog.set_level(logging.ERROR)
     check(command, num_examples, tiny_text_data, folder, capfd, monkeypatch)

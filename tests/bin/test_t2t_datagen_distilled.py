@@ -1,4 +1,4 @@
-"""t2t-datagen --teacher_dir: flags, what it prints, kills and shards of real processes."""
+"""t2t-datagen --teacher_dir: its flags and output, and killed and sharded real processes."""
 
 import os
 import pathlib
@@ -15,8 +15,8 @@ from tests.distillable import Distillable, echo_registered, make_distillable
 
 NAME = "translate_text_distilled"
 PARAMS = "--problem_params=beam_size=1,xla=false"
-# Parts of a few lines, so that there are many: 5 of dev, 38 of train. A kill comes before the file
-# with the number of KILL_AT is put in place.
+# Small parts, so that there are many: 5 of dev, 38 of train. The process is killed before the file
+# with the number KILL_AT is renamed to its final name.
 PROGRAM = (
     "import itertools, os, signal\n"
     "replace, numbers = os.replace, itertools.count(1)\n"
@@ -54,7 +54,7 @@ def run(*arguments: str) -> int:
 
 
 def data_beside(made: Distillable, folder: pathlib.Path) -> list[str]:
-    """Gives a folder the base data; returns the arguments that distil there."""
+    """Copies the base data to a folder; returns the arguments that distil it there."""
     folder.mkdir()
     shutil.copytree(made.dataset.directory, folder / made.dataset.problem.name)
     return [
@@ -80,7 +80,7 @@ def start(arguments: list[str], kill_at: int = 0) -> subprocess.Popen:
 
 
 def finish(process: subprocess.Popen, status: int = 0) -> str:
-    """Returns what a process logged."""
+    """Returns the log of a process."""
     log = process.communicate()[1]
     assert process.returncode == status, log
     return log
@@ -99,9 +99,9 @@ def test_prints_the_teacher_s_bleu_failures_and_speed(made, tmp_path, capsys, ca
     assert re.search(r"translated 343 sentences in .* s, compilation included: ", caplog.text)
     assert re.search(r"the teacher on dev: BLEU = ", caplog.text)
 
-    assert run(*arguments[:2]) == 2  # of other settings than it was made with
+    assert run(*arguments[:2]) == 2  # the settings differ from those of the data
     assert "beam_size was 1, now 4" in capsys.readouterr().err
-    assert run(*arguments[:2], PARAMS) == 0  # there already: no teacher is needed
+    assert run(*arguments[:2], PARAMS) == 0  # the data exists: no teacher is needed
     assert "is ready" in capsys.readouterr().out
 
 
@@ -143,14 +143,14 @@ def test_misuse_is_one_message_and_writes_nothing(made, tmp_path, capsys, argume
 
 
 @pytest.mark.slow
-def test_a_killed_command_goes_on_to_the_same_bytes(made, tmp_path):
+def test_a_killed_command_continues_to_the_same_bytes(made, tmp_path):
     whole = data_beside(made, tmp_path / "whole")
     assert "translated 343 sentences" in finish(start(whole))
     expected = contents(tmp_path / "whole")
 
     arguments = data_beside(made, tmp_path / "killed")
     scratch = tmp_path / "killed" / f"{NAME}.partial" / "scratch"
-    # Each goes on where the one before was killed. The first writes who is at work.
+    # Each continues where the one before was killed. The first file of all names the process.
     for kill_at, num_parts in ((1, 0), (10, 8), (34, 41), (5, 43), (6, 43)):
         finish(start(arguments, kill_at), -signal.SIGKILL)
         assert len(list(scratch.glob("*-0*.json"))) == num_parts
@@ -162,7 +162,7 @@ def test_a_killed_command_goes_on_to_the_same_bytes(made, tmp_path):
 
 
 @pytest.mark.slow
-def test_shards_of_processes_at_the_same_time_one_of_them_killed(made, tmp_path):
+def test_shards_by_concurrent_processes_of_which_one_is_killed(made, tmp_path):
     finish(start(data_beside(made, tmp_path / "whole")))
     arguments = data_beside(made, tmp_path / "data")
     shards = [[*arguments, f"--shard={shard}", "--num_shards=2"] for shard in range(2)]
@@ -177,7 +177,7 @@ def test_shards_of_processes_at_the_same_time_one_of_them_killed(made, tmp_path)
 
 @pytest.mark.slow
 def test_from_text_to_a_student_with_the_real_commands(tmp_path):
-    """A teacher of a few steps, which fails on some sentences; its student takes a few more."""
+    """A teacher of a few steps, which fails on some sentences; its student trains a few steps."""
     data, teacher, student = (str(tmp_path / name) for name in ("data", "teacher", "student"))
     sizes = (
         "num_encoder_layers=1,num_decoder_layers=1,hidden_size=64,filter_size=128,num_heads=2,"

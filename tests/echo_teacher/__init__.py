@@ -1,6 +1,6 @@
-"""A model that needs no training, for tests: it gives back the source, reversed if it is told to.
+"""A model for tests that needs no training: it outputs the source, optionally reversed.
 
-A plug-in for --t2t_usr_dir. Sources with certain ids make it fail in the ways that real ones do.
+A plug-in for --t2t_usr_dir. Sources with certain ids make it fail in the ways that real models do.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from t2t_vqem.registry import model_hparams, models
 @model_hparams.register()
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EchoHParams(HParams):
-    """Which ids of a source make the model fail."""
+    """The source ids that make the model fail."""
 
     empty_id: int = option(0, "gives no token", minimum=0)
     loop_id: int = option(0, "gives itself four times", minimum=0)
@@ -26,7 +26,7 @@ class EchoHParams(HParams):
 
 @models.register()
 class Echo(Model):
-    """Gives back the source ids, in reverse order where the weight `reverse` is 1."""
+    """Outputs the source ids, in reverse order if the weight `reverse` is 1."""
 
     def __init__(self, hparams: EchoHParams, *, vocab_size: int):
         del vocab_size
@@ -53,7 +53,7 @@ class Echo(Model):
         tokens = tf.where(has(ids.empty_id), empty, tokens)
         tokens = tf.where(has(ids.loop_id), loop, tokens)
         tokens = tf.where(has(ids.cut_id) & (tokens == EOS_ID), PAD_ID, tokens)
-        # Of several hypotheses the second is the source itself; there are no more.
+        # The second hypothesis is the source itself; there are no others.
         nothing = tf.zeros_like(tokens)
         padded = tf.pad(inputs, [[0, 0], [0, max_length - inputs.shape[1]]])
         ranks = [tokens, padded, *[nothing] * options.num_best][: options.num_best]

@@ -1,4 +1,4 @@
-"""The registered sets of the latent Transformer are what their names say."""
+"""The registered sets of the latent Transformer match their names."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ def test_every_set_of_the_model_is_named_here():
 
 def test_base_is_the_model_of_the_paper():
     hparams = hparams_of("base")
-    # arXiv 1805.11063, section 5; the predictor alone is shallower.
+    # arXiv 1805.11063, section 5; only the predictor is shallower.
     assert (hparams.hidden_size, hparams.filter_size, hparams.num_encoder_layers) == (512, 4096, 6)
     assert (hparams.num_halvings, hparams.num_codes, hparams.num_samples) == (3, 4096, 10)
     assert (hparams.codebook_decay, hparams.beta, hparams.masking_steps) == (0.999, 0.25, 50_000)
@@ -37,7 +37,7 @@ def test_sets_that_start_from_a_teacher_have_its_sizes(name):
 
 @pytest.mark.parametrize("kind", ["vq", "hard_em", "soft_em"])
 @pytest.mark.parametrize("name", SETS)
-def test_a_set_changes_in_what_a_flag_says_alone(name, kind):
+def test_a_flag_changes_only_its_field_of_a_set(name, kind):
     found = resolve(hparams_set=f"transformer_nat_{name}", hparams=f"bottleneck_kind={kind}")
     differing = {
         field.name

@@ -10,12 +10,12 @@ import pytest
 from t2t_vqem.constants import UsageError
 from t2t_vqem.data import cifar10
 
-COUNT = 3  # images of a file here
+COUNT = 3  # images in each file of these tests
 NAMES = [*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]
 
 
 class Python2Pickler(pickle._Pickler):
-    """Writes bytes and text as Python 2 wrote its str, which the published files hold."""
+    """Writes bytes and text as Python 2 wrote its str, which is in the published files."""
 
     dispatch = dict(pickle._Pickler.dispatch)  # noqa: RUF012 (as in the base)
 
@@ -74,7 +74,7 @@ def layout(request) -> str:
 
 
 def write(folder: pathlib.Path, images: np.ndarray, layout: str) -> pathlib.Path:
-    """Writes the unpacked folder of a layout into a folder; returns it."""
+    """Writes the unpacked folder of a layout into `folder`; returns its path."""
     _, name, end, encode, meta = LAYOUTS[layout]
     path = folder / name
     path.mkdir(parents=True)
@@ -86,7 +86,7 @@ def write(folder: pathlib.Path, images: np.ndarray, layout: str) -> pathlib.Path
 
 
 def pack(folder: pathlib.Path, layout: str, end: str = ".tar.gz") -> pathlib.Path:
-    """Packs the folder that `write` wrote, and removes it; returns the archive."""
+    """Packs the folder that `write` wrote into an archive and removes it; returns the archive."""
     archive, name, *_ = LAYOUTS[layout]
     path = folder / (archive + end)
     with tarfile.open(path, "w:" if end == ".tar" else "w:gz") as file:
@@ -120,7 +120,7 @@ def test_archives(tmp_path, images, layout, end):
     check(found, images)
 
 
-def test_pixels_are_where_the_layout_says(tmp_path, layout):
+def test_pixels_are_at_the_positions_of_the_layout(tmp_path, layout):
     images = np.zeros((6, COUNT, 32, 32, 3), np.uint8)
     images[0, 1, 2, 5] = (10, 20, 30)  # row 2, column 5 of the second image
     path = write(tmp_path, images, layout) / ("data_batch_1" + LAYOUTS[layout][2])
@@ -238,7 +238,7 @@ def test_a_truncated_python_file_is_an_error(tmp_path, images):
 
 
 class Harmful:
-    """Its pickle creates a file when it is loaded."""
+    """An object whose pickle creates a file when it is loaded."""
 
     def __init__(self, path):
         self._path = path
@@ -247,7 +247,7 @@ class Harmful:
         return pathlib.Path.touch, (self._path,)
 
 
-def test_a_pickle_runs_no_program(tmp_path, images):
+def test_loading_a_pickle_runs_no_program(tmp_path, images):
     path = write(tmp_path, images, "python") / "data_batch_1"
     path.write_bytes(pickle.dumps({b"data": Harmful(tmp_path / "touched")}))
     with pytest.raises(UsageError, match="data_batch_1: .* expected only arrays and numbers"):
@@ -255,7 +255,7 @@ def test_a_pickle_runs_no_program(tmp_path, images):
     assert not (tmp_path / "touched").exists()
 
 
-def test_nothing_there_is_an_error(tmp_path):
+def test_a_missing_or_empty_folder_is_an_error(tmp_path):
     with pytest.raises(UsageError, match="nowhere: no such directory"):
         cifar10.find(str(tmp_path / "nowhere"))
     with pytest.raises(UsageError, match=r"no CIFAR-10 there, .*\. It holds nothing\."):

@@ -1,4 +1,4 @@
-"""Groups of whole words, against a loop over words, and what holds of any such layout."""
+"""Groups of whole words, against a loop over words, and properties of every such grouping."""
 
 import hypothesis
 import numpy as np
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from t2t_vqem.constants import EOS_ID, FILL_ID
 from t2t_vqem.data.groups import GROUP_SIZES, group_words, grouped_lengths
 
-# Ids from 10 on begin words; those from 3 to 9 go on with one.
+# Ids from 10 on begin words; ids from 3 to 9 continue a word.
 STARTS = np.arange(20) >= 10
 sentences = st.lists(st.lists(st.integers(3, 19), max_size=25), max_size=6)
 
@@ -33,25 +33,25 @@ def by_words(ids, size):
 
 
 @hypothesis.given(sentences, st.sampled_from(GROUP_SIZES))
-def test_words_go_into_groups_as_in_a_loop(batch, size):
+def test_groups_are_those_of_a_loop(batch, size):
     found = group_words(batch, STARTS, size)
     assert [row.tolist() for row in found] == [by_words(ids, size) for ids in batch]
 
 
 @hypothesis.given(sentences, st.sampled_from(GROUP_SIZES))
-def test_nothing_is_lost_and_no_word_is_divided_that_fits(batch, size):
+def test_no_id_is_lost_and_no_word_that_fits_is_split(batch, size):
     for ids, row in zip(batch, group_words(batch, STARTS, size), strict=True):
         assert [token for token in row if token != FILL_ID] == [*ids, EOS_ID]
         begins = [place for place, token in enumerate(row) if place == 0 or STARTS[token]]
         for begin, end in zip(begins, [*begins[1:], len(row)], strict=True):
             word = [place for place in range(begin, end) if row[place] != FILL_ID]
             assert word[-1] // size == begin // size or len(word) > size
-        # Two neighbours hold more than one group could, so that groups are less than twice as many.
+        # Two adjacent groups have more ids than fit into one, so there are less than twice as many.
         assert len(row) < 2 * (len(ids) + 1) + size
 
 
 @hypothesis.given(sentences)
-def test_lengths_are_those_of_the_layout(batch):
+def test_lengths_are_those_of_the_groups(batch):
     found = grouped_lengths(batch, STARTS)
     assert found.shape == (len(batch), len(GROUP_SIZES))
     for column, size in zip(found.T, GROUP_SIZES, strict=True):
@@ -62,8 +62,8 @@ def test_lengths_are_those_of_the_layout(batch):
     ("ids", "expected"),
     [
         ([10, 11, 12, 13, 3], [10, 11, 12, 2, 13, 3, 1]),  # the last word does not fit
-        ([10, 3, 4, 5, 6, 11], [10, 3, 4, 5, 6, 11, 1]),  # longer than a group: shares its rest
-        ([10, 11, 3, 4, 5, 6], [10, 2, 2, 2, 11, 3, 4, 5, 6, 1]),  # longer: begins one
+        ([10, 3, 4, 5, 6, 11], [10, 3, 4, 5, 6, 11, 1]),  # a long word
+        ([10, 11, 3, 4, 5, 6], [10, 2, 2, 2, 11, 3, 4, 5, 6, 1]),  # a long word begins a group
         ([], [1]),
     ],
 )

@@ -1,4 +1,4 @@
-"""Candidates and tokens that came all at once, on cases made by hand and against loops."""
+"""Candidates and tokens decoded in parallel, on hand-made cases and against loops."""
 
 import itertools
 
@@ -21,14 +21,14 @@ from t2t_vqem.ops import blocks
 
 
 def placed(tokens):
-    """Tokens with numbers that tell their places."""
+    """Returns tokens whose details identify their positions."""
     tokens = tf.constant(tokens, tf.int32)
     places = tf.where(tokens == 0, -1, tf.range(tokens.shape[1]))
     return Placed(tokens, tf.where(tokens == 0, 0.0, tf.cast(places, tf.float32) - 9.0), places)
 
 
 def check_places(found, original):
-    """What is known of a token went with it, and nothing is known of what is not there."""
+    """Checks that each token kept its details, and that empty positions have none."""
     for tokens, log_probs, latents, before in zip(*found, original.tokens, strict=True):
         for token, log_prob, latent in zip(tokens, log_probs, latents, strict=True):
             if token == 0:
@@ -38,7 +38,7 @@ def check_places(found, original):
                 assert float(log_prob) == int(latent) - 9
 
 
-def test_repeats_are_removed_and_the_rest_moves_up():
+def test_repeated_tokens_are_removed():
     rng = np.random.default_rng(0)
     tokens = rng.integers(2, 5, [50, 9])
     lengths = rng.integers(0, 10, 50)
@@ -53,7 +53,7 @@ def test_repeats_are_removed_and_the_rest_moves_up():
     assert np.max(removed) > 2
 
 
-def test_fill_is_removed_and_the_rest_moves_up():
+def test_fill_is_removed():
     tokens = np.array([[5, 2, 2, 5, 1, 0], [2, 2, 6, 7, 2, 1], [2, 2, 2, 2, 2, 1], [0] * 6])
     expected = [[5, 5, 1, 0, 0, 0], [6, 7, 1, 0, 0, 0], [1, 0, 0, 0, 0, 0], [0] * 6]
     found = remove_fill(placed(tokens))
@@ -61,19 +61,19 @@ def test_fill_is_removed_and_the_rest_moves_up():
     check_places(found, placed(tokens))
 
 
-def test_rows_end_at_their_first_eos_or_with_one():
+def test_rows_end_at_their_first_eos_or_get_one():
     tokens = tf.constant([[5, 1, 6, 1], [5, 6, 7, 8], [1, 5, 5, 5], [5, 6, 7, 8], [5, 6, 7, 8]])
     log_probs = tf.fill([5, 4], -2.0)
     found = end_at_eos(tokens, log_probs, tf.constant([2, 2, 2, 1, 0]), 2)
     expected = [[5, 1, 0, 0, 0], [5, 6, 7, 8, 1], [1, 0, 0, 0, 0], [5, 6, 1, 0, 0], [0] * 5]
     np.testing.assert_array_equal(found.tokens, expected)
-    # The EOS that is added belongs to no latent, and is certain.
+    # The appended EOS belongs to no latent and has probability 1.
     latents = [[0, 0, -1, -1, -1], [0, 0, 1, 1, -1], [0] + [-1] * 4, [0, 0, -1, -1, -1], [-1] * 5]
     np.testing.assert_array_equal(found.latents, latents)
     np.testing.assert_array_equal(found.log_probs, np.where(np.array(latents) < 0, 0, -2))
 
 
-def test_rows_are_cut_or_filled_up():
+def test_rows_are_cut_or_padded():
     rows = placed([[5, 6, 1], [7, 1, 0]])
     np.testing.assert_array_equal(rows.fit(2).tokens, [[5, 6], [7, 1]])
     filled = rows.fit(4)
@@ -106,7 +106,7 @@ def test_tokens_and_their_probabilities_are_those_of_the_softmax(monkeypatch, co
     monkeypatch.setattr(blocks, "LEAST_ROWS", 4)
     rng = np.random.default_rng(0)
     x, table = (rng.normal(size=s).astype(np.float32) for s in ([5, 3, 6], [9, 6]))
-    x[0, 0] = 3 * table[0]  # PAD would be the most probable here
+    x[0, 0] = 3 * table[0]  # PAD would be the most probable token here
     tokens = rng.integers(0, 9, [5, 3])
 
     def both(x, tokens):

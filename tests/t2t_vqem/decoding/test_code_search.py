@@ -1,4 +1,4 @@
-"""Searching for codes, against trying all of them in float64."""
+"""Code search, against exhaustive search in float64."""
 
 import numpy as np
 import pytest
@@ -6,12 +6,12 @@ import tensorflow as tf
 
 from t2t_vqem.decoding.code_search import search_codes
 
-B, H, W, CODES, WIDTH, BLOCK = 3, 5, 4, 5, 3, 2  # as many codes as candidates and the present one
+B, H, W, CODES, WIDTH, BLOCK = 3, 5, 4, 5, 3, 2  # codes: the candidates and the current one
 CODEBOOKS = pytest.mark.parametrize("num_codebooks", [1, 2])
 
 
 class Case:
-    """Random codes, weights and images; a place's code has a say in the blocks up to `reach`."""
+    """Random codes, weights and images; a code influences the blocks within distance `reach`."""
 
     def __init__(self, num_codebooks: int, reach: int, seed: int = 0):
         rng = np.random.default_rng(seed)
@@ -42,7 +42,7 @@ class Case:
         return search(tf.constant(self.images), tf.constant(self.ids, tf.int32)).numpy()
 
     def errors(self, ids: np.ndarray) -> np.ndarray:
-        """Squared error [B] of the images of codes, in float64."""
+        """Returns the squared error [B] of the images decoded from codes, in float64."""
         slices = [codes[ids[..., c]] for c, codes in enumerate(self.codebooks)]
         around = [(0, 0), (self.reach, self.reach), (self.reach, self.reach), (0, 0)]
         padded = np.pad(np.concatenate(slices, -1), around)
@@ -55,7 +55,7 @@ class Case:
         return ((self.images[..., 0] - decoded.reshape(self.images.shape[:3])) ** 2).sum((1, 2))
 
     def least_by_one_change(self, ids: np.ndarray) -> np.ndarray:
-        """Least squared error [B] of codes of which at most one is another."""
+        """Returns the smallest squared error [B] after changing at most one code."""
         least = self.errors(ids)
         for place in np.ndindex(*ids.shape[1:]):
             for code in range(CODES):
@@ -65,8 +65,8 @@ class Case:
         return least
 
 
-def test_codes_that_stand_alone_become_the_best():
-    """Whose image depends on one code each: the best is known by trying them all."""
+def test_independent_codes_become_optimal():
+    """Each block depends on one code only, so exhaustive search gives the optimum."""
     case = Case(num_codebooks=1, reach=0)
     found = case.search(num_passes=1)
     best = np.zeros_like(case.ids)
@@ -82,7 +82,7 @@ def test_codes_that_stand_alone_become_the_best():
 
 
 @CODEBOOKS
-def test_in_the_end_no_single_change_makes_an_image_nearer(num_codebooks):
+def test_after_convergence_no_single_change_reduces_the_error(num_codebooks):
     case = Case(num_codebooks, reach=1)
     found = case.search(num_passes=20)
     np.testing.assert_array_equal(case.search(num_passes=21), found)
@@ -91,7 +91,7 @@ def test_in_the_end_no_single_change_makes_an_image_nearer(num_codebooks):
 
 
 @CODEBOOKS
-def test_every_pass_makes_images_nearer(num_codebooks):
+def test_every_pass_reduces_the_error(num_codebooks):
     case = Case(num_codebooks, reach=1)
     errors = [case.errors(case.search(n)) for n in range(3)]
     np.testing.assert_array_equal(errors[0], case.errors(case.ids))
@@ -100,22 +100,22 @@ def test_every_pass_makes_images_nearer(num_codebooks):
     assert (errors[2] <= errors[1]).all()
 
 
-def test_no_image_becomes_worse_by_what_is_far_from_its_codes():
-    """Each code has a say in all of the image, of which only a part was looked at."""
+def test_distant_effects_of_a_code_make_no_image_worse():
+    """Each code influences the whole image, but the search evaluates only a part of it."""
     kept = 0
     for seed in range(10):
         case = Case(num_codebooks=1, reach=4, seed=seed)
         found = case.search(num_passes=2)
         assert (case.errors(found) <= case.errors(case.ids)).all()
         kept += (found == case.ids).all((1, 2, 3)).sum()
-    assert 0 < kept < 10 * B  # of some images the codes found were worse, and those before stay
+    assert 0 < kept < 10 * B  # some found codes were worse, so the old ones stay
 
 
 @pytest.mark.parametrize(("step", "found"), [(3.4, 25), (1.4, 23), (30.4, 20)])
-def test_codes_are_looked_for_a_step_against_the_gradient(step, found):
-    """Codes 0 to 49 for their brightness: 30 is wanted, the four nearest to 20 + step are tried.
+def test_candidates_are_the_codes_closest_to_a_gradient_step(step, found):
+    """Code c has brightness c (0 to 49), the target is 30; tries the four closest to 20 + step.
 
-    Near 50.4 are 46 to 49, which are worse than 20.
+    The four closest to 50.4 are 46 to 49, which are worse than 20.
     """
     codes = search_codes(
         tf.fill([1, 1, 1, 1], 30.0),
@@ -134,7 +134,7 @@ def test_compiled_codes_are_the_same(num_codebooks):
     np.testing.assert_array_equal(case.search(2, xla=True), case.search(2))
 
 
-def test_codes_are_found_for_each_image_alone():
+def test_images_are_searched_independently():
     case = Case(num_codebooks=2, reach=1)
     together = case.search(2)
     for row in range(B):

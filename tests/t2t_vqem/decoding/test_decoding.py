@@ -1,4 +1,4 @@
-"""Greedy, beam and sampled decoding against brute force over a small language."""
+"""Greedy decoding, beam search and sampling against brute force over a small language."""
 
 import itertools
 
@@ -16,14 +16,14 @@ B, V, T = 3, 5, 4
 
 
 def language(seed: int = 0) -> np.ndarray:
-    """Log-probabilities float32 [B, T, V, V]: sentence, position, token before, token."""
+    """Log-probabilities float32 [B, T, V, V]: sentence, position, previous token, token."""
     logits = np.random.default_rng(seed).normal(0, 1.5, [B, T, V, V])
     logits[..., 0] = -1e9  # PAD
     return (logits - np.log(np.exp(logits).sum(-1, keepdims=True))).astype(np.float32)
 
 
 def step_fn(table: np.ndarray, beam_size: int = 1):
-    """A step function whose cache carries each row's sentence, so that wrong gathers show."""
+    """A step function with the row's sentence in the cache, so that a wrong gather is detected."""
     table = tf.constant(table)
 
     def step(tokens, position, cache):
@@ -35,7 +35,7 @@ def step_fn(table: np.ndarray, beam_size: int = 1):
 
 
 def all_hypotheses(limit: int):
-    """Every token sequence that ends in EOS or is cut by the limit."""
+    """Returns every token sequence that ends in EOS or is cut by the limit."""
     others = [t for t in range(1, V) if t != EOS_ID]
     for length in range(1, limit + 1):
         for body in itertools.product(others, repeat=length - 1):
@@ -52,7 +52,7 @@ def strip(row) -> tuple:
     return tuple(int(token) for token in row if token)
 
 
-def test_greedy_takes_the_most_probable_token_each_time():
+def test_greedy_takes_the_most_probable_token_at_each_step():
     table = language()
     step, cache = step_fn(table)
     decoded = decode(step, cache, tf.fill([B], T), max_length=T)
@@ -105,7 +105,7 @@ def test_the_n_best_of_a_wide_beam_are_the_n_best_of_all(limits):
         assert len(rest) == max(0, num - len(scored))
 
 
-def test_a_narrow_beam_keeps_each_sentence_apart():
+def test_a_narrow_beam_keeps_sentences_separate():
     table = language(2)
     step, cache = step_fn(table, 2)
     together = beam_search(step, cache, tf.fill([B], T), 2, 0.6, max_length=T)
@@ -116,10 +116,10 @@ def test_a_narrow_beam_keeps_each_sentence_apart():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_beam_of_one_goes_on_past_an_end_that_may_be_beaten(seed):
-    """It grows by the best token that is no EOS, and gives the best end that it has come past.
+def test_a_beam_of_one_continues_past_an_eos_that_may_be_beaten(seed):
+    """It extends by the best token other than EOS and returns the best finished hypothesis.
 
-    An EOS is an end where it is one of the two best tokens, twice as many as the beam has rows.
+    A hypothesis finishes where EOS is among the two best tokens, twice the number of beams.
     """
     table = language(seed)
     step, cache = step_fn(table)
@@ -137,7 +137,7 @@ def test_a_beam_of_one_goes_on_past_an_end_that_may_be_beaten(seed):
         np.testing.assert_allclose(beam.scores[b], score, rtol=1e-5)
 
 
-def test_a_beam_of_one_without_penalty_equals_greedy_where_no_end_comes_early():
+def test_a_beam_of_one_without_penalty_equals_greedy_without_an_early_eos():
     table = language(3)
     table[:, : T - 1, :, EOS_ID] = -50
     step, cache = step_fn(table)
@@ -193,7 +193,7 @@ def test_samples_depend_on_the_row_id_and_the_seed_not_on_the_batch():
     step, cache = step_fn(table)
 
     def sample(rows, seed):
-        """Samples of the first sentence, one for each id."""
+        """Returns samples of the first sentence, one for each id."""
         choose = sampler(1.0, seed=seed, row_ids=tf.constant(rows))
         sentence, limits = tf.repeat(cache[:1], len(rows)), tf.fill([len(rows)], T)
         found = decode(step, sentence, limits, max_length=T, choose_fn=choose)
@@ -218,13 +218,13 @@ def test_samples_depend_on_the_row_id_and_the_seed_not_on_the_batch():
         ({"sampling_top_k": 5}, "does nothing without a sampling temperature"),
     ],
 )
-def test_impossible_options_are_refused(options, message):
+def test_invalid_options_are_errors(options, message):
     with pytest.raises(UsageError, match=message):
         DecodeOptions(**options)
 
 
-def test_a_beam_stops_when_nothing_can_beat_the_best_that_has_ended():
-    """Not when all that it keeps are beaten, which takes many more steps to the same result."""
+def test_a_beam_stops_when_nothing_can_beat_the_best_finished_hypothesis():
+    """Stopping only when all finished hypotheses are unbeatable takes many more steps."""
     probabilities = np.full([B, 30, V, V], 1e-4)
     probabilities[:, 0, :, 3] = 1
     probabilities[:, 1:, :, EOS_ID] = 1
@@ -242,8 +242,8 @@ def test_a_beam_stops_when_nothing_can_beat_the_best_that_has_ended():
 
 
 @pytest.mark.parametrize("first_length", [1, 3, T])
-def test_a_beam_s_cache_grows_without_a_change(first_length):
-    """What comes next depends on all tokens before, which only the cache remembers."""
+def test_growing_the_cache_of_a_beam_changes_nothing(first_length):
+    """The next token depends on all earlier ones, which are only in the cache."""
     weights = tf.constant(np.random.default_rng(5).normal(0, 2, [T, V]), tf.float32)
 
     def step(tokens, position, cache):

@@ -4,7 +4,7 @@ from t2t_vqem.inference.failures import FAILURES, find_failure, is_repetitive
 
 
 def brute_force(ids: list[int]) -> bool:
-    """By definition: some row of ids stands four times, one after the other."""
+    """The definition of a repetition: some sequence of ids occurs four times in succession."""
     return any(
         ids[start : start + 4 * size] == 4 * ids[start : start + size]
         for size in range(1, len(ids) + 1)
@@ -27,17 +27,17 @@ def brute_force(ids: list[int]) -> bool:
         ([1, 2, 3, 4] * 4 + [9], True),
         ([1, 2, 3, 4, 5, 6, 7, 8, 9, 10] * 4, True),
         ([1, 2, 3, 4, 5, 6, 7, 8, 9, 10] * 3, False),
-        ([7, 1, 7, 2, 7, 3, 7, 4, 7], False),  # often, but not in a row
+        ([7, 1, 7, 2, 7, 3, 7, 4, 7], False),  # often, but not in succession
         ([7, 7, 1, 7, 7, 1, 7, 7, 1], False),
     ],
 )
-def test_repetition_of_hand_made_rows(ids, expected):
+def test_repetition_in_hand_made_sequences(ids, expected):
     assert brute_force(ids) == expected
     assert is_repetitive(ids) == expected
 
 
-def test_repetition_is_what_its_definition_says():
-    """All rows of up to ten ids of two kinds."""
+def test_repetition_matches_the_definition():
+    """For all sequences of up to ten ids out of two."""
     for length in range(11):
         for bits in range(1 << length):
             ids = [bits >> place & 1 for place in range(length)]
@@ -55,16 +55,16 @@ LOOP = [20, 7, 7, 7, 7]
         (GOOD, [], False, "empty"),
         (GOOD, [], True, "empty"),
         (GOOD, LOOP, False, "repetition"),
-        (GOOD, LOOP, True, "repetition"),  # the reason behind the cut
+        (GOOD, LOOP, True, "repetition"),  # the reason for the cut
         (GOOD, GOOD, True, "cut"),
-        (LOOP, LOOP, False, None),  # a source that repeats itself may be translated so
+        (LOOP, LOOP, False, None),  # the translation of a repetitive source may repeat
         (LOOP, LOOP, True, "cut"),
         ([1] + [2, 3] * 4, LOOP, False, None),
-        (list(range(9)), GOOD, False, None),  # ten ids with EOS
+        (list(range(9)), GOOD, False, None),  # ten ids including EOS
         (list(range(10)), GOOD, False, "long source"),
         (list(range(10)), [], False, "long source"),
     ],
 )
-def test_failures_of_hand_made_pairs(source, translation, cut, expected):
+def test_failures_in_hand_made_pairs(source, translation, cut, expected):
     assert find_failure(source, translation, cut=cut, max_length=10) == expected
     assert expected is None or expected in FAILURES

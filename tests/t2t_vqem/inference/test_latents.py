@@ -1,4 +1,4 @@
-"""Reconstructions come with the numbers of their examples."""
+"""Reconstructions are in the order of their examples."""
 
 import numpy as np
 import tensorflow as tf
@@ -11,7 +11,7 @@ from t2t_vqem.models.transformer_nat import TransformerNAT
 
 
 class Echo:
-    """Says the reference itself, which it is given: what is right then is the number."""
+    """Returns the reference it is given, so that only the order can be wrong."""
 
     def reconstruct(self, inputs, targets):
         return tf.where(inputs[:, :1] > 0, targets, targets)
@@ -28,6 +28,6 @@ def test_line_i_is_the_reconstruction_of_example_i(tiny_text_data):
     assert len(np.unique(expected)) > 20
 
 
-def test_the_latent_transformer_is_a_latent_model_and_the_other_is_none():
+def test_only_the_latent_transformer_is_a_latent_model():
     assert issubclass(TransformerNAT, LatentTextModel)
     assert not issubclass(Transformer, LatentTextModel)

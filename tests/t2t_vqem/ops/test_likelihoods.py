@@ -1,4 +1,4 @@
-"""Mixtures of logistics against float64 sums over all 256 values."""
+"""Logistic mixtures against float64 sums over all 256 values."""
 
 import math
 
@@ -9,7 +9,7 @@ import tensorflow as tf
 from t2t_vqem.ops.likelihoods import gaussian_nats, num_parameters, pixel_log_prob, pixel_mean
 
 M = 3
-ZERO_LOG_SCALE = -1.5  # what a parameter of 0 stands for: about as wide as natural images lie
+ZERO_LOG_SCALE = -1.5  # for a parameter of 0; about as wide as natural images
 COMPILED = pytest.mark.parametrize("compiled", [False, True], ids=["eager", "xla"])
 
 
@@ -18,19 +18,19 @@ def logistic(x: float) -> float:
 
 
 def value_probs(mean: float, log_scale: float) -> np.ndarray:
-    """Probabilities of 0..255: the mass of a logistic in the bin around each value."""
+    """Probabilities of 0..255: the probability of the bin around each value."""
     scale = math.exp(min(max(log_scale, -7), 7))
     ends = [(2 * value - 1) / 255 - 1 for value in range(1, 256)]
     below = np.array([0.0] + [logistic((end - mean) / scale) for end in ends])
     above = np.array([logistic((mean - end) / scale) for end in ends] + [0.0])
-    # From the side on which the numbers are small, so that they do not cancel.
+    # Computed from the tail with the small numbers, to avoid cancellation.
     low = np.append(below[1:], 1.0) - below
     high = np.append(1.0, above[:-1]) - above
     return np.where(np.append(below[1:], 1.0) < 0.5, low, high)
 
 
 def parts(pixel: np.ndarray, channels: int):
-    """Weights [M], and means, log-scales [ch, M] and couplings [pairs, M] of one pixel."""
+    """Returns weights [M], means and log-scales [ch, M] and couplings [pairs, M] of one pixel."""
     rows = pixel.astype(np.float64).reshape(-1, M)
     weights = np.exp(rows[0] - rows[0].max())
     return (
@@ -42,7 +42,7 @@ def parts(pixel: np.ndarray, channels: int):
 
 
 def location(k: int, channel: int, means, couplings, earlier) -> float:
-    """Mean of a channel of component k, moved by the channels before it."""
+    """Returns the mean of a channel in component k, given the channels before it."""
     first = channel * (channel - 1) // 2
     moved = sum(couplings[first + j][k] * earlier[j] for j in range(channel))
     return means[channel][k] + moved
@@ -108,7 +108,7 @@ def test_probabilities_of_all_values_sum_to_one(log_scale, spread):
 def test_channels_are_coupled_and_their_joint_probabilities_sum_to_one():
     parameters = parameters_of([1], 3, spread=0.8)
     rng = np.random.default_rng(3)
-    for channel in range(3):  # all values of one channel, the later ones summed out before
+    for channel in range(3):  # sums over all values of one channel
         values = np.repeat(rng.integers(0, 256, [1, 3]), 256, axis=0)
         values[:, channel] = np.arange(256)
         weights, means, log_scales, couplings = parts(parameters[0], 3)
@@ -130,7 +130,7 @@ def test_channels_are_coupled_and_their_joint_probabilities_sum_to_one():
 
 
 def rows_before(pixel, values, channel) -> float:
-    """Probability of the values before `channel`."""
+    """Returns the probability of the values before `channel`."""
     weights, means, log_scales, couplings = parts(pixel, 3)
     scaled = values / 127.5 - 1
     total = 0.0
@@ -168,12 +168,12 @@ def test_extreme_parameters_give_finite_values_and_gradients(mean, log_scale, co
     assert (means.numpy() <= 255).all()
 
 
-def test_far_value_costs_its_distance_in_scales():
+def test_log_prob_of_a_distant_value_is_linear_in_the_distance():
     parameters = np.zeros([1, 1, 1, 3 * M], np.float32)
     parameters[..., M : 2 * M] = -0.5
     parameters[..., 2 * M :] = -6.0 - ZERO_LOG_SCALE
     images = tf.constant(np.full([1, 1, 1, 1], 200, np.uint8))
-    # log(F(b) - F(a)) = log(exp(-a) - exp(-b)) far in the upper tail, here about -430 nats.
+    # Far in the upper tail, log(F(b) - F(a)) = log(exp(-a) - exp(-b)), here about -430 nats.
     inverse, centred = math.exp(6), 200 / 127.5 - 1 + 0.5
     near, far = (centred - 1 / 255) * inverse, (centred + 1 / 255) * inverse
     expected = -near + math.log1p(-math.exp(near - far))
@@ -205,7 +205,7 @@ def test_gradient_equals_finite_differences():
 @COMPILED
 @pytest.mark.parametrize("mean", [-3.0, -0.98, -0.2, 0.6, 1.3])
 @pytest.mark.parametrize("log_scale", [-7.0, -4.0, -1.5, 1.0])
-def test_mean_is_that_of_the_256_values_up_to_half_a_value(mean, log_scale, compiled):
+def test_mean_equals_that_of_the_256_values_within_half_a_value(mean, log_scale, compiled):
     pixel = np.zeros([1, 1, 1, 3 * M], np.float32)
     pixel[..., :M] = [0.3, -1.0, 0.5]
     pixel[..., M : 2 * M] = [mean, mean + 0.1, mean - 0.3]
@@ -216,7 +216,7 @@ def test_mean_is_that_of_the_256_values_up_to_half_a_value(mean, log_scale, comp
     expected = sum(
         weights[k] * value_probs(means[0][k], log_scales[0][k]) @ np.arange(256) for k in range(M)
     )
-    # A wide logistic crosses many bins, whose rounding cancels.
+    # A wide logistic covers many bins, whose rounding errors cancel.
     assert abs(result - expected) < (0.5 if log_scale < -5 else 0.02)
 
 
@@ -250,7 +250,7 @@ def test_bfloat16_parameters_are_computed_in_float32():
 
 
 @COMPILED
-def test_gaussian_nats_are_those_of_the_variance_that_fits_best(compiled):
+def test_gaussian_nats_use_the_maximum_likelihood_variance(compiled):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, [3, 4, 5, 2]).astype(np.uint8)
     means = images + rng.normal(size=images.shape) * np.array([0.1, 3, 40])[:, None, None, None]
@@ -267,8 +267,8 @@ def test_gaussian_nats_are_those_of_the_variance_that_fits_best(compiled):
         assert float(nats) == pytest.approx(least, rel=1e-5)
 
 
-def test_gaussian_nats_are_psnr_in_other_units():
-    """6.02 dB are a bit for each dimension."""
+def test_gaussian_nats_are_linear_in_the_psnr():
+    """6.02 dB correspond to one bit per dimension."""
     images = tf.fill([1, 8, 8, 3], tf.constant(100, tf.uint8))
     nats = [float(gaussian_nats(tf.fill(images.shape, 100.0 + e), images)[0]) for e in (20, 40)]
     assert (nats[1] - nats[0]) / 192 / math.log(2) == pytest.approx(1, rel=1e-3)

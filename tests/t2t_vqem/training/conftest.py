@@ -1,4 +1,4 @@
-"""Models that are small enough to train in every test, and machines to train them on."""
+"""Models that are small enough to train in every test, and processes to train them in."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from t2t_vqem.training.strategies import Replicas, make_strategy
 
 WORKER = pathlib.Path(__file__).with_name("worker_process.py")
 
-# Devices can be made only before anything is computed, so when tests are collected.
+# Logical devices can be created only before TensorFlow starts, so while tests are collected.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
@@ -52,10 +52,10 @@ class ToyHParams(HParams):
 
 
 class Toy(Model):
-    """Says the i-th target token from the i-th source token alone."""
+    """Predicts the i-th target token from only the i-th source token."""
 
     def __init__(self, hparams: ToyHParams, *, vocab_size: int):
-        """Makes the layers, some of them in a list, as stacks are."""
+        """Makes the layers, some of them in a list, as in stacks of layers."""
         super().__init__(hparams, name="toy")
         policy = self.dtype_policy
         self.embed = keras.layers.Embedding(vocab_size, hparams.width, name="embed", dtype=policy)
@@ -87,7 +87,7 @@ class Toy(Model):
         return LossOutput(loss, weight, {"nll": (loss, weight), "accuracy": (accuracy, weight)})
 
     def infer(self, inputs, options, *, seed, row_ids, max_length):
-        """Takes the likeliest token at each position."""
+        """Returns the most probable token at each position."""
         del options, seed, row_ids
         tokens = tf.argmax(self.logits(inputs), -1, tf.int32)
         tokens = tf.pad(tokens, [[0, 0], [0, max_length - tokens.shape[1]]])
@@ -108,7 +108,7 @@ class Run(NamedTuple):
     strategy: tf.distribute.Strategy
 
     def weights(self) -> list[np.ndarray]:
-        """All that an update changes."""
+        """Everything that an update changes."""
         state = self.state
         models = [state.model] + ([state.averaged] if state.averaged is not None else [])
         variables = [v.value for model in models for v in model.variables]
@@ -121,7 +121,7 @@ VOCAB_SIZE = 13
 
 @pytest.fixture
 def toy_batches():
-    """Returns a function that makes global batches [8, 5]; rows hold few tokens or many."""
+    """Returns a function that makes global batches [8, 5] with rows of few or many tokens."""
 
     def make(number: int, seed: int = 0) -> list[dict[str, np.ndarray]]:
         rng = np.random.default_rng(seed)
@@ -131,7 +131,7 @@ def toy_batches():
                 name: rng.integers(2, VOCAB_SIZE, (8, 5)).astype(np.int32)
                 for name in ("inputs", "targets")
             }
-            batch["targets"][5:, 2:] = 0  # so that the second of two replicas has fewer tokens
+            batch["targets"][5:, 2:] = 0  # the second of two replicas has fewer tokens
             batch["inputs"][7] = batch["targets"][7] = 0  # an empty row
             batches.append(batch)
         return batches
@@ -141,7 +141,7 @@ def toy_batches():
 
 @pytest.fixture
 def toy_run():
-    """Returns a function that makes a `Run` of the toy model, not compiled: that takes seconds."""
+    """Returns a function that makes a `Run` of the toy model, uncompiled to save time."""
 
     def make(*devices: str, xla: bool = False, seed: int = 1, **hparams) -> Run:
         strategy = make_strategy("auto", devices)
@@ -169,10 +169,10 @@ def toy_registered():
 
 
 class Workers:
-    """Several processes on this machine that train together; see worker_process.py."""
+    """Processes on this machine that train together; see worker_process.py."""
 
     def __init__(self, folder: pathlib.Path, number: int, plan: dict[str, Any]):
-        """Starts them."""
+        """Starts the processes."""
         folder.mkdir()
         (folder / "plan.json").write_text(json.dumps(plan))
         self._folder = folder
@@ -193,11 +193,11 @@ class Workers:
                 )
 
     def log(self, index: int) -> str:
-        """What a worker has said so far."""
+        """Returns the output of a worker so far."""
         return (self._folder / f"{index}.log").read_text(errors="replace")
 
     def wait_for(self, path: pathlib.Path | str, seconds: float = 600) -> None:
-        """Waits until a file is there."""
+        """Waits until a file exists."""
         deadline = time.monotonic() + seconds
         while not os.path.exists(path):
             assert time.monotonic() < deadline, self._logs(f"{path} did not come")
@@ -205,7 +205,7 @@ class Workers:
             time.sleep(0.02)
 
     def results(self, seconds: float = 600) -> list[list[dict[str, Any]]]:
-        """Waits for all to end, and returns what each wrote about each run."""
+        """Waits for all workers to end; returns the results of each worker's runs."""
         for process in self.processes:
             try:
                 process.wait(seconds)
@@ -215,7 +215,7 @@ class Workers:
         return [self.result(index) for index in range(len(self.processes))]
 
     def result(self, index: int) -> list[dict[str, Any]]:
-        """What a worker wrote about each run that it has come to an end with."""
+        """Returns a worker's results for the runs that have ended so far."""
         return json.loads((self._folder / f"{index}.json").read_text())
 
     def _logs(self, message: str) -> str:
@@ -223,14 +223,14 @@ class Workers:
         return "\n".join([message, *logs])
 
     def end(self) -> None:
-        """Leaves no process behind."""
+        """Ends all processes."""
         for process in self.processes:
             process.kill()
             process.communicate()
 
 
 def free_ports(number: int) -> list[int]:
-    """Returns ports that nobody listens at."""
+    """Returns unused ports."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
         for one in sockets:
@@ -240,7 +240,7 @@ def free_ports(number: int) -> list[int]:
 
 @pytest.fixture(scope="module")
 def start_workers(tmp_path_factory):
-    """Returns a function that starts workers by their number and their plan."""
+    """Returns a function that starts a number of workers with a plan."""
     started = []
 
     def start(number: int, **plan: Any) -> Workers:
@@ -255,7 +255,7 @@ def start_workers(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def digits_data(tmp_path_factory) -> str:
-    """Folder with the data of image_digits, generated once for all tests; not to be changed."""
+    """Folder with the data of image_digits, generated once. Tests must not change it."""
     folder = str(tmp_path_factory.mktemp("digits"))
     problem = registry.problems.get("image_digits")
     problem(problem.Config()).generate(folder, num_workers=1, progress=False)
@@ -263,17 +263,17 @@ def digits_data(tmp_path_factory) -> str:
 
 
 class TinyRun(NamedTuple):
-    """How to train a registered model so small that every test can do it."""
+    """Settings to train a registered model so small that every test can do it."""
 
     problem: str
     hparams_set: str
     hparams: str
-    tolerance: float  # of its numbers against those of one device, by the largest of a variable
+    tolerance: float  # against one device, relative to the largest element of a variable
 
 
-# A line for each model. Batches have an odd number of rows, so that workers get unequal shares.
-# float32 sums in another order differ in the last bits; where codes are drawn, a bit may decide for
-# another one, which moves a code by a thousandth.
+# One entry for each model. Batches have an odd number of rows, so workers get unequal shares.
+# float32 sums in another order differ in the last bits. If codes are drawn, such a difference can
+# select another code, which moves a code by a thousandth.
 TINY_RUNS = {
     "transformer": TinyRun(
         "translate_text",
@@ -301,7 +301,7 @@ def model(request) -> str:
 
 @pytest.fixture(scope="session")
 def tiny_options(tiny_text_data, digits_data):
-    """Returns a function that makes the arguments of a `Request` to train a model, not compiled."""
+    """Returns a function that makes the arguments of a `Request` to train an uncompiled model."""
 
     def make(model: str, output_dir: Any, **options: Any) -> dict[str, Any]:
         tiny = TINY_RUNS[model]
@@ -334,7 +334,7 @@ def unbroken(tiny_options, tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture
 def assert_same_numbers(model):
-    """Returns a function that compares what two runs saved after a step."""
+    """Returns a function that compares the checkpoints of two runs after a step."""
 
     def check(run: pathlib.Path, other: pathlib.Path, step: int) -> None:
         ours, others = (

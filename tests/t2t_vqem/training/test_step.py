@@ -5,7 +5,7 @@ from t2t_vqem.constants import UsageError
 
 
 def train(run, batches, *, accumulate=1, start=0):
-    """Applies one update for each `accumulate` batches; returns the results."""
+    """Applies one update for every `accumulate` batches; returns the results."""
     results = []
     for first in range(0, len(batches), accumulate):
         distributed = [run.replicas.distribute(b) for b in batches[first : first + accumulate]]
@@ -14,10 +14,10 @@ def train(run, batches, *, accumulate=1, start=0):
 
 
 def tolerance(values):
-    """Sums over replicas and batches are taken in another order, in float32.
+    """float32 sums over replicas and batches are computed in another order.
 
-    That is 1e-7 of a gradient's largest elements, and of an element near 0 much more, which Adam
-    divides by the root of its square: a few updates of 0.02 let it grow to about 1e-6.
+    The error is 1e-7 of a gradient's largest elements, and relatively much more of an element close
+    to 0, which Adam normalises: in a few updates of 0.02 it grows to about 1e-6.
     """
     return 2e-5 * np.abs(values).max()
 
@@ -41,7 +41,7 @@ def test_two_replicas_give_the_weights_of_one_device(toy_run, toy_batches, accum
         np.testing.assert_allclose(a.gradient_norm, b.gradient_norm, rtol=1e-4)
         assert float(a.weight) == float(b.weight) == accumulate_steps * (5 * 5 + 2 * 2)
     for before, after in zip(start, one.weights(), strict=True):
-        assert np.abs(after - before).max() > 100 * tolerance(after)  # so the comparison can fail
+        assert np.abs(after - before).max() > 100 * tolerance(after)  # the comparison can fail
 
 
 def test_replicas_stay_the_same(toy_run, toy_batches):
@@ -81,7 +81,7 @@ def test_compiled_equals_eager_graph(toy_run, toy_batches):
 
 
 def test_gradient_is_the_mean_over_tokens(toy_run, toy_batches):
-    """The reported norm against central differences of the mean loss."""
+    """Compares the reported norm with central differences of the mean loss."""
     run = toy_run(dropout=0.0, ema_decay=0.0)
     (batch,) = toy_batches(1)
     model = run.state.model
@@ -99,11 +99,11 @@ def test_gradient_is_the_mean_over_tokens(toy_run, toy_batches):
             square += ((losses[0] - losses[1]) / 2e-2) ** 2
         variable.assign(value)
     (result,) = train(run, [batch])
-    # The differences are of float32 losses: about 1e-7 / 1e-2 each, beside their curvature.
+    # Each difference of float32 losses has an error of about 1e-7 / 1e-2, plus the curvature's.
     assert float(result.gradient_norm) == pytest.approx(square**0.5, rel=1e-3)
 
 
-def test_seed_decides_dropout(toy_run, toy_batches):
+def test_dropout_depends_on_the_seed(toy_run, toy_batches):
     batches = toy_batches(1)
     losses = []
     for seed in (1, 1, 2):
@@ -113,9 +113,9 @@ def test_seed_decides_dropout(toy_run, toy_batches):
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_one_batch_is_learned_by_heart(toy_run, toy_batches):
+def test_one_batch_is_memorised(toy_run, toy_batches):
     (batch,) = toy_batches(1)
-    batch["inputs"] = (batch["targets"] * 5 + 1) % 13  # what the toy model can express
+    batch["inputs"] = (batch["targets"] * 5 + 1) % 13  # a function that the toy model can represent
     run = toy_run(dropout=0.0, learning_rate=0.05)
     results = train(run, [batch] * 150)
     first, last = (float(r.loss) / float(r.weight) for r in (results[0], results[-1]))
@@ -147,7 +147,7 @@ def test_unknown_schedule_names_the_nearest(toy_run):
         toy_run(schedule="cosin")
 
 
-def test_without_average_there_is_no_copy(toy_run, toy_batches):
+def test_without_averaging_there_is_no_copy(toy_run, toy_batches):
     run = toy_run(ema_decay=0.0)
     train(run, toy_batches(1))
     assert run.state.averaged is None

@@ -33,7 +33,7 @@ NAT = {
         num_samples=2,
         codebook_start="data",
     )
-    for kind in ("vq", "soft_em")  # hard EM's statistics are soft EM's with one draw
+    for kind in ("vq", "soft_em")  # hard EM has the statistics of soft EM with one draw
 }
 
 
@@ -60,6 +60,6 @@ def test_two_replicas_give_the_weights_of_one_device(toy_batches, hparams):
     assert len(one) >= 30
     for path, weights in one.items():
         largest = np.abs(weights).max()
-        # As in test_step.py: sums of float32 in another order.
+        # As in test_step.py: float32 sums in another order.
         np.testing.assert_allclose(two[path], weights, rtol=1e-4, atol=2e-5 * largest, err_msg=path)
         assert np.abs(weights - start[path]).max() > 2e-3 * largest, path

@@ -1,11 +1,12 @@
-"""What tests of several workers start as a process each: some runs, one after the other.
+"""A worker process of the tests with several workers: executes some runs, one after the other.
 
     TF_CONFIG=... python worker_process.py PLAN.json RESULT.json
 
-The plan has "runs", the arguments of a `Request` each; in them "for_worker" holds, by the worker's
-number, what is different there. "stuck": [worker, step, seconds] leaves that worker hanging before
-a step, and says how long all bear with it; "heartbeat_seconds" is how long one may be silent. The
-result has, for each run, its outcome or its error, and the training examples read for each batch.
+The plan has "runs", each with the arguments of a `Request`; its entry "for_worker" has, by index of
+the worker, the arguments that differ there. "stuck": [worker, step, seconds] makes that worker hang
+before a step, and sets the timeout of all workers for it; "heartbeat_seconds" is the timeout for
+heartbeats. The result has, for each run, its outcome or its error, and the training examples that
+were read for each batch.
 """
 
 import json
@@ -23,7 +24,7 @@ from t2t_vqem.training.step import TrainStep
 
 
 def note_reads(reads: list[list[int]]) -> None:
-    """Appends to `reads` the numbers of the training examples that are read together."""
+    """Appends to `reads` the indices of the training examples of each batch."""
     read = RecordReader.read
 
     def noted(self, indices):
@@ -35,7 +36,7 @@ def note_reads(reads: list[list[int]]) -> None:
 
 
 def hang(worker: int, step: int, seconds: float) -> None:
-    """Lets a worker do nothing any more before a step, alive as it is, which ends in `seconds`."""
+    """Makes a worker hang before a step while its process is alive; the timeout is `seconds`."""
     call = TrainStep.__call__
 
     def stuck(self, *args, **options):
@@ -49,17 +50,17 @@ def hang(worker: int, step: int, seconds: float) -> None:
 
 
 def end_with_parent() -> None:
-    """Ends this process when the one that started it is gone, which closes its standard input."""
+    """Ends this process when its parent has ended, which closes its standard input."""
 
     def wait():
-        os.read(sys.stdin.fileno(), 1)  # not by sys.stdin, whose lock Python needs at its end
+        os.read(sys.stdin.fileno(), 1)  # sys.stdin would hold a lock that Python needs at exit
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
 
 
 def main(plan_path: str, result_path: str) -> None:
-    """Does what the plan says and writes the result after each run."""
+    """Executes the plan and writes the result after each run."""
     end_with_parent()
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
@@ -67,7 +68,7 @@ def main(plan_path: str, result_path: str) -> None:
         plan = json.load(file)
     if "stuck" in plan:
         hang(*plan["stuck"])
-    # By default so long that a machine which pauses, or has much else to do, fails no test.
+    # The default is so long that no test fails on a machine that pauses or is busy.
     strategies.HEARTBEAT_SECONDS = plan.get("heartbeat_seconds", 600)
     reads: list[list[int]] = []
     note_reads(reads)
