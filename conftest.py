@@ -1,4 +1,4 @@
-"""Fails early, with the command to run, where the package is not installed from this checkout."""
+"""Stops with the install command if the package is not installed from this checkout."""
 
 import importlib.util
 import pathlib
@@ -10,8 +10,8 @@ INSTALL = "pip install -e '.[dev,all]' -c constraints.txt"
 
 
 def pytest_configure() -> None:
-    # The engine alone would be found in the working directory; the mapped folders only by an
-    # installation. From elsewhere they would be tested instead of the ones in this checkout.
+    # Without an installation, Python would find only the engine, in the working directory. The
+    # mapped folders would be missing, or come from an installation of another checkout.
     spec = importlib.util.find_spec("t2t_vqem.problems")
     if spec is None or spec.origin is None:
         pytest.exit(f"t2t_vqem is not installed. Run: {INSTALL}", returncode=2)

@@ -1,4 +1,4 @@
-"""The chapters of t2t-demo: of each model, the commands that make and use it."""
+"""The chapters of t2t-demo: for each model, the commands that train and use it."""
 
 import os
 from collections.abc import Sequence
@@ -11,31 +11,31 @@ IMAGE_PROBLEM = "image_digits"
 
 
 class Picture(NamedTuple):
-    """A file that a chapter made, and what it shows."""
+    """An image file that a chapter writes, and its title."""
 
     title: str
     path: str
 
 
 class Chapter(NamedTuple):
-    """One model of the demo: the commands that make it, and those that use it."""
+    """One model of the demo: the commands that train it and the outputs of its use."""
 
     commands: list[Command]
     translations: Sequence[Translations] = ()
     pictures: Sequence[Picture] = ()
 
     def decodings(self) -> list[Command]:
-        """The commands of the translations."""
+        """Returns the commands that write the translations."""
         return [found.command for found in self.translations]
 
 
 def data_chapter(data_dir: str, seed: int, train_size: int) -> Chapter:
-    """The sentences, their vocabulary and records."""
+    """Generates the sentences, their vocabulary and records."""
     params = f"seed={seed},train_size={train_size}"
     settings = {"problem": PROBLEM, "problem_params": params, "data_dir": data_dir}
     title = (
-        f"Data: {train_size:,} English-German sentences to train on, 500 to choose and 500 to test "
-        "by, around dates, numbers, units and names"
+        f"Data: {train_size:,} English-German sentence pairs for training, 500 each for dev and "
+        "test, with dates, numbers, units and names"
     )
     return Chapter([Command(title, "t2t-datagen", settings)])
 
@@ -43,7 +43,7 @@ def data_chapter(data_dir: str, seed: int, train_size: int) -> Chapter:
 def transformer_chapter(
     folder: str, data_dir: str, test: TestFiles, seed: int, train_steps: int
 ) -> Chapter:
-    """An autoregressive Transformer; decoded greedily and with a beam."""
+    """An autoregressive Transformer, with greedy decoding and beam search."""
     run_dir = os.path.join(folder, "transformer")
     train = training(
         "Training: a small Transformer, from scratch",
@@ -57,13 +57,13 @@ def transformer_chapter(
         seed=seed,
     )
     greedy = decoding(
-        "Translating the test sentences, the best word each time",
+        "Translating the test sentences with greedy decoding",
         run_dir,
         test,
         os.path.join(folder, "transformer.greedy.de"),
     )
     beam = decoding(
-        "Translating them again, searching with a beam of 4",
+        "Translating them again with beam search (beam size 4)",
         run_dir,
         test,
         os.path.join(folder, "transformer.beam4.de"),
@@ -75,17 +75,17 @@ def transformer_chapter(
 def latent_chapter(
     folder: str, data_dir: str, test: TestFiles, seed: int, train_steps: int
 ) -> Chapter:
-    """A latent Transformer that learns from the translations of the other."""
+    """A latent Transformer trained on the translations of the autoregressive one."""
     teacher_dir, run_dir = (os.path.join(folder, name) for name in ("transformer", "latent"))
     problem = f"{PROBLEM}_distilled"
     data = {
         "problem": problem,
-        "problem_params": "beam_size=1",  # as good here, and faster
+        "problem_params": "beam_size=1",  # faster than beam search, and as good for this task
         "teacher_dir": teacher_dir,
         "data_dir": data_dir,
     }
     train = training(
-        "Training: a latent Transformer that learns from them",
+        "Training: a latent Transformer, on these translations",
         problem=problem,
         model="transformer_nat",
         hparams_set="transformer_nat_cldr",
@@ -97,28 +97,29 @@ def latent_chapter(
         seed=seed,
     )
     latent = decoding(
-        "Translating the test sentences: a few codes one by one, then all words at once",
+        "Translating the test sentences: a few codes autoregressively, then all words in parallel",
         run_dir,
         test,
         os.path.join(folder, "latent.de"),
     )
-    distilled = Command("Data: the Transformer's own translations", "t2t-datagen", data)
+    title = "Data: the Transformer's translations of the training sentences"
+    distilled = Command(title, "t2t-datagen", data)
     return Chapter([distilled, train], [Translations("latent", latent)])
 
 
 def training(title: str, **settings: object) -> Command:
-    """Trains without looking at the dev split: what was learned is seen on the test split."""
+    """Returns a training command without evaluation: the demo evaluates on the test split."""
     return Command(title, "t2t-trainer", {**settings, "schedule": "train"})
 
 
 def decoding(title: str, run_dir: str, test: TestFiles, path: str, **options: object) -> Command:
-    """Translates the test split, and scores it."""
+    """Returns a command that translates the test split and computes its BLEU."""
     files = {"decode_from_file": test.source, "decode_to_file": path, "score_file": test.reference}
     return Command(title, "t2t-decoder", {"output_dir": run_dir, **files, **options})
 
 
 def digits_chapter(folder: str, data_dir: str, seed: int, train_steps: int) -> Chapter:
-    """A vector-quantised autoencoder of digits and the prior over its codes."""
+    """A VQ-VAE of digits, with a prior over its codes."""
     run_dir = os.path.join(folder, "digits")
     train = training(
         "Training: an autoencoder with discrete codes, and a prior over the codes",
@@ -143,23 +144,23 @@ def digits_chapter(folder: str, data_dir: str, seed: int, train_steps: int) -> C
             ),
             train,
             Command(
-                "Encoding test digits into codes, and decoding the codes",
+                "Reconstructing test digits from their codes",
                 "t2t-decoder",
                 {"output_dir": run_dir, "decode_split": "test", "decode_to_file": reconstructions},
             ),
             Command(
-                "Drawing new digits",
+                "Sampling new digits",
                 "t2t-decoder",
                 {
                     "output_dir": run_dir,
                     "decode_to_file": samples,
-                    "sampling_temp": 0.7,  # likelier codes more often: fewer strange digits
+                    "sampling_temp": 0.7,  # favours probable codes: fewer malformed digits
                     "seed": seed,
                 },
             ),
         ],
         pictures=[
-            Picture("Digits that were not trained on, each beside its copy", reconstructions),
-            Picture("Digits that the model drew", samples),
+            Picture("Test digits, each with its reconstruction", reconstructions),
+            Picture("Digits sampled from the model", samples),
         ],
     )

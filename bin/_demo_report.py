@@ -1,4 +1,4 @@
-"""What t2t-demo runs, and what it says of the translations that came of it."""
+"""The commands that t2t-demo runs, and its report on their translations."""
 
 import copy
 import shlex
@@ -8,38 +8,38 @@ from typing import NamedTuple
 from t2t_vqem.bin import t2t_decoder
 from t2t_vqem.data.lines import read_lines
 
-_WIDTH = 78
-_TIMED = 20  # sentences
+_WIDTH = 78  # of a line of the report
+_TIMED = 20  # number of sentences to measure the latency on
 
 
 class Command(NamedTuple):
-    """A command to run, and what to say before."""
+    """A command to run, with a title to print before."""
 
     title: str
     program: str  # t2t-datagen
     flags: dict[str, object]
 
     def words(self) -> list[str]:
-        """The flags, each as one word."""
+        """Returns the flags as command-line arguments."""
         return [
             f"--{name}" if value is True else f"--{name}={value}"
             for name, value in self.flags.items()
         ]
 
     def typed(self) -> str:
-        """The command as one would type it, with a flag on each line."""
+        """Returns the command as typed in a shell, with one flag on each line."""
         return " \\\n    ".join([self.program, *map(shlex.quote, self.words())])
 
     def module(self) -> str:
-        """The module whose `main` and `FLAGS` the command is."""
+        """Returns the name of the module that implements the command."""
         return "t2t_vqem.bin." + self.program.replace("-", "_")
 
 
 class Translations(NamedTuple):
-    """Translations of the test split that a chapter made."""
+    """A chapter's translations of the test split."""
 
     system: str
-    command: Command  # of t2t-decoder
+    command: Command  # the command of t2t-decoder that writes them
 
     @property
     def path(self) -> str:
@@ -76,8 +76,8 @@ def report(
 
     sources, references = _read(test.source), _read(test.reference)
     outputs = {found.system: _read(found.path) for found in translations}
-    lines = [f"{len(sources)} test sentences; none of them was trained on", ""]
-    lines += [f"  {'':<10} {'BLEU':>5}   as the reference   ms a sentence, alone"]
+    lines = [f"{len(sources)} test sentences, none of them in the training data", ""]
+    lines += [f"  {'':<10} {'BLEU':>5}   equals reference   ms (single sentence)"]
     for system, hypotheses in outputs.items():
         score = sacrebleu_score(hypotheses, references)
         exact = sum(map(str.__eq__, hypotheses, references)) / len(references)
@@ -91,7 +91,7 @@ def report(
 
 
 def _example(source: str, reference: str, outputs: dict[str, str]) -> list[str]:
-    """A sentence and its translations; systems that agree share a line."""
+    """Returns the lines for one sentence; systems with the same translation share a line."""
     by_text: dict[str, list[str]] = {}
     for system, text in outputs.items():
         by_text.setdefault(text, []).append(system)

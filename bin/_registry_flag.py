@@ -1,10 +1,10 @@
-"""The flag --registry_help, with or without a name: --registry_help, --registry_help=NAME."""
+"""The flag --registry_help, which takes an optional name: --registry_help=NAME."""
 
 from absl import flags
 
 from t2t_vqem.registry_help import registry_help
 
-_ALL = "true"  # what absl makes of a flag without a value
+_ALL = "true"  # absl's value for a flag without a value
 
 
 class _OptionalNameParser(flags.ArgumentParser):
@@ -15,20 +15,20 @@ class _OptionalNameParser(flags.ArgumentParser):
 
 
 def define_registry_help(flag_values: flags.FlagValues) -> None:
-    """Defines --registry_help among a command's flags."""
+    """Adds --registry_help to the flags of a command."""
     flag = flags.Flag(
         _OptionalNameParser(),
         flags.ArgumentSerializer(),
         "registry_help",
         None,
-        "List all that is registered; with =NAME, show one thing and all its settings.",
+        "List everything that is registered; with =NAME, show one entry with all its settings.",
         boolean=True,
     )
     flags.DEFINE_flag(flag, flag_values)
 
 
 def show_registry_help(flag_values: flags.FlagValues) -> bool:
-    """Prints what --registry_help asks for; returns whether it was given."""
+    """Prints the output of --registry_help if the flag was given; returns whether it was."""
     name = flag_values["registry_help"].value
     if name in (None, "false"):
         return False

@@ -1,8 +1,8 @@
-"""Averages the weights of a run's last checkpoints, into OUTPUT_DIR/averaged.
+"""Averages the weights of a run's last checkpoints; writes the result to OUTPUT_DIR/averaged.
 
     t2t-avg-all --output_dir=runs/base --n=5
 
-Decode with the result by `t2t-decoder --checkpoint=averaged`, measure it by
+To decode with the averaged weights, use `t2t-decoder --checkpoint=averaged`; to evaluate them,
 `t2t-trainer --schedule=evaluate --checkpoint=averaged`.
 """
 
@@ -15,15 +15,15 @@ from t2t_vqem.constants import UsageError
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("output_dir", None, "Folder of the run.", flag_values=FLAGS)
-flags.DEFINE_integer("n", 5, "How many of the last checkpoints.", lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_integer("n", 5, "Number of checkpoints.", lower_bound=1, flag_values=FLAGS)
 
 
 def main(argv: list[str]) -> None:
     """Averages the last --n checkpoints in --output_dir."""
     del argv
     if not FLAGS.output_dir:
-        raise UsageError("--output_dir is missing: t2t-avg-all needs the folder of a run")
-    from t2t_vqem.output_dir import OutputDir  # here, so that --help does not wait for TensorFlow
+        raise UsageError("--output_dir is missing: expected the folder of a run")
+    from t2t_vqem.output_dir import OutputDir  # imported here, so that --help needs no TensorFlow
     from t2t_vqem.training.averaging import average_checkpoints
 
     print(average_checkpoints(OutputDir(FLAGS.output_dir), FLAGS.n))

@@ -1,12 +1,12 @@
-"""Shows the whole way in minutes, without a download: data, training, translations, pictures.
+"""Runs the whole toolkit in minutes, without a download: data, training, translation, images.
 
     t2t-demo --output_dir=demo
 
-Trains a translator, a latent one that learns from it and says a sentence at once, and a model of
-handwritten digits that draws new ones. Runs the other commands and prints each as you would type
-it; what need not wait for another runs beside it, since a command that compiles uses one core
-only. Started again after a stop, it goes on where it was. Needs the optional dependencies "demo":
-pip install 't2t-vqem[demo]'
+Trains an autoregressive Transformer, a latent Transformer that is distilled from it and decodes all
+words in parallel, and a VQ-VAE of handwritten digits, and samples new digits from it. Runs the
+other commands and prints each one as you would type it. Commands that do not depend on each other
+run at the same time, because a command uses only one core while it compiles. After a stop, the same
+command continues. Needs the optional dependencies "demo": pip install 't2t-vqem[demo]'
 """
 
 import contextlib
@@ -36,27 +36,27 @@ from t2t_vqem.constants import UsageError
 from t2t_vqem.extras import import_extra
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("output_dir", "demo", "Where everything goes.", flag_values=FLAGS)
+flags.DEFINE_string("output_dir", "demo", "Folder for data, runs and results.", flag_values=FLAGS)
 flags.DEFINE_integer(
     "seed", 1, "Seed of the data and of training.", lower_bound=0, flag_values=FLAGS
 )
 flags.DEFINE_integer(
-    "train_size", 10_000, "Sentences to train on.", lower_bound=1, flag_values=FLAGS
+    "train_size", 10_000, "Number of training sentences.", lower_bound=1, flag_values=FLAGS
 )
 flags.DEFINE_integer(
-    "train_steps", 950, "Updates of the translator's weights.", lower_bound=1, flag_values=FLAGS
+    "train_steps", 950, "Training steps of the Transformer.", lower_bound=1, flag_values=FLAGS
 )
 flags.DEFINE_integer(
     "latent_train_steps",
     450,
-    "Updates of the weights of the latent translator.",
+    "Training steps of the latent Transformer.",
     lower_bound=1,
     flag_values=FLAGS,
 )
 flags.DEFINE_integer(
     "image_train_steps",
     600,
-    "Updates of the weights of the model of digits.",
+    "Training steps of the VQ-VAE of digits.",
     lower_bound=1,
     flag_values=FLAGS,
 )
@@ -64,7 +64,7 @@ flags.DEFINE_integer("num_examples", 8, "Translations to show.", lower_bound=0, 
 
 
 def main(argv: list[str]) -> None:
-    """Runs all chapters, then compares their translations and names their pictures."""
+    """Runs all chapters, then prints a comparison of translations and the paths of images."""
     del argv
     for module in ("babel", "sklearn.datasets"):
         import_extra(module, "demo")  # before anything is written
@@ -79,11 +79,11 @@ def main(argv: list[str]) -> None:
     begin = time.monotonic()
     parts = [data.commands + transformer.commands, digits.commands]
     parts += [latent.commands, transformer.decodings(), latent.decodings()]
-    first, unseen_first, second, unseen_second, last = numbered(parts)
-    with beside(unseen_first):
-        run_all(first)
-    with beside(unseen_second):
-        run_all(second)
+    data_and_training, digits_part, latent_part, decoding_part, last = numbered(parts)
+    with in_background(digits_part):
+        run_all(data_and_training)
+    with in_background(decoding_part):
+        run_all(latent_part)
     run_all(last)
     translations = [*transformer.translations, *latent.translations]
     times = {found.system: milliseconds(found, test) for found in translations}
@@ -91,14 +91,14 @@ def main(argv: list[str]) -> None:
     for picture in digits.pictures:
         print(f"{picture.title}:\n  {picture.path}")
     print()
-    print(f"All of it took {time.monotonic() - begin:.0f} seconds. To translate your own lines:\n")
+    print(f"Total time: {time.monotonic() - begin:.0f} seconds. To translate your own lines:\n")
     run_dir = os.path.join(folder, "transformer")
     interactive = {"output_dir": run_dir, "decode_interactive": True}
     print(f"$ {Command('', 't2t-decoder', interactive).typed()}")
 
 
 def numbered(parts: list[list[Command]]) -> list[list[Command]]:
-    """Returns the commands with their place among all of them in the title."""
+    """Returns the commands, with their number and the number of all commands in the titles."""
     numbers = itertools.count(1)
     total = sum(map(len, parts))
     return [
@@ -108,25 +108,27 @@ def numbered(parts: list[list[Command]]) -> list[list[Command]]:
 
 
 @contextlib.contextmanager
-def beside(commands: list[Command]) -> Iterator[None]:
-    """Runs commands while the block of `with` runs others; then prints what they have printed.
+def in_background(commands: list[Command]) -> Iterator[None]:
+    """Runs commands at the same time as the body of `with`, and prints their output afterwards.
 
     Raises:
-        UsageError: one of them failed; it has said why.
+        UsageError: a command failed. Its own output says why.
     """
     titles = "".join(f"\n  {command.title}" for command in commands)
-    print(f"\nBeside what follows, and shown after it:{titles}", flush=True)
+    print(f"\nRunning in the background, with the output shown later:{titles}", flush=True)
     with tempfile.NamedTemporaryFile("r", encoding="utf-8", errors="replace") as output:
-        with process(run_unseen, commands, output.name) as running:
+        with process(run_to_file, commands, output.name) as running:
             yield
             running.join()
         print(output.read(), end="", flush=True)
     if running.exitcode:
-        raise UsageError(f"what ran beside ended with status {running.exitcode}, see above.")
+        raise UsageError(
+            f"a command in the background ended with status {running.exitcode}, see above."
+        )
 
 
-def run_unseen(commands: list[Command], path: str) -> None:
-    """Runs commands one after another in this process, and lets them print to a file."""
+def run_to_file(commands: list[Command], path: str) -> None:
+    """Runs commands one after another in this process, with their output in a file."""
     signal.signal(signal.SIGTERM, _exit_on_signal)
     with open(path, "w", encoding="utf-8") as output:
         for descriptor in (sys.stdout.fileno(), sys.stderr.fileno()):
@@ -138,7 +140,7 @@ def run_all(commands: list[Command]) -> None:
     """Runs commands one after another.
 
     Raises:
-        UsageError: one of them failed; it has said why.
+        UsageError: a command failed. Its own output says why.
     """
     for command in commands:
         print(f"\n{command.title}\n\n$ {command.typed()}\n", flush=True)
@@ -146,27 +148,27 @@ def run_all(commands: list[Command]) -> None:
 
 
 def run(command: Command) -> None:
-    """Runs a command to its end; a stop of the demo stops it too, and lets it save.
+    """Runs a command and waits for its end. A stop of the demo also stops the command, which saves.
 
     Raises:
-        UsageError: the command failed; it has said why.
+        UsageError: the command failed. Its own output says why.
     """
     begin = time.monotonic()
     with process(run_here, command) as running:
         running.join()
     if running.exitcode:
         raise UsageError(
-            f"{command.program} ended with status {running.exitcode}, see above. When that is "
-            "mended, t2t-demo goes on from there."
+            f"{command.program} ended with status {running.exitcode}, see above. Fix the cause "
+            "and run t2t-demo again: it continues from there."
         )
     print(f"({time.monotonic() - begin:.0f} seconds)", flush=True)
 
 
 @contextlib.contextmanager
 def process(call: Callable[..., None], *args: object) -> Iterator[multiprocessing.Process]:
-    """Calls a function in another process, and stops that if the block of `with` is left early."""
-    # Importing TensorFlow takes seconds for each command: a server does it once, and divides into
-    # one process after the other. One that itself runs commands divides further.
+    """Calls a function in another process, which is terminated if the body of `with` fails."""
+    # Importing TensorFlow takes seconds for each command. So a fork server imports it once and is
+    # then forked for each command. A process that runs commands itself is forked in turn.
     method = "fork" if multiprocessing.parent_process() else "forkserver"
     context = multiprocessing.get_context(method)
     context.set_forkserver_preload(["t2t_vqem.bin._preload", "tensorflow"])
@@ -181,7 +183,7 @@ def process(call: Callable[..., None], *args: object) -> Iterator[multiprocessin
 
 
 def run_here(command: Command) -> NoReturn:
-    """Runs a command in this process, and exits with its status."""
+    """Runs a command in this process and exits with its status."""
     module = importlib.import_module(command.module())
     module.entry_point([command.program, *command.words()])
 

@@ -1,9 +1,9 @@
-"""Prints the TF_CONFIG of each worker of a run on several hosts, one line a worker.
+"""Prints the value of TF_CONFIG for each worker of a distributed run, one line for each worker.
 
     t2t-make-tf-configs --workers=a.example.org,b.example.org --port=2222
 
-Each worker is started with its own line as the environment variable TF_CONFIG, and otherwise with
-the same command. --index prints one line only:
+Start all workers with the same command, each with its own line in the environment variable
+TF_CONFIG. With --index, only the line of one worker is printed:
 
     TF_CONFIG=$(t2t-make-tf-configs --workers=a,b --index=1) t2t-trainer --output_dir=runs/base
 """
@@ -27,18 +27,18 @@ flags.DEFINE_list(
 flags.DEFINE_integer(
     "port",
     DEFAULT_PORT,
-    "Port of the workers that name none.",
+    "Port of the workers given without one.",
     lower_bound=1,
     upper_bound=2**16 - 1,
     flag_values=FLAGS,
 )
 flags.DEFINE_integer(
-    "index", None, "The worker to print, from 0; default: all.", lower_bound=0, flag_values=FLAGS
+    "index", None, "Print only this worker, from 0; default: all.", lower_bound=0, flag_values=FLAGS
 )
 
 
 def main(argv: list[str]) -> None:
-    """Prints the line of each of --workers, or of --index alone."""
+    """Prints the lines of all --workers, or only that of --index."""
     del argv
     if not FLAGS.workers:
         raise UsageError("--workers is missing: expected host:port,host:port")
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> None:
     if FLAGS.index is not None:
         if FLAGS.index >= len(lines):
             raise UsageError(
-                f"--index={FLAGS.index}, but there are {len(lines)} workers: expected 0 to "
+                f"got --index={FLAGS.index} and {len(lines)} workers: expected an index from 0 to "
                 f"{len(lines) - 1}"
             )
         lines = [lines[FLAGS.index]]

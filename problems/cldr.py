@@ -1,4 +1,4 @@
-"""The embedded problem: real English-German sentences that need no download."""
+"""English-German translation of generated sentences, which need no download."""
 
 from __future__ import annotations
 
@@ -13,42 +13,45 @@ from t2t_vqem.problems.cldr_text import phrases
 from t2t_vqem.registry import problems
 from t2t_vqem.text_problem import TextConfig, TextProblem
 
-# Raise when templates or words change what a seed gives: data made before is then not taken for it.
+# Increase this when a change of templates or words changes the sentences of a seed, so that older
+# data is not mistaken for the new data.
 _TEXT_VERSION = 1
 
 
 @problems.register()
 class TranslateEndeCldr(TextProblem):
-    """Sentences around dates, numbers, units and names from CLDR, English to German, generated.
+    """Generated sentences with dates, numbers, units and names from CLDR, English to German.
 
     Needs no download, but the extra "demo" (Babel). No sentence of dev or test is in train, not
-    even with other case or punctuation.
+    even with different case or punctuation.
     """
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Config(TextConfig):
         """Settings for the generated sentences."""
 
-        train_size: int = option(20_000, "sentences to train on", minimum=1)
-        dev_size: int = option(500, "sentences to choose a checkpoint by", minimum=1)
-        test_size: int = option(500, "sentences to test on", minimum=1)
+        train_size: int = option(20_000, "number of sentences for training", minimum=1)
+        dev_size: int = option(500, "number of sentences for choosing a checkpoint", minimum=1)
+        test_size: int = option(500, "number of sentences for testing", minimum=1)
         vocab_size: int = 3000
-        seed: int = option(0, "seed of the sentences and of the vocabulary's sample", minimum=0)
+        seed: int = option(
+            0, "seed of the sentences and of the sample to train the vocabulary on", minimum=0
+        )
 
         def __post_init__(self) -> None:
             super().__post_init__()
             if (self.source_language, self.target_language) != ("en", "de"):
                 raise UsageError(
-                    "translate_ende_cldr has English (en) to German (de) only, got "
-                    f"source_language={self.source_language!r} and "
-                    f"target_language={self.target_language!r}."
+                    f"got source_language={self.source_language!r} and "
+                    f"target_language={self.target_language!r}, expected 'en' and 'de': "
+                    "translate_ende_cldr has English to German only. Leave these settings out."
                 )
 
     config: Config
 
     @property
     def samples_version(self) -> str:
-        """Another Babel has another CLDR, which words some things in another way."""
+        """Includes Babel's version, because CLDR's expressions change between versions."""
         babel = import_extra("babel", "demo").__version__
         return f"CLDR sentences {_TEXT_VERSION}, Babel {babel}"
 

@@ -1,4 +1,4 @@
-"""Fixtures for tests of several parts."""
+"""Shared fixtures."""
 
 from __future__ import annotations
 
@@ -110,10 +110,10 @@ def tiny_text_data(tmp_path_factory: pytest.TempPathFactory) -> TinyText:
 def untrained_run(tiny_text_data: TinyText) -> Callable[..., Any]:
     """Returns a function that makes a run with random weights on the toy text.
 
-    Its translations are nonsense, but each line has its own. Arguments: the folder, the
-    hyperparameters, and a seed for each folder of checkpoints.
+    Its translations are meaningless, but differ from line to line. Arguments: the folder, the
+    hyperparameters, and a seed for each checkpoint folder.
     """
-    import tensorflow as tf  # most tests need none
+    import tensorflow as tf  # most tests do not need it
 
     from t2t_vqem.output_dir import OutputDir, RunSettings, named_weights
 

@@ -68,7 +68,7 @@ def test_there_is_something_to_check():
 def test_text_file(path):
     text = path.read_text(encoding="utf-8")
     lines = text.split("\n")
-    if path.name != "Makefile":  # whose recipes begin with one
+    if path.name != "Makefile":  # its recipes begin with a tab
         tabs = [number for number, line in enumerate(lines, 1) if "\t" in line]
         assert not tabs, f"tabs in lines {tabs}; write \\t in strings"
     paths = [line for line in lines if MACHINE_PATH.search(line) and path.name != "Makefile"]
@@ -96,7 +96,7 @@ def test_module(path):
     assert not missing, f"no docstring: {', '.join(missing)}"
 
 
-def test_undocumented_finds_what_is_missing(tmp_path):
+def test_undocumented_finds_missing_docstrings(tmp_path):
     path = tmp_path / "module.py"
     path.write_text("def f(): pass\ndef _g(): pass\nclass C:\n    'Text.'\n", encoding="utf-8")
     assert undocumented(path) == ["the module", "f (line 1)"]
@@ -107,7 +107,7 @@ def test_undocumented_finds_what_is_missing(tmp_path):
     [registry.problems, registry.models, registry.hparams_sets],
     ids=["problems", "models", "hparams_sets"],
 )
-def test_registered_things_have_a_sentence_each(kind):
+def test_every_registered_entry_has_a_summary(kind):
     names = kind.names()
     assert names
     for name in names:

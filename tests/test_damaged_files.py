@@ -294,8 +294,8 @@ def test_tf_config(data, how):
     assert 0 <= workers.index < len(workers.addresses)
 
 
-def test_tensorflow_checks_what_it_reads(tmp_path):
-    """The checkpoint test relies on it."""
+def test_tensorflow_verifies_checkpoints(tmp_path):
+    """The checkpoint test relies on this."""
     path = tf.train.Checkpoint(v=tf.Variable([1.0, 2.0])).write(str(tmp_path / "ckpt"))
     file = pathlib.Path(path + ".data-00000-of-00001")
     content = bytearray(file.read_bytes())

@@ -51,13 +51,13 @@ def commands_in(text: str) -> Iterator[list[str]]:
 
 
 def page_commands(path: pathlib.Path) -> Iterator[list[str]]:
-    """Yields the commands in the blocks of shell, and of YAML that has some, of a page."""
+    """Yields the commands in the shell and YAML blocks of a page."""
     for block in re.findall(r"^```(?:bash|yaml)\n(.*?)^```", path.read_text("utf-8"), re.M | re.S):
         yield from commands_in(block)
 
 
 def docstring_commands(path: pathlib.Path) -> Iterator[list[str]]:
-    """Yields the commands that are indented in a module's docstrings."""
+    """Yields the indented commands in a module's docstrings."""
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         text = (ast.get_docstring(node) or "") if isinstance(node, documented) else ""
@@ -75,7 +75,7 @@ def check_command(command: list[str]) -> None:
     assert rest == command[:1], f"not a flag: {rest[1:]}"
     given = {name: values[name].value for name in values if values[name].present}
     if "t2t_usr_dir" in given:
-        return  # its names are the reader's own
+        return  # it has names from the reader's own plug-in
     for flag, kind in NAMED.items():
         if flag in given:
             kind.get(given[flag])
@@ -120,7 +120,7 @@ def heading_anchors(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_links_between_pages_lead_somewhere(path):
+def test_links_between_pages_have_targets(path):
     for target in re.findall(r"\]\((?!https?:)([^)]*)\)", path.read_text("utf-8")):
         name, _, anchor = target.partition("#")
         page = (path.parent / name).resolve() if name else path
@@ -128,7 +128,7 @@ def test_links_between_pages_lead_somewhere(path):
         assert not anchor or anchor in heading_anchors(page.read_text("utf-8")), target
 
 
-def test_the_tests_of_a_new_machine_are_the_readme_s():
+def test_ci_runs_make_test():
     assert "\nmake test\n" in (ROOT / ".ci" / "run").read_text("utf-8")
 
 
@@ -145,7 +145,7 @@ def test_commands_are_found():
     ]
 
 
-def test_what_another_command_was_given_does_not_count():
+def test_flags_of_an_earlier_command_do_not_count():
     t2t_datagen.FLAGS(["t2t-datagen", "--t2t_usr_dir=mine"])
     try:
         with pytest.raises(ValueError, match="unknown problem 'mine'"):

@@ -37,7 +37,7 @@ def wheel(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def site(wheel, tmp_path_factory) -> pathlib.Path:
-    """A folder that the wheel is installed into."""
+    """A folder with the installed wheel."""
     folder = tmp_path_factory.mktemp("site")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target"]
     subprocess.run([*pip, str(folder), str(wheel)], check=True)
@@ -99,7 +99,7 @@ def test_installed_content_registers(site):
     assert lines[2].split() == registry.hparams_sets.names()
 
 
-def test_every_command_is_installed_and_explains_itself(site, wheel):
+def test_every_command_is_installed_and_has_help(site, wheel):
     entry_points = configparser.ConfigParser()
     name = f"t2t_vqem-{__version__}.dist-info/entry_points.txt"
     entry_points.read_string(zipfile.ZipFile(wheel).read(name).decode())

@@ -22,7 +22,7 @@ class Row(NamedTuple):
 
 
 def rows(text: str) -> Iterator[Row]:
-    """Yields the rows of the tables whose results files are named in them or just before them."""
+    """Yields the rows of tables that name their results files, in the table or just before it."""
     files: tuple[str, ...] = ()
     header: list[str] = []
     for paragraph in re.split(r"\n\s*\n", text):
@@ -39,7 +39,7 @@ def rows(text: str) -> Iterator[Row]:
 
 
 def figures(row: Row) -> Iterator[float]:
-    """Yields the numbers that stand alone in a cell, except goals."""
+    """Yields the numbers that are the whole content of a cell, except goals."""
     for column, cell in row.cells.items():
         if re.fullmatch(NUMBER, cell) and not column.startswith("goal"):
             yield float(cell.replace(",", ""))
@@ -76,11 +76,11 @@ def test_every_results_file_is_named_with_its_command(path):
         assert f"\n{command[1]}\n" in page
 
 
-def test_the_introduction_has_at_most_eight_results():
+def test_the_readme_has_at_most_eight_results():
     assert 0 < len(list(rows(PAGES[0].read_text("utf-8")))) <= 8
 
 
-def test_a_wrong_figure_is_found():
+def test_a_wrong_figure_is_detected():
     text = (
         "Results: [a](results/long_run.md).\n\n"
         "| model | most | goal |\n|---|---|---|\n| vqvae | 1006 | 9 |\n| x | 1,007.5 | |\n"

@@ -33,7 +33,7 @@ def stored(tmp_path_factory) -> pathlib.Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", make.RUNS)
-def test_a_stored_run_decodes_and_goes_on(model, stored, tmp_path):
+def test_a_stored_run_decodes_and_continues(model, stored, tmp_path):
     expected = json.loads((stored / "expected.json").read_text())[model]
     run = tmp_path / "run"
     shutil.copytree(stored / "runs" / model, run)

@@ -1,1 +1,1 @@
-"""English and German sentences around CLDR's expressions: the text of translate_ende_cldr."""
+"""Generates the text of translate_ende_cldr: sentences with dates, numbers and names from CLDR."""

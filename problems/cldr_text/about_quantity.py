@@ -38,7 +38,7 @@ SIDES = (("left", "links"), ("right", "rechts"))
     currency=one_of(lexicon.CURRENCIES),
 )
 def costs(c: Cldr, adjective, good, amount, currency) -> tuple[str, str]:
-    """Currency names in the plural; adjective after the definite article."""
+    """Plural currency names; adjective after the definite article."""
     money = c.named_money(amount, currency)
     return (
         f"The {adjective.en} {good.en} costs {money.en}.",
@@ -55,7 +55,7 @@ def costs(c: Cldr, adjective, good, amount, currency) -> tuple[str, str]:
     currency=one_of(lexicon.SYMBOL_CURRENCIES),
 )
 def bought_for(c: Cldr, person, adjective, good, amount, currency) -> tuple[str, str]:
-    """Prices with a sign; indefinite accusative; perfect with its participle at the end."""
+    """Prices with a currency symbol; indefinite accusative; perfect, participle at the end."""
     money = c.money(amount, currency)
     article = "an" if adjective.en[0] in "aeiou" else "a"
     return (
@@ -197,7 +197,7 @@ def computer(c: Cldr, adjective, memory, unit, power) -> tuple[str, str]:
     unit=one_of(("area-hectare", "area-square-kilometer", "area-square-meter")),
 )
 def covers(c: Cldr, site, number, unit) -> tuple[str, str]:
-    """A verb that German words as an adjective: ist 3 Hektar groß."""
+    """English verb, German adjective: ist 3 Hektar groß."""
     area = c.unit(number, unit)
     return (
         f"The {site.en} covers {area.en}.",

@@ -19,7 +19,7 @@ from t2t_vqem.problems.cldr_text.values import Cldr
 
 TEMPLATES: list[Template] = []
 
-# Main clauses that take a clause with its verb at the end.
+# Main clauses before a subordinate clause, which has its verb at the end in German.
 CLAIMS = (
     ("We know that", "Wir wissen, dass"),
     ("I think that", "Ich glaube, dass"),
@@ -34,7 +34,7 @@ QUESTIONS = (
     ("I wonder", "Ich frage mich"),
     ("She wants to know", "Sie möchte wissen"),
 )
-# (English participle, German infinitive prefix, finite verb): separable verbs, findet ... statt.
+# (English verb, German finite verb, its separated prefix): findet ... statt.
 SEPARABLE = (
     ("takes place", "findet", "statt"),
     ("is canceled", "fällt", "aus"),
@@ -77,7 +77,7 @@ def event_interval(c: Cldr, event, days) -> tuple[str, str]:
 
 @template(TEMPLATES, claim=one_of(CLAIMS), event=one_of(lexicon.EVENTS), date=day, time=clock)
 def event_that_clause(c: Cldr, claim, event, date, time) -> tuple[str, str]:
-    """Subordinate clause: time before verb, verb at the end; day and time change places."""
+    """Subordinate clause: time before verb, verb at the end; day and time swap positions."""
     at, on = c.time(time), c.weekday(date)
     return (
         f"{claim[0]} the {event.en} begins at {at.en} on {on.en}.",
@@ -142,7 +142,7 @@ def bus_arrives_late(c: Cldr, claim, city, time, late) -> tuple[str, str]:
     country=one_of(lexicon.COUNTRIES),
 )
 def travels_in(c: Cldr, number, unit, person, country) -> tuple[str, str]:
-    """Relative future; inversion; accusative of direction: in die Schweiz."""
+    """Relative time in the future; inversion; accusative of direction: in die Schweiz."""
     when, where = c.later(number, unit), c.country(country)
     verb = person.verb("reist", "reisen")
     return (
@@ -159,7 +159,7 @@ def travels_in(c: Cldr, number, unit, person, country) -> tuple[str, str]:
     country=one_of(lexicon.COUNTRIES),
 )
 def returned_ago(c: Cldr, number, unit, person, country) -> tuple[str, str]:
-    """Relative past; perfect with "sein"; dative of origin: aus den Niederlanden."""
+    """Relative time in the past; perfect with "sein"; dative of origin: aus den Niederlanden."""
     when, where = c.ago(number, unit), c.country(country)
     verb = person.verb("ist", "sind")
     return (

@@ -21,7 +21,7 @@ TEMPLATES: list[Template] = []
 
 TRADE = (("Exports to", "Ausfuhren"), ("Imports from", "Einfuhren"))
 TREND = (("rose", "gestiegen"), ("fell", "gesunken"))
-# (English, German noun, ending of the possessive before it).
+# (English, German noun, ending of the possessive determiner before the noun).
 VISITS = (("visit to", "Besuch", ""), ("trip to", "Reise", "e"))
 AGREEMENTS = (
     ("agreement", "das Abkommen"),

@@ -1,7 +1,7 @@
-"""Words of the embedded English-German problem: nouns with their German forms, and country grammar.
+"""Vocabulary of the generated sentences: words with the data that German grammar needs.
 
-CLDR knows what things are called, not how a German sentence bends them. The tables here hold
-that: gender, case forms of persons, which country takes an article and which preposition.
+CLDR has names, but not the data to inflect them in a German sentence. These tables have it: the
+gender of nouns, verb forms for persons, and the article and preposition of countries.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Noun(NamedTuple):
 
     @property
     def plural(self) -> bool:
-        """True for plural nouns, which take plural verbs in both languages."""
+        """Whether the noun is plural and takes plural verbs, in both languages."""
         return self.gender == "p"
 
     def the(self) -> str:
@@ -46,7 +46,7 @@ class Noun(NamedTuple):
         return f"{article}{adjective}{ending} {self.de}"
 
     def pronoun(self) -> str:
-        """The personal pronoun in the nominative that stands for the noun: er, sie, es."""
+        """The personal pronoun that replaces the noun, in the nominative: er, sie, es."""
         return PRONOUN[self.gender]
 
 
@@ -57,7 +57,7 @@ PRONOUN = {"m": "er", "f": "sie", "n": "es", "p": "sie"}
 
 
 class Person(NamedTuple):
-    """Someone who can be the subject of a sentence; the German form is the nominative."""
+    """A person or persons for the subject of a sentence; the German form is the nominative."""
 
     en: str
     de: str
@@ -66,7 +66,7 @@ class Person(NamedTuple):
 
     @property
     def plural(self) -> bool:
-        """True where the verb stands in the plural."""
+        """Whether the verb is in the plural."""
         return self.pronoun_en == "they"
 
     def has(self) -> tuple[str, str]:
@@ -79,7 +79,7 @@ class Person(NamedTuple):
 
 
 class Adjective(NamedTuple):
-    """An adjective: English, and the German stem that takes the endings."""
+    """An adjective in English, and its German stem without an ending."""
 
     en: str
     de: str
@@ -105,7 +105,7 @@ PERSONS = (
 
 ONE_PERSON = tuple(person for person in PERSONS if not person.plural)
 
-# The German stem of each possessive: ihr Besuch, ihre Reise.
+# The German stem of each possessive determiner: ihr Besuch, ihre Reise.
 POSSESSIVES = {"my": "mein", "his": "sein", "her": "ihr", "our": "unser"}
 
 EVENTS = (
@@ -225,7 +225,7 @@ GROUPS = (
     Noun("workers", "Arbeiter", "p"),
 )
 
-# What a recipe asks for, with the units that suit it: {English: (German, units)}.
+# Ingredients of recipes with suitable units: {English: (German, units)}.
 POWDERS = ("mass-gram", "mass-kilogram", "volume-cup", "volume-tablespoon")
 LIQUIDS = ("volume-liter", "volume-milliliter", "volume-cup", "volume-tablespoon")
 INGREDIENTS = {
@@ -247,9 +247,9 @@ PLAIN_COUNTRIES = _names(
     "PE BO CL AR UY PY BR EG LY TN DZ MA ML GH TG NG CM AO ZM ZW BW NA ZA MZ TZ KE UG RW ET SO "
     "JO IL KW QA LI ME NI HT AF"
 )
-# Islands on which one is, in German: auf Kuba; but aus Kuba, nach Kuba.
+# Islands whose German names take "auf" for the place: auf Kuba; but aus Kuba, nach Kuba.
 ON_ISLANDS = ("CU", "CY", "JM", "MG", "MT")
-# Countries with an article, and the gender that it shows.
+# Countries with an article in German, and the gender of the name.
 ARTICLE_COUNTRIES = {
     "CH": "f",
     "UA": "f",
@@ -273,9 +273,9 @@ ARTICLE_COUNTRIES = {
     "SC": "p",
 }
 COUNTRIES = (*PLAIN_COUNTRIES, *ON_ISLANDS, *ARTICLE_COUNTRIES)
-# Of these, the groups of islands: auf den Malediven, von den Malediven, auf die Malediven.
+# The island groups among these: auf den Malediven, von den Malediven, auf die Malediven.
 ISLAND_GROUPS = ("PH", "MV", "BS", "SC")
-# Countries that take "the" in English.
+# Countries with "the" in English.
 ENGLISH_THE = ("NL", "US", "AE", "GB", "PH", "MV", "BS", "SC", "DO", "CF")
 
 LANGUAGES = _names(
@@ -284,7 +284,7 @@ LANGUAGES = _names(
 )
 SCRIPTS = _names("Arab Armn Cyrl Ethi Geor Glag Grek Hebr Latn Mong Phnx Syrc Tibt")
 CURRENCIES = _names("EUR USD GBP CHF JPY SEK NOK DKK PLN CZK HUF CAD AUD NZD INR MXN ZAR ISK")
-# Currencies whose CLDR symbol is the same plain sign in both languages.
+# Currencies whose CLDR symbol is the same single character in both languages.
 SYMBOL_CURRENCIES = ("EUR", "USD", "GBP")
 CITIES = _names(
     "Europe/Vienna Europe/Moscow Europe/Rome Asia/Tokyo Europe/Berlin America/New_York "

@@ -1,8 +1,8 @@
-"""Templates of the embedded problem: how a sentence is declared, and what its slots draw from.
+"""Sentence templates, and random values for their slots.
 
-A template is a function from `Cldr` and slot values to a sentence in both languages; the decorator
-declares what each slot draws from. Drawing and wording are apart, so that a test can word a
-sentence it chose. Templates live in the `about_*` modules.
+A template is a function from `Cldr` and slot values to a sentence in both languages. Its decorator
+declares how the value of each slot is drawn. Drawing the values and rendering the sentence are
+separate steps, so that a test can render chosen values. The templates are in the `about_*` modules.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from t2t_vqem.problems.cldr_text.values import Cldr
 
 T = TypeVar("T")
 Draw = Callable[[random.Random], Any]
-Wording = Callable[..., tuple[str, str]]
+Render = Callable[..., tuple[str, str]]
 
 
 class Template(NamedTuple):
@@ -24,25 +24,25 @@ class Template(NamedTuple):
 
     name: str
     slots: dict[str, Draw]
-    word: Wording
+    render: Render
 
     def draw(self, cldr: Cldr, rng: random.Random) -> tuple[str, str]:
-        """One sentence with fresh slot values: (English, German)."""
-        return self.word(cldr, **{name: slot(rng) for name, slot in self.slots.items()})
+        """Returns a sentence with random slot values: (English, German)."""
+        return self.render(cldr, **{name: slot(rng) for name, slot in self.slots.items()})
 
 
-def template(collection: list[Template], **slots: Draw) -> Callable[[Wording], Wording]:
-    """Adds the decorated function to a collection, with what its slots draw from."""
+def template(collection: list[Template], **slots: Draw) -> Callable[[Render], Render]:
+    """Decorates a function: adds it to `collection` as a template with these slots."""
 
-    def decorate(word: Wording) -> Wording:
-        collection.append(Template(word.__name__, slots, word))
-        return word
+    def decorate(render: Render) -> Render:
+        collection.append(Template(render.__name__, slots, render))
+        return render
 
     return decorate
 
 
 def capitalize(text: str) -> str:
-    """Upper case for the first letter only: the Iran -> The Iran."""
+    """Capitalises the first letter and leaves the others as they are: the Iran -> The Iran."""
     return text[:1].upper() + text[1:]
 
 
@@ -52,7 +52,7 @@ def one_of(items: Sequence[T]) -> Callable[[random.Random], T]:
 
 
 def some_of(items: Sequence[T], low: int, high: int) -> Callable[[random.Random], list[T]]:
-    """Draws between low and high different items, in any order."""
+    """Draws `low` to `high` different items, in random order."""
 
     def draw(rng: random.Random) -> list[T]:
         count = rng.randint(low, high)
@@ -67,17 +67,17 @@ def some_of(items: Sequence[T], low: int, high: int) -> Callable[[random.Random]
 
 
 def whole(low: int, high: int) -> Callable[[random.Random], int]:
-    """Draws an integer from low to high; low itself more often, so that singulars are seen."""
+    """Draws an integer from low to high; low more often, so that the singular is not rare."""
     return lambda rng: low if rng.random() < 0.12 else rng.randint(low, high)
 
 
 def between(low: int, high: int) -> Callable[[random.Random], int]:
-    """Draws an integer from low to high, all alike."""
+    """Draws an integer from low to high, uniformly."""
     return lambda rng: rng.randint(low, high)
 
 
 def measured(low: int, high: int) -> Callable[[random.Random], float]:
-    """Draws a quantity: whole half of the time, else with one decimal; low itself more often."""
+    """Draws a quantity: about half are integers, half have one decimal; low is more frequent."""
 
     def draw(rng: random.Random) -> float:
         if rng.random() < 0.08:
@@ -89,12 +89,12 @@ def measured(low: int, high: int) -> Callable[[random.Random], float]:
 
 
 def price(rng: random.Random) -> float:
-    """Draws a price with cents, from under ten to a few thousand."""
+    """Draws a price with cents between 2 and 3162, log-uniformly."""
     return round(10 ** rng.uniform(0.3, 3.5), 2)
 
 
 def large(*units: int) -> Callable[[random.Random], int]:
-    """Draws 1.2 to 89 of one of the units, such as 10**6; never exactly one."""
+    """Draws 1.2 to 89 times one of the units, such as 10**6; never exactly one unit."""
 
     def draw(rng: random.Random) -> int:
         tenths = (*range(12, 100), *range(110, 900, 10))
@@ -114,7 +114,7 @@ def past_day(rng: random.Random) -> datetime.date:
 
 
 def span_of_days(rng: random.Random) -> tuple[datetime.date, datetime.date]:
-    """Draws the first and the last of two to thirty days."""
+    """Draws the first and the last day of a span of two to thirty days."""
     first = day(rng)
     return first, first + datetime.timedelta(days=rng.randint(1, 29))
 
@@ -125,6 +125,6 @@ def clock(rng: random.Random) -> datetime.time:
 
 
 def span_of_hours(rng: random.Random) -> tuple[datetime.time, datetime.time]:
-    """Draws opening hours: quarter hours in the morning and in the afternoon."""
+    """Draws opening hours in steps of 15 minutes, from the morning to the afternoon or evening."""
     first = datetime.time(rng.randint(7, 11), 15 * rng.randrange(4))
     return first, datetime.time(rng.randint(13, 22), 15 * rng.randrange(4))

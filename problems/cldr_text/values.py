@@ -1,7 +1,7 @@
-"""What CLDR says, in English and German side by side: dates, numbers, units, names.
+"""CLDR's expressions for dates, numbers, units and names, in English and German.
 
-`Cldr` wraps Babel and returns a `Pair` for every value. Where German grammar needs a form that
-CLDR has no pattern for, a method derives it: the dative of a unit, a language after "aus dem".
+`Cldr` wraps Babel and returns a `Pair` for every value. If German grammar needs a form for which
+CLDR has no pattern, a method derives it: the dative of a unit, or a language after "aus dem".
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from t2t_vqem.extras import import_extra
 from t2t_vqem.problems.cldr_text import lexicon
 
-# CLDR separates numbers and signs by no-break and thin spaces; sentences here use plain ones.
+# CLDR separates numbers and signs by no-break and thin spaces. They are replaced by plain spaces.
 _SPECIAL_SPACES = re.compile("[\u00a0\u2009\u202f]")
 _ORDINAL_SUFFIX = {"one": "st", "two": "nd", "few": "rd", "other": "th"}
 _PERCENT_FORMAT = {"en": "#,##0.##%", "de": "#,##0.## %"}
@@ -29,16 +29,16 @@ _SECONDS = {
 
 
 class Pair(NamedTuple):
-    """One value as it reads in English and in German."""
+    """The expression for one value in English and in German."""
 
     en: str
     de: str
 
 
 class Country(NamedTuple):
-    """A country in the forms that sentences need."""
+    """The name of a country in the forms that the templates use."""
 
-    en: str  # with "the" where English has it
+    en: str  # with "the" if English uses it
     de: str  # nominative, with its article: die Schweiz
     inside: str  # in der Schweiz, auf Kuba
     origin: str  # aus der Schweiz
@@ -46,7 +46,7 @@ class Country(NamedTuple):
 
 
 class Language(NamedTuple):
-    """A language: its names, and the German forms after "aus dem" and "ins"."""
+    """The name of a language, and its German forms after "aus dem" and "ins"."""
 
     en: str
     de: str  # Französisch
@@ -55,10 +55,14 @@ class Language(NamedTuple):
 
 
 class Cldr:
-    """English and German expressions of one value, as CLDR has them."""
+    """Formats values in English and German as CLDR does."""
 
     def __init__(self) -> None:
-        """Loads Babel; raises ImportError that names the extra "demo" where it is missing."""
+        """Loads Babel.
+
+        Raises:
+            MissingExtraError: Babel is not installed; the message names the extra "demo".
+        """
         self._dates = import_extra("babel.dates", "demo")
         self._numbers = import_extra("babel.numbers", "demo")
         self._units = import_extra("babel.units", "demo")
@@ -115,7 +119,7 @@ class Cldr:
         return Pair(f"from {first.en} to {last.en}", f"von {german} bis {last.de}")
 
     def zone(self, zone: str) -> Pair:
-        """A time zone behind a time: Central European Time / mitteleuropäischer Zeit."""
+        """A time zone that follows a time: Central European Time / mitteleuropäischer Zeit."""
         tz = self._dates.get_timezone(zone)
         english, german = self._both(self._dates.get_timezone_name, tz, zone_variant="generic")
         adjective, noun = german.rsplit(" ", 1)
@@ -124,15 +128,15 @@ class Cldr:
         return Pair(english, f"{adjective} {noun}")
 
     def later(self, number: int, unit: str) -> Pair:
-        """A relative time to come: in 3 days / in 3 Tagen."""
+        """A relative time in the future: in 3 days / in 3 Tagen."""
         return self._relative(number, unit)
 
     def ago(self, number: int, unit: str) -> Pair:
-        """A relative time gone by: 3 days ago / vor 3 Tagen."""
+        """A relative time in the past: 3 days ago / vor 3 Tagen."""
         return self._relative(-number, unit)
 
     def since(self, number: int, unit: str) -> Pair:
-        """A span up to now: for 3 days / seit 3 Tagen. CLDR's relative times hold the dative."""
+        """A span up to now: for 3 days / seit 3 Tagen. The dative is that of a relative time."""
         german = self.later(number, unit).de.removeprefix("in ")
         return Pair(f"for {self.unit(number, f'duration-{unit}').en}", f"seit {german}")
 
@@ -141,7 +145,7 @@ class Cldr:
             self._dates.format_timedelta,
             datetime.timedelta(seconds=number * _SECONDS[unit]),
             granularity=unit,
-            threshold=10**9,  # never go on to a larger unit
+            threshold=10**9,  # never switch to a larger unit
             add_direction=True,
         )
 
@@ -158,7 +162,7 @@ class Cldr:
         )
 
     def percent(self, percent: float) -> Pair:
-        """A share in percent: 12.5% / 12,5 %."""
+        """A percentage: 12.5% / 12,5 %."""
         texts = (
             self._numbers.format_percent(
                 percent / 100, format=_PERCENT_FORMAT[locale.language], locale=locale
@@ -168,7 +172,7 @@ class Cldr:
         return Pair(*texts)
 
     def money(self, amount: float, currency: str) -> Pair:
-        """A price with its sign: €1,234.50 / 1.234,50 €."""
+        """A price with the currency's symbol: €1,234.50 / 1.234,50 €."""
         return self._both(self._numbers.format_currency, amount, currency)
 
     def named_money(self, amount: float, currency: str) -> Pair:
@@ -183,24 +187,24 @@ class Cldr:
         )
 
     def unit(self, number: float, unit: str) -> Pair:
-        """A measured quantity by CLDR's name of the unit: 3 kilometers / 3 Kilometer."""
+        """A quantity with a unit, by CLDR's name of the unit: 3 kilometers / 3 Kilometer."""
         return self._both(self._units.format_unit, number, unit, "long")
 
     def unit_dative(self, number: float, unit: str) -> Pair:
-        """The same in the German dative: nach 3 Kilometern."""
+        """A quantity with a unit, in the dative in German: nach 3 Kilometern."""
         english, german = self.unit(number, unit)
         if number != 1 and not german.endswith(("n", "s", "ß")):
             german += "n"
         return Pair(english, german)
 
     def ordinal(self, number: int) -> Pair:
-        """An ordinal in figures: 22nd / 22."""
+        """An ordinal number in digits: 22nd / 22."""
         return Pair(f"{number}{_ORDINAL_SUFFIX[self._en.ordinal_form(number)]}", f"{number}.")
 
     # Names.
 
     def country(self, code: str) -> Country:
-        """The forms of a country, by its ISO 3166 code."""
+        """The forms of a country's name, by its ISO 3166 code."""
         english, german = self._en.territories[code], self._de.territories[code]
         if code in lexicon.ENGLISH_THE:
             english = f"the {english}"
@@ -218,23 +222,23 @@ class Cldr:
         return Country(english, subject, inside, f"{source} {dative}", towards)
 
     def language(self, code: str) -> Language:
-        """The forms of a language, by its ISO 639 code."""
+        """The forms of a language's name, by its ISO 639 code."""
         english, german = self._en.languages[code], self._de.languages[code]
-        if german.endswith("isch") or german == "Deutsch":  # an adjective made a noun
+        if german.endswith("isch") or german == "Deutsch":  # a nominalised adjective
             return Language(english, german, f"{german}en", f"{german}e")
         return Language(english, german, german, german)
 
     def script(self, code: str) -> Pair:
-        """A script behind "in": Greek script / griechischer Schrift."""
+        """A script that follows "in": Greek script / griechischer Schrift."""
         english, german = self._en.scripts[code], self._de.scripts[code]
         return Pair(f"{english} script", f"{german[0].lower()}{german[1:]}er Schrift")
 
     def city(self, zone: str) -> Pair:
-        """A city, by the time zone named after it: Vienna / Wien."""
+        """A city, by the name of its time zone: Vienna / Wien."""
         return self._both(self._dates.get_timezone_location, zone, return_city=True)
 
     def list(self, items: Sequence[Pair], style: str = "standard") -> Pair:
-        """A list with "and", or with "or" in style "or": A, B, and C / A, B und C."""
+        """A list with "and", or with "or" if `style` is "or": A, B, and C / A, B und C."""
         texts = (
             self._lists.format_list(list(column), style=style, locale=locale)
             for column, locale in zip(zip(*items, strict=True), (self._en, self._de), strict=True)
@@ -243,10 +247,10 @@ class Cldr:
 
 
 def _decline(name: str, gender: str) -> tuple[str, str]:
-    """The name behind an article, in nominative and accusative, and in the dative.
+    """Inflects a name after an article: (nominative and accusative, dative).
 
-    Adjectives inflect: (das) Vereinigte Königreich, (im) Vereinigten Königreich. So do plurals:
-    (die) Niederlande, (in den) Niederlanden.
+    Adjectives are inflected: (das) Vereinigte Königreich, (im) Vereinigten Königreich. So are
+    plural nouns: (die) Niederlande, (in den) Niederlanden.
     """
     words = name.split(" ")
     adjectives, noun = words[:-1], words[-1]

@@ -1,8 +1,8 @@
 """The sequence of batches as a pure function of the step.
 
-Which examples make up the batch of a step follows from the lengths, the settings, the seed and the
-step alone, so training resumes at the right place without reading what came before, and one machine
-or sixteen see the same batches.
+The examples of a batch depend only on the lengths of all examples, the settings, the seed and the
+step. So training resumes at the right batch without reading the earlier ones, and the batches are
+the same on one machine and on sixteen.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-_MULTIPLE = 4  # of bucket lengths
+_MULTIPLE = 4  # bucket lengths are multiples of this
 
 
 class Batch(NamedTuple):
-    """Examples of one step.
+    """The examples of one step.
 
     Attributes:
-        indices: numbers of the examples, int64 [rows]; -1 marks an empty row.
-        length: positions that every row is padded to.
+        indices: indices of the examples, int64 [rows]; -1 marks an empty row.
+        length: the length that every row is padded to.
     """
 
     indices: np.ndarray
@@ -29,27 +29,27 @@ class Batch(NamedTuple):
 
 
 def bucket_lengths(lengths: np.ndarray, max_length: int, num_buckets: int) -> list[int]:
-    """Returns the lengths to pad to that leave the fewest padded positions.
+    """Chooses the bucket lengths that give the least padding.
 
     Args:
         lengths: length of each example [n], at most `max_length`.
-        max_length: the longest length allowed; the lengths returned are multiples of 4, or this.
-        num_buckets: how many to return at most.
+        max_length: the longest bucket length. The others are multiples of 4.
+        num_buckets: the largest number of buckets.
 
     Returns:
-        Rising lengths; the last one holds the longest example.
+        Bucket lengths in ascending order. The last one fits the longest example.
     """
     rounded = np.minimum(-(-np.maximum(lengths, 1) // _MULTIPLE) * _MULTIPLE, max_length)
     candidates, counts = np.unique(rounded, return_counts=True)
     totals = np.concatenate([[0], np.cumsum(counts)])
     num = len(candidates)
-    # cost[j]: fewest positions for the first j candidates in the buckets used so far, the last of
-    # them at j-1.
+    # cost[j]: the fewest padded positions for the first j candidates with the buckets used so far,
+    # if the last bucket has the length of candidate j-1.
     cost = np.full(num + 1, np.inf)
     cost[0] = 0
     choices = []
     for _ in range(min(num_buckets, num)):
-        # options[i, j]: one more bucket takes candidates i..j.
+        # options[i, j]: the cost if one more bucket takes candidates i..j.
         options = cost[:-1, None] + (totals[None, 1:] - totals[:-1, None]) * candidates[None, :]
         options[np.tril_indices(num, -1)] = np.inf
         choice = options.argmin(axis=0)
@@ -66,23 +66,23 @@ def bucket_lengths(lengths: np.ndarray, max_length: int, num_buckets: int) -> li
 
 
 class BatchPlan:
-    """Maps each step to its batch: examples of similar length, in an order drawn for each epoch.
+    """Maps each step to its batch: examples of similar length, shuffled anew in each epoch.
 
-    Every example occurs exactly once in an epoch. A bucket has a fixed number of rows, so shapes
-    are few and an epoch always has the same number of steps; the last batch of a bucket is filled
-    up with empty rows.
+    Every example occurs exactly once in an epoch. Every batch of a bucket has the same number of
+    rows; the last one is filled up with empty rows. So there are few shapes, and every epoch has
+    the same number of steps.
 
     Args:
-        lengths: positions of each example [n]; longer ones count as `max_length`.
-        batch_size: positions of a batch, padding included: rows x length.
-        max_length: the most positions of a row.
-        num_buckets: the most different lengths.
-        seed: seed of the order.
-        shuffle: False takes the examples in their order, bucket by bucket, in every epoch.
-        epochs: how many epochs there are; None never ends.
+        lengths: length of each example [n]; longer ones are cut to `max_length`.
+        batch_size: positions in a batch, including padding: rows x length.
+        max_length: the longest length of a row.
+        num_buckets: the largest number of different lengths.
+        seed: seed of the shuffling.
+        shuffle: if False, every epoch has the examples in their order, bucket by bucket.
+        epochs: number of epochs; None if the plan is endless.
 
     Raises:
-        ValueError: no example, or a setting below 1.
+        ValueError: there is no example, or a setting is below 1.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class BatchPlan:
         bounds = bucket_lengths(lengths, max_length, num_buckets)
         rows = [max(1, batch_size // bound) for bound in bounds]
         bucket = np.searchsorted(bounds, lengths)
-        # The examples by bucket, each bucket in the order of the data.
+        # The examples sorted by bucket; within a bucket they are in the order of the data.
         self._by_bucket = np.argsort(bucket, kind="stable").astype(np.int32)
         counts = np.bincount(bucket, minlength=len(bounds)).tolist()
         self._starts = np.concatenate([[0], np.cumsum(counts)]).tolist()
@@ -120,17 +120,17 @@ class BatchPlan:
         self.num_examples = len(lengths)
         self.steps_per_epoch = sum(self._steps)
         self._lock = threading.Lock()
-        # Of two epochs: near the end of one, the reader is in the next and training is not.
+        # The orders of two epochs: the reader may be in the next epoch while training is in this.
         self._orders: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     @property
     def num_steps(self) -> int | None:
-        """Steps of all epochs; None where they never end."""
+        """Number of steps in all epochs; None if the plan is endless."""
         return None if self._epochs is None else self._epochs * self.steps_per_epoch
 
     @property
     def positions_per_epoch(self) -> int:
-        """Positions of an epoch's batches, padding and empty rows included."""
+        """Number of positions in the batches of an epoch, including padding and empty rows."""
         return sum(
             steps * rows * length
             for steps, (rows, length) in zip(self._steps, self.shapes, strict=True)
@@ -140,10 +140,10 @@ class BatchPlan:
         """Returns the batch of a step, counted from 0.
 
         Raises:
-            IndexError: a step that the epochs do not have.
+            IndexError: the plan has no such step.
         """
         if step < 0 or (self._epochs is not None and step >= self._epochs * self.steps_per_epoch):
-            raise IndexError(f"step {step} is outside the {self.num_steps} steps of the plan.")
+            raise IndexError(f"step {step} is not in the plan, which has {self.num_steps} steps.")
         epoch, position = divmod(step, self.steps_per_epoch)
         examples, batches = self._epoch(epoch if self._shuffle else 0)
         number = int(batches[position])
@@ -159,7 +159,7 @@ class BatchPlan:
         return Batch(indices, length)
 
     def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the examples [n] by bucket and the order of the batches [steps_per_epoch]."""
+        """Returns the examples [n], by bucket, and the order of the batches [steps_per_epoch]."""
         with self._lock:
             if epoch not in self._orders:
                 examples, batches = self._by_bucket, np.arange(self.steps_per_epoch)

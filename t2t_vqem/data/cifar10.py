@@ -1,4 +1,4 @@
-"""CIFAR-10 as its authors publish it: the python and the binary version, packed or not."""
+"""Reads CIFAR-10 as published: the python and the binary version, as archive or unpacked."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from t2t_vqem.constants import TEST, TRAIN, UsageError
 
 IMAGE_SHAPE = (32, 32, 3)
 _FILES = {TRAIN: tuple(f"data_batch_{n}" for n in range(1, 6)), TEST: ("test_batch",)}
-_FILE_IMAGES = 10_000  # of each file
+_FILE_IMAGES = 10_000  # images in each file
 _NUM_LABELS = 10
-_PIXELS = 3 * 32 * 32  # all red ones, then green, then blue; each row by row
+_PIXELS = 3 * 32 * 32  # all red values, then green, then blue; each row by row
 _ENDS = (".tar.gz", ".tgz", ".tar")
 
 
@@ -32,9 +32,9 @@ class Found(NamedTuple):
 
 
 class _Layout(NamedTuple):
-    archive: str  # name without its end
-    folder: str  # what it unpacks to
-    end: str  # of the names of its files
+    archive: str  # name of the archive, without the extension
+    folder: str  # the folder it unpacks to
+    end: str  # the extension of its files
     parse: Callable[[bytes, str], np.ndarray]
 
     def names(self) -> list[str]:
@@ -42,7 +42,7 @@ class _Layout(NamedTuple):
 
 
 def find(source_dir: str) -> Found:
-    """Returns where CIFAR-10 is in a folder: unpacked (itself or below) or as an archive.
+    """Looks for CIFAR-10: unpacked in the folder or in a folder below it, or as an archive.
 
     Raises:
         UsageError: it is not there, or a file is missing.
@@ -62,7 +62,7 @@ def find(source_dir: str) -> Found:
             if os.path.isfile(archive):
                 return Found(archive, layout, packed=True)
     if incomplete:
-        raise UsageError(f"{incomplete}: not the whole of CIFAR-10. Unpack the archive again.")
+        raise UsageError(f"{incomplete}: CIFAR-10 is incomplete. Unpack the archive again.")
     there = sorted(os.listdir(source_dir))
     looked_for = ", ".join(f"{name.archive}.tar.gz, {name.folder}" for name in _LAYOUTS)
     raise UsageError(
@@ -76,7 +76,7 @@ def read(found: Found) -> dict[str, np.ndarray]:
     """Returns the images of train and test, uint8 [n, 32, 32, 3], in the published order.
 
     Raises:
-        UsageError: a file that is missing, cut off, damaged, or something else.
+        UsageError: a file is missing, truncated or damaged, or not a file of CIFAR-10.
     """
     contents = _archive_contents(found) if found.packed else _folder_contents(found)
     images = {
@@ -85,8 +85,8 @@ def read(found: Found) -> dict[str, np.ndarray]:
     missing = [name for name in found.layout.names() if name not in images]
     if missing:
         raise UsageError(
-            f"{found.path}: no {', '.join(missing)} in it; it is cut off, or not CIFAR-10's. "
-            "Fetch it again."
+            f"{found.path}: the archive has no {', '.join(missing)}; it is truncated, or not "
+            "CIFAR-10's. Download it again."
         )
     return {
         split: np.concatenate([images[name + found.layout.end] for name in names])
@@ -106,7 +106,7 @@ def _folder_contents(found: Found) -> Iterator[tuple[str, bytes]]:
 
 
 def _archive_contents(found: Found) -> Iterator[tuple[str, bytes]]:
-    """Yields the files of an archive in one pass; going back would decompress it again."""
+    """Yields the files of an archive in one pass, since going back would decompress it again."""
     names = found.layout.names()
     try:
         with tarfile.open(found.path, "r:*") as archive:
@@ -115,24 +115,24 @@ def _archive_contents(found: Found) -> Iterator[tuple[str, bytes]]:
                 file = archive.extractfile(member) if name in names else None
                 if file is not None:
                     yield name, file.read()
-            while archive.fileobj.read(1 << 20):  # to the end, where gzip's checksum is
+            while archive.fileobj.read(1 << 20):  # up to gzip's checksum at the end
                 pass
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise UsageError(
-            f"{found.path}: damaged or cut-off archive ({' '.join(str(error).split())}). Fetch it "
-            "again."
+            f"{found.path}: damaged or truncated archive ({' '.join(str(error).split())}). "
+            "Download it again."
         ) from error
 
 
 def _parse_binary(data: bytes, where: str) -> np.ndarray:
-    """Returns the images of a file whose records are a label and the pixels, a byte each."""
+    """Returns the images of a binary file: each record is a label and the pixels, a byte each."""
     record = 1 + _PIXELS
     expected = _FILE_IMAGES * record
-    foreign = "not a file of CIFAR-10's binary version. Fetch it again."
+    foreign = "not a file of CIFAR-10's binary version. Download it again."
     if len(data) != expected:
         raise UsageError(
             f"{where}: {len(data):,} bytes, expected {expected:,} ({_FILE_IMAGES:,} images of "
-            f"{record:,} bytes): cut off, or {foreign}"
+            f"{record:,} bytes): truncated, or {foreign}"
         )
     rows = np.frombuffer(data, np.uint8).reshape(_FILE_IMAGES, record)
     wrong = np.flatnonzero(rows[:, 0] >= _NUM_LABELS)
@@ -145,13 +145,13 @@ def _parse_binary(data: bytes, where: str) -> np.ndarray:
 
 
 def _parse_python(data: bytes, where: str) -> np.ndarray:
-    """Returns the images of a file that is a pickled dict, by Python 2."""
+    """Returns the images of a file that holds a dict pickled by Python 2."""
     try:
         batch = _Unpickler(io.BytesIO(data), encoding="bytes").load()
     except Exception as error:  # a broken pickle raises anything
         raise UsageError(
-            f"{where}: cannot be read ({error}): cut off, or not a file of CIFAR-10's python "
-            "version. Fetch it again."
+            f"{where}: cannot be read ({error}): truncated, or not a file of CIFAR-10's python "
+            "version. Download it again."
         ) from error
     images = batch.get(b"data") if isinstance(batch, dict) else batch
     expected = (_FILE_IMAGES, _PIXELS)
@@ -161,7 +161,7 @@ def _parse_python(data: bytes, where: str) -> np.ndarray:
             got = f"{images.dtype} {list(images.shape)}"
         raise UsageError(
             f"{where}: b'data' is {got}, expected uint8 {list(expected)}: not a file of CIFAR-10's "
-            "python version. Fetch it again."
+            "python version. Download it again."
         )
     return _to_images(images)
 
@@ -171,7 +171,7 @@ def _to_images(rows: np.ndarray) -> np.ndarray:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Loads arrays and plain values; a file from elsewhere could make pickle run any program."""
+    """Loads only arrays and plain values. An untrusted pickle could otherwise run any program."""
 
     _RECONSTRUCT = np.empty(0).__reduce__()[0]
     _ALLOWED = {  # noqa: RUF012 (a constant)
@@ -183,7 +183,9 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self._ALLOWED:
-            raise pickle.UnpicklingError(f"{module}.{name} in it, expected arrays and numbers")
+            raise pickle.UnpicklingError(
+                f"it contains {module}.{name}, expected only arrays and numbers"
+            )
         return self._ALLOWED[module, name]
 
 

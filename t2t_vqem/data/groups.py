@@ -1,10 +1,10 @@
-"""Tokens in groups of equal size that do not divide words.
+"""Divides tokens into groups of equal size without splitting words.
 
-A latent of the latent Transformer stands for a group of tokens. Counted off from the first token,
-where a group begins depends on how many pieces each word before it has; and half a word is in it as
-often as not. Here a word that does not fit into the rest of a group begins the next one, and FILL
-takes the places left over. Words of more tokens than a group has begin one too, and go on in the
-next.
+Each latent of the latent Transformer stands for one group of tokens. If groups are counted off from
+the first token, then the start of a group depends on the number of pieces in all words before it,
+and a group often contains only a part of a word. Here, a word that does not fit into the rest of a
+group starts the next group, and FILL takes the positions left over. A word with more tokens than a
+group also starts a group, and continues in the next one.
 
 Shapes: n sentences, T tokens, V vocabulary.
 """
@@ -15,22 +15,22 @@ import numpy as np
 
 from t2t_vqem.constants import EOS_ID, FILL_ID, PAD_ID
 
-# Sizes whose lengths t2t-datagen keeps, for 1 to 4 halvings.
+# t2t-datagen stores the lengths for these group sizes, which belong to 1 to 4 downsampling layers.
 GROUP_SIZES = (2, 4, 8, 16)
 
 
 def group_words(
     sentences: Sequence[Sequence[int] | np.ndarray], word_starts: np.ndarray, size: int
 ) -> list[np.ndarray]:
-    """Lays out the tokens of each sentence, and an EOS that belongs to its last word.
+    """Inserts FILL between words so that groups do not split them. EOS belongs to the last word.
 
     Args:
         sentences: ids without EOS.
-        word_starts: bool [V], the ids that begin a word.
-        size: tokens of a group.
+        word_starts: bool [V], True for ids that begin a word.
+        size: number of tokens in a group.
 
     Returns:
-        For each sentence its ids with EOS, int32, FILL between them.
+        For each sentence its ids with FILL and EOS, int32.
     """
     ids, counts = _matrix(sentences)
     places = _places(ids, counts, word_starts, size)
@@ -44,14 +44,17 @@ def group_words(
 def grouped_lengths(
     sentences: Sequence[Sequence[int] | np.ndarray], word_starts: np.ndarray
 ) -> np.ndarray:
-    """Returns how long `group_words` makes each sentence: int32 [n, len(GROUP_SIZES)]."""
+    """Returns the length of each sentence after `group_words`: int32 [n, len(GROUP_SIZES)]."""
     ids, counts = _matrix(sentences)
     lengths = [_lengths(_places(ids, counts, word_starts, size), counts) for size in GROUP_SIZES]
     return np.stack(lengths, 1).astype(np.int32)
 
 
 def padded(rows: Sequence[Sequence[int] | np.ndarray | None], length: int) -> np.ndarray:
-    """Returns ids int32 [rows, length], each with EOS, cut to that length; None: PAD alone."""
+    """Returns ids int32 [rows, length]: each row with EOS, cut or padded to `length`.
+
+    A row that is None becomes PAD.
+    """
     ids = np.full((len(rows), length), PAD_ID, np.int32)
     for row, given in zip(ids, rows, strict=True):
         if given is not None:
@@ -62,18 +65,18 @@ def padded(rows: Sequence[Sequence[int] | np.ndarray | None], length: int) -> np
 
 
 def _matrix(sentences: Sequence[Sequence[int] | np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns ids with EOS, int32 [n, T], and how many each row has, int64 [n]."""
+    """Returns ids with EOS, int32 [n, T], and the number of ids in each row, int64 [n]."""
     counts = np.array([len(sentence) + 1 for sentence in sentences], np.int64)
     return padded(sentences, counts.max(initial=1)), counts
 
 
 def _places(ids: np.ndarray, counts: np.ndarray, word_starts: np.ndarray, size: int) -> np.ndarray:
-    """Returns the place of each token, int64 [n, T]; where there is none, any."""
+    """Returns the position of each token after grouping, int64 [n, T]; arbitrary at padding."""
     num_tokens = ids.shape[1]
     starts = word_starts[ids]
     starts[:, 0] = True
     starts &= np.arange(num_tokens) < counts[:, None]
-    # Where the next word begins, seen from behind.
+    # The start of the next word, computed from right to left.
     nexts = np.where(starts, np.arange(num_tokens), counts[:, None])
     nexts = np.minimum.accumulate(nexts[:, ::-1], 1)[:, ::-1]
     nexts = np.concatenate([nexts[:, 1:], counts[:, None]], 1)

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, plain log lines elsewhere."""
+"""Shows the progress of long work: a progress bar on a terminal, log lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _logger = logging.getLogger(__name__)
 
 
 class Progress:
-    """Counts work done and shows it. Use it as a context manager.
+    """Counts finished units of work and shows the progress. Use it as a context manager.
 
     Args:
-        description: what is being done.
-        total: units in all; None if unknown.
+        description: name of the work.
+        total: number of units in all; None if unknown.
         unit: name of the unit, in the plural.
-        enabled: False shows nothing.
+        enabled: if False, nothing is shown.
     """
 
     def __init__(self, description: str, total: int | None, unit: str, *, enabled: bool = True):
@@ -37,8 +37,8 @@ class Progress:
             )
 
     def advance(self, units: int, *, skipped: bool = False) -> None:
-        """Counts units as done; skipped ones were done by an earlier run and do not tell the
-        speed."""
+        """Counts finished units. Those that an earlier run finished (`skipped`) do not count
+        towards the speed."""
         self._done += units
         self._skipped += units if skipped else 0
         if self._bar is not None:

@@ -1,4 +1,4 @@
-"""Reads the batches of a plan ahead of the consumer, in a background thread."""
+"""Reads the batches of a plan in advance, in a background thread."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _POLL_SECONDS = 0.1
 
 
 class Records(Protocol):
-    """What the reader needs of a `RecordReader`."""
+    """The part of `RecordReader` that the batch reader needs."""
 
     def read(self, indices: np.ndarray) -> list[dict[str, np.ndarray]]: ...
 
@@ -25,15 +25,20 @@ MakeBatch = Callable[[list[dict[str, np.ndarray] | None], int], dict[str, np.nda
 
 
 class BatchReader:
-    """Iterates over (step, batch), batches being read ahead. Use it as a context manager.
+    """Iterates over (step, batch) and reads the next batches in advance.
+
+    Use it as a context manager.
 
     Args:
-        records: where the examples are.
-        plan: which examples make up a step.
-        make_batch: turns records (None for an empty row) and a length into arrays.
+        records: the examples.
+        plan: which examples belong to the batch of a step.
+        make_batch: converts records (None for an empty row) and a padded length into arrays.
         start_step: the first step.
-        num_steps: how many steps; None for all that the plan has.
-        prefetch: batches to hold ready.
+        num_steps: number of steps; None for all steps of the plan.
+        prefetch: number of batches to read in advance.
+
+    Attributes:
+        wait_seconds: how long the consumer has waited for batches so far.
     """
 
     def __init__(
@@ -49,7 +54,7 @@ class BatchReader:
         self._records = records
         self._plan = plan
         self._make_batch = make_batch
-        self.wait_seconds = 0.0  # how long the consumer has waited so far
+        self.wait_seconds = 0.0
         end = plan.num_steps
         if num_steps is not None:
             end = start_step + num_steps if end is None else min(end, start_step + num_steps)
@@ -62,7 +67,7 @@ class BatchReader:
         self._thread.start()
 
     def read(self, step: int) -> dict[str, np.ndarray]:
-        """Returns the batch of one step, read now and in the caller's thread."""
+        """Reads the batch of one step in the caller's thread."""
         indices, length = self._plan.batch(step)
         real = np.flatnonzero(indices >= 0)
         rows: list[dict[str, np.ndarray] | None] = [None] * len(indices)
@@ -78,7 +83,7 @@ class BatchReader:
 
         Raises:
             StopIteration: no step is left, or the reader was closed.
-            Exception: whatever went wrong while reading.
+            Exception: any error of the reading thread.
         """
         if self._finished or self._stopped.is_set():
             raise StopIteration
@@ -93,7 +98,7 @@ class BatchReader:
         raise StopIteration
 
     def close(self) -> None:
-        """Stops reading and waits for the thread; the batches read ahead are lost."""
+        """Stops the reading thread and waits for it; drops the batches read in advance."""
         self._stopped.set()
         self._thread.join()
 
@@ -114,7 +119,7 @@ class BatchReader:
             self._put(error)
 
     def _put(self, item: Any) -> bool:
-        """Queues an item; returns False if the reader was closed meanwhile."""
+        """Puts an item into the queue; returns False if the reader was closed meanwhile."""
         while not self._stopped.is_set():
             try:
                 self._queue.put(item, timeout=_POLL_SECONDS)

@@ -1,7 +1,7 @@
 """Records of numpy arrays in random-access shards (ArrayRecord).
 
-A record is a dict of arrays. Its schema is written once, in the manifest of the data set, so a
-record holds nothing but its sizes and its values: about 4 bytes more than a line's token ids.
+A record is a dict of arrays. The schema is written once, in the manifest of the data set. So a
+record contains only its sizes and its values: about 4 bytes more than the token ids of a line.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import numpy as np
 
 from t2t_vqem.constants import UsageError
 
-# Without compression reading is fastest. 16 records share one chunk header of 40 bytes; larger
-# groups make a random look-up read more than it needs.
+# Reading is fastest without compression. 16 records share one chunk header of 40 bytes; with larger
+# groups, a random look-up reads more data than it needs.
 _WRITER_OPTIONS = "group_size:16,uncompressed"
 _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 _REMEDY = "Delete the directory it lies in and run t2t-datagen again."
@@ -32,7 +32,7 @@ def lengths_file(split: str) -> str:
 
 
 class Field(NamedTuple):
-    """One array of a record: its name, its dtype on disk, and its shape with None for any size."""
+    """One array of a record: name, dtype on disk, and shape, with None for a variable size."""
 
     name: str
     dtype: str
@@ -40,10 +40,10 @@ class Field(NamedTuple):
 
 
 class Schema:
-    """Names, dtypes and shapes of a record's arrays; turns records into bytes and back.
+    """Names, dtypes and shapes of a record's arrays; converts records to bytes and back.
 
     Args:
-        fields: the arrays, in the order in which they are stored.
+        fields: the arrays, in the order of storage.
     """
 
     def __init__(self, fields: Sequence[Field]):
@@ -63,25 +63,26 @@ class Schema:
         return f"Schema({list(self.fields)})"
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Returns what the manifest holds; `from_json` is the inverse."""
+        """Returns the schema as stored in the manifest; `from_json` is the inverse."""
         return [{"name": f.name, "dtype": f.dtype, "shape": list(f.shape)} for f in self.fields]
 
     @classmethod
     def from_json(cls, fields: Sequence[Mapping[str, Any]]) -> Schema:
-        """Returns the schema that `to_json` described."""
+        """Returns the schema from the result of `to_json`."""
         return cls([Field(f["name"], f["dtype"], tuple(f["shape"])) for f in fields])
 
     def encode(self, record: Mapping[str, np.ndarray]) -> bytes:
-        """Returns the record's bytes.
+        """Converts a record to bytes.
 
         Args:
-            record: an array for each field, in any dtype that holds the same values.
+            record: an array for each field, of any dtype whose values the schema's dtype can
+                represent.
 
         Raises:
-            ValueError: names, a shape or a value that the schema cannot hold.
+            ValueError: the names, a shape or a value do not fit the schema.
         """
         if record.keys() != self._names:
-            raise ValueError(f"the record has {sorted(record)}, the schema {self}.")
+            raise ValueError(f"the record has {sorted(record)}, expected {sorted(self._names)}.")
         sizes: list[int] = []
         parts = []
         for field, dtype in zip(self.fields, self._dtypes, strict=True):
@@ -100,13 +101,13 @@ class Schema:
         return self._sizes.pack(*sizes) + b"".join(parts)
 
     def decode(self, data: bytes) -> dict[str, np.ndarray]:
-        """Returns the arrays (read-only) that `encode` made the bytes of.
+        """Returns the arrays, read-only, from the bytes of `encode`.
 
         Raises:
-            ValueError: the bytes do not follow the schema.
+            ValueError: the bytes do not match the schema.
         """
         if len(data) < self._sizes.size:
-            raise ValueError(f"{len(data)} bytes, the sizes alone take {self._sizes.size}.")
+            raise ValueError(f"{len(data)} bytes, expected at least {self._sizes.size} for sizes.")
         sizes = iter(self._sizes.unpack_from(data))
         offset = self._sizes.size
         record = {}
@@ -119,7 +120,7 @@ class Schema:
             record[field.name] = array if len(shape) == 1 else array.reshape(shape)
             offset += count * dtype.itemsize
         if offset != len(data):
-            raise ValueError(f"{len(data)} bytes, the schema takes {offset}.")
+            raise ValueError(f"{len(data)} bytes, expected {offset}.")
         return record
 
 
@@ -127,11 +128,11 @@ class RecordWriter:
     """Writes records to one shard. Use it as a context manager.
 
     Args:
-        path: the file to write; an existing one is replaced.
-        schema: what each record holds.
+        path: the file to write; an existing file is replaced.
+        schema: the schema of the records.
 
     Raises:
-        OSError: the shard cannot be written (with errno ENOSPC where the disk is full).
+        OSError: the shard cannot be written (errno is ENOSPC if the disk is full).
     """
 
     def __init__(self, path: str, schema: Schema):
@@ -150,7 +151,7 @@ class RecordWriter:
         self.num_records += 1
 
     def close(self) -> None:
-        """Writes what is left; only now is the file complete."""
+        """Completes the file: writes all remaining data."""
         try:
             self._writer.close()
         except RuntimeError as error:
@@ -163,20 +164,20 @@ class RecordWriter:
         if kind is None:
             self.close()
             return
-        # The first error is the one to report; the half-written file is the caller's to delete.
+        # Report only the first error. The caller deletes the incomplete file.
         with contextlib.suppress(RuntimeError):
             self._writer.close()
 
 
 class RecordReader:
-    """Reads records of a row of shards by their number. Safe to use from several threads.
+    """Reads records by index from a list of shards. Several threads may use it at once.
 
     Args:
-        paths: the shards; record numbers run through them in this order.
-        schema: what each record holds.
+        paths: the shards; record indices run through them in this order.
+        schema: the schema of the records.
 
     Raises:
-        UsageError: a shard is missing or not complete.
+        UsageError: a shard is missing or incomplete.
     """
 
     def __init__(self, paths: Sequence[str], schema: Schema):
@@ -190,24 +191,24 @@ class RecordReader:
         return self._starts[-1]
 
     def read(self, indices: Sequence[int] | np.ndarray) -> list[dict[str, np.ndarray]]:
-        """Returns the records with these numbers, in this order.
+        """Returns the records with these indices, in this order.
 
         Args:
-            indices: record numbers [n], each in [0, len).
+            indices: record indices [n], each in [0, len).
 
         Raises:
-            IndexError: a number that is out of range.
-            UsageError: a corrupt record, with its file and its number there.
+            IndexError: an index is out of range.
+            UsageError: a record is corrupt; the message has its file and its index in the file.
         """
         by_shard: dict[int, list[tuple[int, int]]] = {}
         for position, index in enumerate(np.asarray(indices).tolist()):
             if not 0 <= index < len(self):
-                raise IndexError(f"record {index} of {len(self)} records.")
+                raise IndexError(f"record {index}, expected 0 to {len(self) - 1}.")
             shard = bisect.bisect_right(self._starts, index) - 1
             by_shard.setdefault(shard, []).append((index - self._starts[shard], position))
         records: list[Any] = [None] * len(indices)
         for shard, wanted in by_shard.items():
-            wanted.sort()  # neighbours share a group
+            wanted.sort()  # records of the same group are then read together
             for (row, position), data in zip(wanted, self._read(shard, wanted), strict=True):
                 records[position] = self._decode(data, shard, row)
         return records
@@ -217,7 +218,7 @@ class RecordReader:
         try:
             return reader.read([row for row, _ in wanted])
         except RuntimeError:
-            pass  # found again below, one by one, to name the record
+            pass  # read again below, one by one, to find the corrupt record
         records = []
         for row, _ in wanted:
             try:
@@ -245,18 +246,18 @@ def _open_shard(path: str):
         raise UsageError(f"{path}: cannot be read ({error.strerror}). {_REMEDY}") from error
     shard = _array_record().ArrayRecordReader(path, _READER_OPTIONS)
     if not shard.ok():
-        raise UsageError(f"{path}: not a complete shard of records. {_REMEDY}")
+        raise UsageError(f"{path}: incomplete or not a shard of records. {_REMEDY}")
     return shard
 
 
 def _array_record():
-    # Imported late: it loads a large library, and a plan or a codec needs none of it.
+    # Imported late: it loads a large library, which batch plans and schemas do not need.
     from array_record.python import array_record_module
 
     return array_record_module
 
 
 def _os_error(error: RuntimeError, path: str) -> OSError:
-    """Returns the OSError that the C++ writer put into words."""
+    """Converts an error of the C++ writer, which has only a message, to an OSError."""
     full = "No space left on device" in str(error) or "Disk quota exceeded" in str(error)
     return OSError(errno.ENOSPC if full else errno.EIO, str(error), path)

@@ -1,7 +1,7 @@
-"""Subword vocabulary: SentencePiece with byte fallback, exact in both directions.
+"""Subword vocabulary: SentencePiece with byte fallback, lossless in both directions.
 
-`decode(encode(s)) == s` for every text `s` of one line: nothing is normalised, no white space is
-removed, and what has no piece is spelt in UTF-8 bytes, so nothing is unknown.
+`decode(encode(s)) == s` for every text `s` of one line. Text is not normalised and no white space
+is removed. Characters without a piece are encoded as UTF-8 bytes, so nothing is unknown.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import numpy as np
 from t2t_vqem.constants import EOS_ID, FILL_ID, PAD_ID, UNK_ID, UsageError
 from t2t_vqem.files import write_file
 
-# SentencePiece writes a space as this character, and so takes the character itself for a space.
+# SentencePiece represents a space by this character, so it mistakes the character for a space.
 _SPACE_MARK = "\u2581"
-# The result of training depends on the number of threads (the order of floating-point sums), hence
-# a fixed one.
+# The number of threads is fixed, because the result of training depends on it (through the order of
+# floating-point sums).
 _TRAINING_THREADS = 16
-# Longer lines are cut for training only: a few of them would otherwise decide its memory.
+# Longer lines are cut, for training only: a few very long lines would need most of the memory.
 _MAX_TRAINING_CHARS = 1024
-# SentencePiece starts a thread for a list, which takes longer than encoding so few lines.
+# SentencePiece starts a thread to encode a list, which takes longer than encoding a few lines.
 _FEW_LINES = 8
 
 
@@ -36,7 +36,8 @@ class Vocabulary:
         model_path: file of the SentencePiece model.
 
     Raises:
-        UsageError: the file is missing, is no SentencePiece model, or one with other ids.
+        UsageError: the file is missing, is not a SentencePiece model, or its special ids or byte
+            pieces are not as expected.
     """
 
     def __init__(self, model_path: str):
@@ -60,28 +61,28 @@ class Vocabulary:
         if ids != {"PAD": PAD_ID, "EOS": EOS_ID, "UNK": UNK_ID}:
             raise UsageError(
                 f"{model_path}: special ids {ids}, expected PAD {PAD_ID}, EOS {EOS_ID}, "
-                f"UNK {UNK_ID}. Take a vocabulary that t2t-datagen has trained."
+                f"UNK {UNK_ID}. Use a vocabulary trained by t2t-datagen."
             )
         self._mark_ids = [sp.PieceToId(f"<0x{byte:02X}>") for byte in _SPACE_MARK.encode()]
         if UNK_ID in self._mark_ids:
             raise UsageError(
-                f"{model_path}: has no pieces for single bytes, expected a model trained with "
-                "byte fallback. Take a vocabulary that t2t-datagen has trained."
+                f"{model_path}: the model has no pieces for single bytes, expected one trained "
+                "with byte fallback. Use a vocabulary trained by t2t-datagen."
             )
 
     @property
     def size(self) -> int:
-        """Number of ids, the special ones among them."""
+        """Number of ids, including the special ones."""
         return self._processor.GetPieceSize()
 
     @property
     def hash(self) -> str:
-        """Hash of the model: equal where the ids mean the same."""
+        """Hash of the model. Vocabularies with the same hash have the same ids."""
         return hashlib.sha256(self.model).hexdigest()
 
     @functools.cached_property
     def word_starts(self) -> np.ndarray:
-        """Which ids begin with a space, as words do: bool [size]."""
+        """Which pieces begin with a space and so begin a word: bool [size]."""
         pieces = map(self._processor.IdToPiece, range(self.size))
         return np.array([piece.startswith(_SPACE_MARK) for piece in pieces])
 
@@ -93,18 +94,18 @@ class Vocabulary:
         """Returns the ids of a text, or of each text in a list, without EOS.
 
         Raises:
-            UsageError: a text with lone surrogates, which UTF-8 cannot express.
+            UsageError: a text contains a lone surrogate, which UTF-8 cannot encode.
         """
         if not isinstance(text, str):
             if len(text) <= _FEW_LINES:
                 return [self.encode(t) for t in text]
             try:
-                # One thread: whoever wants more runs more processes.
+                # One thread: callers that want to use more cores run more processes.
                 plain = self._processor.EncodeAsIds(
                     [t.replace(_SPACE_MARK, "") for t in text], num_threads=1
                 )
             except (RuntimeError, TypeError, UnicodeError):
-                return [self.encode(t) for t in text]  # finds the one to name
+                return [self.encode(t) for t in text]  # raises an error that names the text
             return [
                 self.encode(t) if _SPACE_MARK in t else ids
                 for t, ids in zip(text, plain, strict=True)
@@ -117,7 +118,11 @@ class Vocabulary:
             raise UsageError(f"text {text[:80]!r} is not valid Unicode: {error}") from error
 
     def _encode_with_marks(self, text: str) -> list[int]:
-        """Encodes a text that holds the space mark: as a stand-in first, then by its own bytes."""
+        """Encodes a text that contains the space mark.
+
+        Replaces the mark by another character before encoding, and that character's byte pieces by
+        those of the mark afterwards.
+        """
         stand_in, spelt = self._stand_in(text)
         ids = self._processor.EncodeAsIds(text.replace(_SPACE_MARK, stand_in))
         result: list[int] = []
@@ -132,7 +137,7 @@ class Vocabulary:
         return result
 
     def _stand_in(self, text: str) -> tuple[str, list[int]]:
-        """Returns a character that is neither in the text nor in any piece, and its byte ids."""
+        """Returns a character that is neither in the text nor in a piece, and its byte ids."""
         sp = self._processor
         for code in range(0x10FFFD, 0x100000, -1):  # private use
             char = chr(code)
@@ -142,20 +147,20 @@ class Vocabulary:
         raise UsageError("the text uses all 65,533 characters of private-use plane 16.")
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """Returns the text of ids [T]: what precedes the first EOS, without PAD and FILL.
+        """Returns the text of the ids [T] before the first EOS, without PAD and FILL.
 
-        The result is one line: a line feed, which no line of training text holds, becomes a space.
-        Bytes that are not UTF-8 become U+FFFD.
+        The result is one line: a line feed, which does not occur in training text, becomes a space.
+        Bytes that are not valid UTF-8 become U+FFFD.
 
         Raises:
-            IndexError: an id outside the vocabulary.
+            IndexError: an id is not in the vocabulary.
         """
         kept = []
         for id_ in np.asarray(ids).reshape(-1).tolist():
             if id_ == EOS_ID:
                 break
             if not 0 <= id_ < self.size:
-                raise IndexError(f"id {id_} is outside the vocabulary of {self.size} pieces.")
+                raise IndexError(f"id {id_} is not in the vocabulary of {self.size} pieces.")
             if id_ not in (PAD_ID, FILL_ID):
                 kept.append(id_)
         return self._processor.DecodeIds(kept).replace("\n", " ")
@@ -164,14 +169,14 @@ class Vocabulary:
     def train(sentences: Iterable[str], size: int, path: str, seed: int) -> Vocabulary:
         """Trains a vocabulary, writes it to `path` and returns it.
 
-        The same sentences in the same order give the same file. A text that does not support `size`
-        pieces gives fewer.
+        The same sentences in the same order give the same file. If the text does not have enough
+        different pieces, the vocabulary is smaller than `size`.
 
         Args:
-            sentences: the text, one line each; about 20 times their size is needed in memory.
-            size: number of ids wanted, with the special ones and 256 for single bytes.
+            sentences: lines of text. Training needs about 20 times their size in memory.
+            size: number of ids, including the special ones and 256 for single bytes.
             path: the file to write.
-            seed: seed of whatever the trainer draws at random.
+            seed: seed of the trainer's random numbers.
 
         Raises:
             UsageError: `size` is too small for the characters of the text, or there is no text.
@@ -209,8 +214,11 @@ def _training_failure(error: str, size: int) -> str:
     if needed:
         return (
             f"vocab_size {size} is too small: the text needs at least {needed[1]} (3 special ids, "
-            f"256 bytes and its characters), better a few thousand. Raise vocab_size."
+            f"256 bytes and its characters). Raise vocab_size, preferably to a few thousand."
         )
     if "sentences_.empty()" in error:
-        return "no text to train the vocabulary on: every line of the training split is empty."
+        return (
+            "no text to train the vocabulary on: expected lines of text in the training split, got "
+            "only empty ones."
+        )
     return f"the vocabulary could not be trained: {error}"

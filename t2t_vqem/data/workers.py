@@ -1,8 +1,8 @@
-"""Runs tasks in worker processes that end when their parent does.
+"""Runs tasks in worker processes that end when their parent process ends.
 
-Unlike multiprocessing's pools: a worker holds no other worker's pipe, so when the parent is killed
-every worker sees the end of its own and exits, rather than waiting for ever; a worker that dies is
-an error, not a hang; and no more tasks are under way than there are workers.
+The differences to the pools of multiprocessing: A worker has no handle of another worker's pipe, so
+when the parent is killed, each worker sees its own pipe close and exits instead of waiting forever.
+A worker that dies is an error, not a hang. At most one task per worker is in progress.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-_parent: int | None = None  # in a worker, the process that started it
+_parent: int | None = None  # in a worker, the id of the process that started it
 
 
 def default_num_workers() -> int:
-    """Returns how many processor cores this process may use."""
+    """Returns the number of processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -30,17 +30,17 @@ def default_num_workers() -> int:
 def run_tasks(
     function: Callable[[Any], Any], tasks: Sequence[Any], num_workers: int
 ) -> Iterator[tuple[int, Any]]:
-    """Runs `function` on every task and yields (number of the task, result) as they finish.
+    """Runs `function` on every task and yields (index of the task, result) as tasks finish.
 
-    A single worker is this process itself.
+    If only one worker is needed, the tasks run in this process.
 
     Args:
-        function: a function of a module, so that a new process can import it.
-        tasks: its arguments; anything that can be pickled.
-        num_workers: processes at most.
+        function: a function at the top level of a module, so that a new process can import it.
+        tasks: its arguments; any objects that can be pickled.
+        num_workers: the largest number of processes.
 
     Raises:
-        Exception: the first that a task raised; the other tasks are stopped.
+        Exception: the first exception of a task. The other tasks are stopped.
         RuntimeError: a worker died.
     """
     num_workers = min(num_workers, len(tasks))
@@ -48,7 +48,7 @@ def run_tasks(
         for number, task in enumerate(tasks):
             yield number, function(task)
         return
-    # spawn: a fork of a process with threads (TensorFlow's, say) can hang.
+    # spawn, because a fork of a process with threads (such as TensorFlow's) can hang.
     context = multiprocessing.get_context("spawn")
     workers = {}
     try:
@@ -82,7 +82,7 @@ def _distribute(workers: dict[Any, Any], tasks: Sequence[Any]) -> Iterator[tuple
                 workers[pipe].join()
                 raise RuntimeError(
                     f"a worker process died with exit code {workers[pipe].exitcode} "
-                    f"(-9: killed, often for lack of memory). Try a smaller --num_workers."
+                    f"(-9: killed, often because memory ran out). Try a smaller --num_workers."
                 ) from None
             if error is not None:
                 raise error from RuntimeError(f"in a worker process:\n{trace}")
@@ -98,7 +98,7 @@ def _hand_out(pipe: Any, waiting: deque[tuple[int, Any]]) -> int:
 
 
 def check_parent() -> None:
-    """Ends a worker whose parent is gone; to be called now and then in long tasks."""
+    """Ends this worker if its parent process has ended. Long tasks call it regularly."""
     if _parent is not None and os.getppid() != _parent:
         os._exit(1)
 
@@ -106,7 +106,7 @@ def check_parent() -> None:
 def _work(pipe: Any, function: Callable[[Any], Any], parent: int) -> None:
     global _parent
     _parent = parent
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent also gets it, and ends its workers
     while True:
         try:
             task = pipe.recv()
@@ -119,7 +119,7 @@ def _work(pipe: Any, function: Callable[[Any], Any], parent: int) -> None:
         try:
             pipe.send(message)
         except OSError:
-            return  # nobody is there to read it
+            return  # the parent has ended
 
 
 def _picklable(error: Exception) -> Exception:

@@ -97,8 +97,8 @@ class Rng:
         """Draws uint32 bits of a shape whose first axis is the rows of the batch.
 
         Args:
-          shape: the shape. All axes are static, except the first one if `rows` is given.
-          rows: the number of rows, if the shape does not have it.
+          shape: the shape, static but for the rows if `rows` is given.
+          rows: the number of rows, where the shape does not know it.
         """
         key = self._next_key()
         key2 = hash_bits(_uint32(self._place), self._key, key)

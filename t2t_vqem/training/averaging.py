@@ -1,4 +1,4 @@
-"""The mean of several checkpoints, which often translates better than any of them."""
+"""Averages checkpoints. The mean of several often translates better than any one of them."""
 
 import logging
 
@@ -20,14 +20,17 @@ _logger = logging.getLogger(__name__)
 
 
 def average_checkpoints(output_dir: OutputDir, num_checkpoints: int) -> str:
-    """Writes the mean of the last checkpoints' inference weights; returns the path.
+    """Averages the inference weights of the last checkpoints and saves the result.
 
     Args:
         output_dir: folder of a run.
-        num_checkpoints: how many checkpoints, at least 1.
+        num_checkpoints: number of checkpoints to average, at least 1.
+
+    Returns:
+        The path of the averaged checkpoint.
 
     Raises:
-        UsageError: there are fewer, or one cannot be read.
+        UsageError: there are fewer checkpoints, or one cannot be read.
     """
     folder = output_dir.join(CHECKPOINTS)
     paths = checkpoints_by_step(folder)
@@ -47,7 +50,7 @@ def average_checkpoints(output_dir: OutputDir, num_checkpoints: int) -> str:
         variable.assign((total / num_checkpoints).astype(variable.dtype))
     step = checkpoint_step(path)
     if step is None:
-        raise UsageError(f"checkpoint {path} does not say its step: expected one by t2t-trainer")
+        raise UsageError(f"checkpoint {path} has no step number: expected one of t2t-trainer")
     checkpoint = tf.train.Checkpoint(
         model=named_weights(model), step=tf.Variable(step, dtype=tf.int64)
     )

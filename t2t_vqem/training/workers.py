@@ -68,9 +68,9 @@ def check_same_start(
     """
     starts = replicas.gather(start)
     if len(set(starts)) > 1:
+        found = ", ".join(f"worker {worker} at step {step}" for worker, step in enumerate(starts))
         raise UsageError(
-            f"the workers found checkpoints of different steps in {output_dir.path}: "
-            f"{', '.join(f'worker {worker} {step}' for worker, step in enumerate(starts))}. "
+            f"the workers found checkpoints of different steps in {output_dir.path}: {found}. "
             f"--output_dir must be a folder that all hosts share"
         )
     described = {**settings.flags(), "hparams": to_json(settings.hparams)}

@@ -69,7 +69,7 @@ def folder(tiny_text_data, tmp_path_factory):
 
 
 def base(command: str, data, path: pathlib.Path) -> list[str]:
-    """Returns arguments with which the command works."""
+    """Returns valid arguments of the command."""
     text = [f"--problem={data.problem_name}", f"--problem_params={data.problem_params}"]
     return {
         "t2t_datagen": [*text, f"--source_dir={data.source_dir}", f"--data_dir={path}/new"],

@@ -96,9 +96,7 @@ def test_errors_are_one_message(arguments, message, capsys, tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_text_that_cannot_be_used_names_the_line_and_leaves_nothing_in_place(
-    tmp_path, text, capsys
-):
+def test_invalid_text_is_an_error_that_names_the_line_and_leaves_no_data(tmp_path, text, capsys):
     with open(f"{text}/train.de", "ab") as file:
         file.write(b"sch\xf6n\n")
     arguments = ["--problem=translate_text", f"--source_dir={text}", f"--data_dir={tmp_path}/data"]
@@ -116,7 +114,7 @@ def test_registry_help_lists_and_describes(capsys):
     assert "Did you mean translate_text" in capsys.readouterr().err
 
 
-def test_takes_problems_from_a_folder_of_the_user(tmp_path, capsys):
+def test_loads_problems_from_a_user_folder(tmp_path, capsys):
     folder = tmp_path / "my_own_problems"
     folder.mkdir()
     (folder / "__init__.py").write_text(
@@ -155,7 +153,7 @@ STAGES = ["identity.json", "train.json", "vocab.model", "train-00000.npz", "dev-
 
 
 @pytest.mark.slow
-def test_a_killed_command_goes_on_to_the_same_result(tmp_path):
+def test_a_killed_command_continues_to_the_same_result(tmp_path):
     write_toy_text(tmp_path / "text", train=70_000)
     arguments = [
         "--problem=translate_text",
@@ -181,7 +179,7 @@ def test_a_killed_command_goes_on_to_the_same_result(tmp_path):
         process.wait()
         assert not killed.exists() or contents(killed) == expected
         finished = len(list(tmp_path.glob("killed/*.partial/scratch/*.npz")))
-        assert finished >= parts or killed.exists()  # nothing that was finished is lost
+        assert finished >= parts or killed.exists()  # finished parts are kept
         parts = finished
     subprocess.run([*COMMAND, *arguments, f"--data_dir={tmp_path}/killed"], check=True)
     assert contents(killed) == expected

@@ -1,4 +1,4 @@
-"""t2t-datagen --teacher_dir: flags, what it prints, kills and shards of real processes."""
+"""t2t-datagen --teacher_dir: its flags and output, and killed and sharded real processes."""
 
 import os
 import pathlib
@@ -80,7 +80,7 @@ def start(arguments: list[str], kill_at: int = 0) -> subprocess.Popen:
 
 
 def finish(process: subprocess.Popen, status: int = 0) -> str:
-    """Returns what a process logged."""
+    """Returns the log of a process."""
     log = process.communicate()[1]
     assert process.returncode == status, log
     return log
@@ -146,7 +146,7 @@ def test_misuse_is_one_message_and_writes_nothing(made, tmp_path, capsys, argume
 
 
 @pytest.mark.slow
-def test_a_killed_command_goes_on_to_the_same_bytes(made, tmp_path):
+def test_a_killed_command_continues_to_the_same_bytes(made, tmp_path):
     whole = data_beside(made, tmp_path / "whole")
     assert "translated 343 sentences" in finish(start(whole))
     expected = contents(tmp_path / "whole")
@@ -165,7 +165,7 @@ def test_a_killed_command_goes_on_to_the_same_bytes(made, tmp_path):
 
 
 @pytest.mark.slow
-def test_shards_of_processes_at_the_same_time_one_of_them_killed(made, tmp_path):
+def test_shards_by_concurrent_processes_of_which_one_is_killed(made, tmp_path):
     finish(start(data_beside(made, tmp_path / "whole")))
     arguments = data_beside(made, tmp_path / "data")
     shards = [[*arguments, f"--shard={shard}", "--num_shards=2"] for shard in range(2)]
@@ -180,7 +180,7 @@ def test_shards_of_processes_at_the_same_time_one_of_them_killed(made, tmp_path)
 
 @pytest.mark.slow
 def test_from_text_to_a_student_with_the_real_commands(tmp_path):
-    """A teacher of a few steps, which fails on some sentences; its student takes a few more."""
+    """A teacher of a few steps, which fails on some sentences; its student trains a few steps."""
     data, teacher, student = (str(tmp_path / name) for name in ("data", "teacher", "student"))
     sizes = (
         "num_encoder_layers=1,num_decoder_layers=1,hidden_size=64,filter_size=128,num_heads=2,"

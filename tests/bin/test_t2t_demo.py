@@ -1,4 +1,4 @@
-"""t2t-demo: commands that exist, a right report, a stop that is passed on, and a whole run."""
+"""t2t-demo: its commands exist, its report is right, it passes a stop on, and a whole run works."""
 
 import copy
 import importlib
@@ -36,7 +36,7 @@ def test_command_has_flags_that_exist(command):
     assert values([command.program, *command.words()]) == [command.program]
 
 
-def test_typed_command_can_be_typed():
+def test_typed_command_is_quoted_for_the_shell():
     command = demo.Command("", "t2t-decoder", {"output_dir": "my runs/a", "xla": True, "seed": 0})
     assert (
         command.typed()
@@ -78,22 +78,24 @@ def test_report(outputs):
     assert re.search(r"^  first, second +drei$", examples[2], re.M)
 
 
-def test_report_shows_as_many_as_there_are(outputs):
+def test_report_shows_at_most_all_sentences(outputs):
     assert _demo_report.report(*outputs, 99).count("  source") == 3
     assert _demo_report.report(*outputs, 0).count("  source") == 0
 
 
 def test_failing_command_stops_the_demo(tmp_path, capfd):
     command = demo.Command("", "t2t-bleu", {"translation": tmp_path / "nothing", "reference": "x"})
-    with pytest.raises(UsageError, match=r"t2t-bleu ended with status 2, see above.*goes on"):
+    with pytest.raises(UsageError, match=r"t2t-bleu ended with status 2, see above.*continues"):
         demo.run(command)
     assert "t2t-bleu: error:" in capfd.readouterr().err
 
 
-def test_what_runs_beside_is_shown_after(outputs, capfd):
+def test_output_of_background_commands_is_shown_afterwards(outputs, capfd):
     test, translations, _ = outputs
     score = {"translation": translations[0].path, "reference": test.reference}
-    with demo.beside([demo.Command(title, "t2t-bleu", score) for title in ("Once", "Again")]):
+    with demo.in_background(
+        [demo.Command(title, "t2t-bleu", score) for title in ("Once", "Again")]
+    ):
         print("meanwhile")
     output = capfd.readouterr().out
     before, after = output.split("meanwhile\n")
@@ -106,22 +108,24 @@ def test_what_runs_beside_is_shown_after(outputs, capfd):
     ]
 
 
-def test_failure_beside_stops_the_demo(tmp_path, capfd):
+def test_failure_in_the_background_stops_the_demo(tmp_path, capfd):
     command = demo.Command("", "t2t-bleu", {"translation": tmp_path / "nothing", "reference": "x"})
-    error = pytest.raises(UsageError, match="what ran beside ended with status 2, see above")
-    with error, demo.beside([command, command]):
+    error = pytest.raises(
+        UsageError, match="command in the background ended with status 2, see above"
+    )
+    with error, demo.in_background([command, command]):
         pass
     assert capfd.readouterr().out.count("t2t-bleu: error:") == 1
 
 
-def test_commands_are_numbered_through():
+def test_commands_are_numbered_across_parts():
     first, second = demo.numbered([all_commands()[:2], all_commands()[2:3]])
     assert [command.title[:5] for command in first + second] == ["[1/3]", "[2/3]", "[3/3]"]
 
 
-@pytest.mark.parametrize("how", ["run(command)", "beside([command]): time.sleep(60)"])
+@pytest.mark.parametrize("how", ["run(command)", "in_background([command]): time.sleep(60)"])
 def test_stop_reaches_the_command(tmp_path, how):
-    """The command is a module of its own: what runs it imports it by its name."""
+    """The command is a module of its own, because the demo imports commands by name."""
     ready, stopped = tmp_path / "ready", tmp_path / "stopped"
     (tmp_path / "waiting.py").write_text(
         "import pathlib, signal, sys, time\n"

@@ -1,4 +1,4 @@
-"""What the command prints, as a shell takes it."""
+"""The output of the command, also as used by a shell."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ from t2t_vqem.bin import _main, t2t_make_tf_configs
 
 @pytest.fixture
 def run(capsys):
-    """Returns a function that runs the command: status, lines printed, errors."""
+    """Returns a function that runs the command and returns its status, lines and errors."""
 
     def call(*arguments):
         for name in t2t_make_tf_configs.FLAGS:
@@ -24,7 +24,7 @@ def run(capsys):
     return call
 
 
-def test_one_line_a_worker(run):
+def test_prints_one_line_for_each_worker(run):
     status, lines, _ = run("--workers=a,b:7,c", "--port=5")
     assert status == 0
     assert [json.loads(line) for line in lines] == [
@@ -34,7 +34,7 @@ def test_one_line_a_worker(run):
     assert run("--workers=a,b:7,c", "--port=5", "--index=2") == (0, lines[2:], "")
 
 
-def test_a_shell_passes_it_on():
+def test_the_output_is_usable_in_a_shell():
     command = f"{sys.executable} -m t2t_vqem.bin.t2t_make_tf_configs --workers=a,b --index=1"
     program = "import os; print(os.environ['TF_CONFIG'])"
     script = f'TF_CONFIG=$({command}) {sys.executable} -c "{program}"'
@@ -51,11 +51,14 @@ def test_a_shell_passes_it_on():
         (["--workers=a,a"], "the worker a:2222 occurs 2 times"),
         (["--workers=a:99999"], "port 99999, expected 1 to 65535"),
         (["--workers=a", "--port=0"], "--port=0"),
-        (["--workers=a,b", "--index=2"], "--index=2, but there are 2 workers: expected 0 to 1"),
+        (
+            ["--workers=a,b", "--index=2"],
+            "--index=2 and 2 workers: expected an index from 0 to 1",
+        ),
         (["--workers=a", "b"], "unexpected argument 'b'"),
     ],
 )
-def test_what_is_wrong(arguments, message, run):
+def test_invalid_arguments_are_errors(arguments, message, run):
     status, lines, errors = run(*arguments)
     assert (status, lines) == (2, [])
     assert message in errors

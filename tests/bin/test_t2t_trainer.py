@@ -1,4 +1,4 @@
-"""The real commands on a task that must be learned."""
+"""The real commands on a toy task that the model must learn."""
 
 import json
 import pathlib
@@ -84,8 +84,8 @@ def test_learns_the_toy_language(tiny_text_data, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_killed_by_sigterm_goes_on_to_the_same_numbers(tiny_text_data, tmp_path):
-    """With XLA and the real model, in processes of their own."""
+def test_a_run_stopped_by_sigterm_continues_to_the_same_numbers(tiny_text_data, tmp_path):
+    """With XLA and the real model, in separate processes."""
 
     def command(folder, *more):
         return [
@@ -134,7 +134,7 @@ def test_killed_by_sigterm_goes_on_to_the_same_numbers(tiny_text_data, tmp_path)
         (["--output_dri=none"], "output_dri"),
     ],
 )
-def test_what_is_missing_or_wrong(given, message, capsys, tmp_path, monkeypatch):
+def test_missing_or_invalid_flags_are_errors(given, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run(t2t_trainer, *given) == 2
     assert re.search(f"error: .*{message}", capsys.readouterr().err)

@@ -1,4 +1,4 @@
-"""The example of docs/bottleneck.md, as a reader would copy it."""
+"""The example in docs/bottleneck.md runs as it is printed there."""
 
 import pathlib
 import re

@@ -53,7 +53,7 @@ class Echo(Model):
         tokens = tf.where(has(ids.empty_id), empty, tokens)
         tokens = tf.where(has(ids.loop_id), loop, tokens)
         tokens = tf.where(has(ids.cut_id) & (tokens == EOS_ID), PAD_ID, tokens)
-        # Of several hypotheses the second is the source itself; there are no more.
+        # The second hypothesis is the source itself; there are no others.
         nothing = tf.zeros_like(tokens)
         padded = tf.pad(inputs, [[0, 0], [0, max_length - inputs.shape[1]]])
         ranks = [tokens, padded, *[nothing] * options.num_best][: options.num_best]

@@ -1,4 +1,4 @@
-"""Every registered set builds; sizes are the published ones."""
+"""Every registered set builds and has the published sizes."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from t2t_vqem.config import HParams, hparams_class, resolve
 SETS = registry.hparams_sets.names()
 
 
-def test_the_promised_sets_are_there():
+def test_the_documented_sets_are_registered():
     sizes = ("tiny", "small", "base", "big", "deep_shallow", "multi30k", "cldr")
     assert {f"transformer_{size}" for size in sizes} <= set(SETS)
 
@@ -46,7 +46,7 @@ def test_published_sizes(name, layers, hidden, filters, heads, dropout):
 
 
 @pytest.mark.parametrize("name", ["tiny", "small", "base", "big", "deep_shallow"])
-def test_highest_rate_is_tensor2tensor_s(name):
+def test_peak_learning_rate_is_that_of_tensor2tensor(name):
     hparams = registry.hparams_sets.get(f"transformer_{name}")()
     # constant * linear_warmup * rsqrt_decay * rsqrt_hidden_size with constant 2, at the end of
     # the warm-up.

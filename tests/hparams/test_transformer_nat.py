@@ -1,4 +1,4 @@
-"""The registered sets of the latent Transformer are what their names say."""
+"""The registered sets of the latent Transformer match their names."""
 
 import dataclasses
 
@@ -37,7 +37,7 @@ def test_sets_that_start_from_a_teacher_have_its_sizes(name):
 
 @pytest.mark.parametrize("kind", ["vq", "hard_em", "soft_em"])
 @pytest.mark.parametrize("name", SETS)
-def test_a_set_changes_in_what_a_flag_says_alone(name, kind):
+def test_a_flag_changes_only_its_field_of_a_set(name, kind):
     found = resolve(hparams_set=f"transformer_nat_{name}", hparams=f"bottleneck_kind={kind}")
     differing = {
         field.name

@@ -1,7 +1,7 @@
 """The values of every registered set.
 
-Results were measured with these values and users' commands rely on them. So a change of a default,
-or of a set that others build on, must not reach a set unnoticed.
+Results were measured with these values, and users' commands rely on them. So a changed default, or
+a changed set that others build on, must not change a set unnoticed.
 """
 
 import json
@@ -23,6 +23,6 @@ def test_every_set_is_stored():
 @pytest.mark.parametrize("name", STORED)
 def test_values(name):
     hparams = registry.hparams_sets.get(name)()
-    # A hyperparameter that was added later has its default, unless the file says otherwise.
+    # A hyperparameter that is not in the file was added later and must have its default.
     expected = json_defaults(type(hparams)) | STORED[name]
     assert {"model": hparams.model, **to_json(hparams)} == expected

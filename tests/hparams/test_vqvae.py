@@ -1,4 +1,4 @@
-"""The registered sets of the VQ-VAE fit their problems and are what their names say."""
+"""The registered sets of the VQ-VAE fit their problems and match their names."""
 
 import dataclasses
 
@@ -35,7 +35,7 @@ def test_set_fits_the_images_of_its_problem(name):
 
 
 @pytest.mark.parametrize("kind", ["vq", "hard_em", "soft_em"])
-def test_the_three_kinds_differ_in_the_kind_alone(kind):
+def test_the_three_kinds_differ_only_in_the_kind(kind):
     hparams = hparams_of(f"vqvae_cifar10_{kind}")
     assert hparams.bottleneck_kind == kind
     assert dataclasses.replace(hparams, bottleneck_kind="soft_em") == hparams_of("vqvae_cifar10")
@@ -45,7 +45,7 @@ def test_the_three_kinds_differ_in_the_kind_alone(kind):
     ("name", "num_codebooks"),
     [("vqvae_cifar10", 1), ("vqvae_cifar10_small", 1), ("vqvae_cifar10_large", 10)],
 )
-def test_codes_are_those_of_the_literature(name, num_codebooks):
+def test_numbers_of_codes_are_those_of_the_papers(name, num_codebooks):
     hparams = hparams_of(name)
     assert hparams.num_codes == 512
     assert hparams.num_codebooks == num_codebooks

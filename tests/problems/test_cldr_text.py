@@ -1,4 +1,4 @@
-"""The sentences of the embedded problem: grammar by hand-written pairs, splits, distribution."""
+"""The generated sentences: their grammar against hand-written pairs, splits, distribution."""
 
 import collections
 import datetime
@@ -53,7 +53,7 @@ def adjective(english: str):
 
 KNOW = ("We know that", "Wir wissen, dass")
 
-# Template, slot values, English, German: written by hand, not copied from the output.
+# (template, slot values, English, German). The sentences are hand-written, not copied from output.
 EXPECTED = [
     (
         "event_on_date",
@@ -535,7 +535,7 @@ EXPECTED = [
 )
 def test_sentence(cldr, name, values, english, german):
     template = next(template for template in phrases.TEMPLATES if template.name == name)
-    assert template.word(cldr, **values) == (english, german)
+    assert template.render(cldr, **values) == (english, german)
 
 
 def test_every_template_has_an_expected_pair():
@@ -600,10 +600,10 @@ def test_sizes(generated):
 
 def test_more_phrases_than_there_are(monkeypatch):
     few = tuple(t for t in phrases.TEMPLATES if t.name == "event_interval")
-    word = lambda c, event: (f"The {event.en}.", event.the())  # noqa: E731
+    render = lambda c, event: (f"The {event.en}.", event.the())  # noqa: E731
     slots = {"event": few[0].slots["event"]}
-    monkeypatch.setattr(phrases, "TEMPLATES", (few[0]._replace(slots=slots, word=word),))
-    with pytest.raises(UsageError, match=r"no more new phrases.*asked for \{'train': 99"):
+    monkeypatch.setattr(phrases, "TEMPLATES", (few[0]._replace(slots=slots, render=render),))
+    with pytest.raises(UsageError, match=r"no more new phrases.*expected \{'train': 99"):
         phrases.generate({"train": 99, "dev": 0, "test": 0}, seed=0)
 
 

@@ -1,4 +1,4 @@
-"""The registered problems of images."""
+"""The registered image problems."""
 
 import hashlib
 import pathlib
@@ -52,7 +52,7 @@ def write_binary(folder: pathlib.Path, train: np.ndarray, test: np.ndarray) -> s
 
 @pytest.fixture
 def small(monkeypatch) -> tuple[np.ndarray, np.ndarray]:
-    """50 and 10 images, and files of 10."""
+    """Sets the sizes of CIFAR-10 to 50 and 10 images, in files of 10."""
     monkeypatch.setattr(cifar10, "_FILE_IMAGES", 10)
     images = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3), np.uint8)
     return images[:50], images[50:]
@@ -75,7 +75,7 @@ def test_cifar10_holds_dev_out_of_train(tmp_path, small):
     assert problem.image_shape == found[DEV].shape[1:] == (32, 32, 3)
 
 
-def test_cifar10_has_the_same_dev_whatever_the_order(tmp_path, small):
+def test_cifar10_dev_does_not_depend_on_the_order(tmp_path, small):
     train, test = small
     problem = make("image_cifar10", "dev_size=7")
     chosen = []
@@ -97,7 +97,7 @@ def test_cifar10_s_dev_stays_what_it_was(tmp_path, small):
     np.testing.assert_array_equal(dev.part(DEV, 0, 7), expected)
 
 
-def test_cifar10_in_place_needs_no_sources_again(tmp_path, small):
+def test_generated_cifar10_needs_no_source(tmp_path, small):
     source_dir = write_binary(tmp_path / "files", *small)
     problem = make("image_cifar10", "dev_size=7")
     manifest = generate(problem, tmp_path, source_dir=source_dir)
@@ -107,7 +107,7 @@ def test_cifar10_in_place_needs_no_sources_again(tmp_path, small):
         generate(make("image_cifar10", "dev_size=8"), tmp_path)
 
 
-def test_where_cifar10_must_come_from(tmp_path, small):
+def test_errors_about_the_source_of_cifar10(tmp_path, small):
     problem = make("image_cifar10")
     with pytest.raises(UsageError, match="are both given, expected one of them"):
         generate(problem, tmp_path, source_dir="x", tfds_dir="y")
@@ -133,7 +133,7 @@ def test_cifar10_is_downloaded_where_no_directory_is_given(tmp_path, monkeypatch
     assert calls == ["cifar10", "prepared"]
 
 
-def test_cut_off_cifar10_leaves_nothing(tmp_path, small):
+def test_truncated_cifar10_leaves_no_data(tmp_path, small):
     source_dir = write_binary(tmp_path / "files", *small)
     path = tmp_path / "files/cifar-10-batches-bin/data_batch_5.bin"
     path.write_bytes(path.read_bytes()[:-7])
@@ -285,7 +285,7 @@ def test_several_workers_give_the_same(tmp_path):
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_a_bad_file_stops_and_says_how_to_go_on(tmp_path, num_workers):
+def test_a_bad_file_is_an_error_that_says_how_to_continue(tmp_path, num_workers):
     source_dir = write_folder(tmp_path / "images", 40)
     (tmp_path / "images/7.jpg").write_bytes(b"<html>not found</html>")
     with pytest.raises(UsageError, match=r"7.jpg: cannot be read .*Mend or remove the file"):
@@ -310,7 +310,7 @@ def test_another_folder_is_not_taken_for_the_same(tmp_path):
         generate(problem, tmp_path, source_dir=source_dir)
 
 
-def test_where_the_folder_must_come_from(tmp_path):
+def test_errors_about_the_source_folder(tmp_path):
     with pytest.raises(UsageError, match="image_folder needs --source_dir, the folder with your"):
         generate(make("image_folder"), tmp_path)
     with pytest.raises(UsageError, match="--tfds_dir=x: image_folder is made from --source_dir"):
@@ -326,7 +326,7 @@ def test_where_the_folder_must_come_from(tmp_path):
         ("height=0", "height=0 is out of range, expected from 1"),
     ],
 )
-def test_settings_that_make_no_sense(params, message):
+def test_invalid_settings_are_errors(params, message):
     with pytest.raises(UsageError, match=message):
         make("image_folder", params)
 
@@ -334,7 +334,7 @@ def test_settings_that_make_no_sense(params, message):
 # Digits
 
 
-def test_digits_are_scikit_learn_s(tmp_path):
+def test_digits_are_those_of_scikit_learn(tmp_path):
     datasets = pytest.importorskip("sklearn.datasets")
     problem = make("image_digits")
     generate(problem, tmp_path)
@@ -353,7 +353,7 @@ def test_digits_are_scikit_learn_s(tmp_path):
         assert not set(pixels_of(found[split])) & set(pixels_of(found[TRAIN]))
 
 
-def test_digits_made_twice_are_the_same(tmp_path):
+def test_generating_digits_twice_gives_the_same(tmp_path):
     pytest.importorskip("sklearn")
     problem = make("image_digits", "dev_size=20,test_size=30")
     manifests = [generate(problem, tmp_path, name) for name in "ab"]
@@ -371,7 +371,7 @@ def test_digits_refuse_folders(flag, tmp_path):
         make("image_digits").generate(str(tmp_path), **{flag: "here"})
 
 
-def test_missing_scikit_learn_breaks_the_digits_alone(monkeypatch, tmp_path):
+def test_missing_scikit_learn_breaks_only_the_digits(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(UsageError, match=r"pip install 't2t-vqem\[demo\]'"):
         make("image_digits").generate(str(tmp_path))

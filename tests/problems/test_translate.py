@@ -23,7 +23,7 @@ def write_text(folder: pathlib.Path, names: dict[str, int], languages=("en", "de
     return str(folder)
 
 
-def test_multi30k_takes_its_published_names(tmp_path):
+def test_multi30k_accepts_the_published_file_names(tmp_path):
     text = write_text(tmp_path / "text", {"train": 30, "val": 5, "test_2016_flickr": 4})
     problem = make("translate_ende_multi30k", vocab_size=300)
     dataset = problem.generate(str(tmp_path / "data"), source_dir=text, progress=False)
@@ -33,7 +33,7 @@ def test_multi30k_takes_its_published_names(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["translate_ende_multi30k", "translate_ende_wmt14"])
-def test_plain_names_are_taken_too(tmp_path, name):
+def test_plain_file_names_are_also_accepted(tmp_path, name):
     text = write_text(tmp_path / "text", {"train": 30, "dev": 5, "test": 4})
     problem = make(name, vocab_size=300)
     dataset = problem.generate(str(tmp_path / "data"), source_dir=text, progress=False)
@@ -46,7 +46,7 @@ def test_vocabulary_sizes():
     assert make("translate_text").config.vocab_size == 8000
 
 
-def test_text_of_any_languages_and_files_by_settings_alone(tmp_path):
+def test_settings_choose_any_languages_and_files(tmp_path):
     text = write_text(tmp_path / "text", {"dev": 5, "test": 4}, ("fi", "sv"))
     (tmp_path / "text" / "corpus.finnish.gz").write_bytes(gzip.compress(b"yksi\nkaksi\n" * 20))
     (tmp_path / "elsewhere").write_bytes(b"ett\ntv\xc3\xa5\n" * 20)
@@ -87,7 +87,7 @@ def test_a_named_file_that_is_missing_is_an_error(tmp_path):
         problem.generate(str(tmp_path / "data"), source_dir=str(tmp_path / "text"))
 
 
-def test_where_text_must_come_from(tmp_path):
+def test_errors_about_the_source_of_text(tmp_path):
     with pytest.raises(UsageError, match="translate_ende_multi30k needs --source_dir"):
         make("translate_ende_multi30k").generate(str(tmp_path))
     with pytest.raises(
@@ -102,7 +102,7 @@ def test_where_text_must_come_from(tmp_path):
         make("translate_ende_wmt14").generate(str(tmp_path), tfds_dir=str(tmp_path))
 
 
-def test_data_in_place_needs_no_sources_again(tmp_path):
+def test_generated_data_needs_no_source(tmp_path):
     text = write_text(tmp_path / "text", {"train": 30, "dev": 5, "test": 4})
     problem = make("translate_ende_wmt14", vocab_size=300)
     dataset = problem.generate(str(tmp_path / "data"), source_dir=text, progress=False)

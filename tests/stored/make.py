@@ -1,4 +1,4 @@
-"""Makes the archive beside this file: data sets, and a short run of each model on them.
+"""Makes the archive in this folder: data sets, and a short run of each model on them.
 
 It was run once, with the code of data format 2 and version 0.1.0. Later code must open the data,
 continue the runs and decode with them: `tests/test_stored.py`.
@@ -58,7 +58,7 @@ def command(module: str, *flags: str) -> str:
 
 
 def train(run: pathlib.Path, data: pathlib.Path, steps: int, *flags: str) -> dict[str, float]:
-    """Trains up to a step, on one device and without XLA; returns the figures on dev there."""
+    """Trains up to a step, on one device and without XLA; returns the metrics on dev."""
     command(
         "t2t_trainer",
         f"--output_dir={run}",
@@ -88,7 +88,7 @@ def decode(model: str, run: pathlib.Path, data: pathlib.Path) -> list[str] | np.
 
 
 def _write_text(folder: pathlib.Path) -> None:
-    """Writes 200, 12 and 12 pairs: number words, translated one by one, in reverse order."""
+    """Writes 200, 12 and 12 pairs: number words, translated word by word, in reverse order."""
     folder.mkdir()
     rng = random.Random(0)
     for split, count in (("train", 200), ("dev", 12), ("test", 12)):

@@ -74,7 +74,7 @@ def contents(data: Distillable, name: str = NAME) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_targets_are_the_teacher_s_and_the_rest_is_the_base_problem_s(copy, small_parts):
+def test_training_targets_are_the_teachers_and_the_rest_is_the_base_data(copy, small_parts):
     base, dataset = copy.dataset, generate(copy)
     vocabulary = dataset.vocabulary
     assert vocabulary.hash == base.vocabulary.hash
@@ -106,7 +106,7 @@ def test_targets_are_the_teacher_s_and_the_rest_is_the_base_problem_s(copy, smal
 
 
 @pytest.mark.parametrize(("margin", "num"), [(0.5, 2), (0.1, 1)])
-def test_several_translations_of_a_source_as_far_as_they_are_near(copy, small_parts, margin, num):
+def test_several_translations_of_a_source_within_a_margin(copy, small_parts, margin, num):
     problem = make(copy, beam_size=4, num_translations=3, score_margin=margin)
     dataset = generate(copy, problem)
     manifest, vocabulary = dataset.manifest, dataset.vocabulary
@@ -131,7 +131,7 @@ def write_extra(folder: pathlib.Path, lines: list[str]) -> str:
     return str(path)
 
 
-def test_further_sources_are_translated_too(copy, small_parts, tmp_path):
+def test_extra_sources_are_also_translated(copy, small_parts, tmp_path):
     lines = [f"{'three ' * (n % 5)}two{' four' * (n % 7)}" for n in range(70)]
     lines[40] = ""
     lines[41] = f"{MARKS['loop']} one two"
@@ -162,7 +162,7 @@ def test_further_sources_are_translated_too(copy, small_parts, tmp_path):
         generate(copy, problem)
 
 
-def test_further_sources_in_shards_and_after_a_kill(copy, small_parts, tmp_path):
+def test_extra_sources_in_shards_and_after_a_kill(copy, small_parts, tmp_path):
     extra = write_extra(tmp_path, [f"three two{' four' * (n % 7)}" for n in range(70)])
     generate(copy, make(copy, extra_sources=extra))
     whole = contents(copy)
@@ -193,7 +193,7 @@ def test_further_sources_in_shards_and_after_a_kill(copy, small_parts, tmp_path)
         (b"one\ntw\xff\n", "extra.en, line 2: not UTF-8"),
     ],
 )
-def test_further_sources_that_cannot_be_used(copy, tmp_path, content, message):
+def test_unusable_extra_sources_are_errors(copy, tmp_path, content, message):
     path = tmp_path / "extra.en"
     if content is not None:
         path.write_bytes(content)
@@ -202,12 +202,12 @@ def test_further_sources_that_cannot_be_used(copy, tmp_path, content, message):
     assert not (pathlib.Path(copy.data_dir) / NAME).exists()
 
 
-def test_more_translations_than_the_beam_has_are_refused(copy):
+def test_more_translations_than_the_beam_size_are_an_error(copy):
     with pytest.raises(UsageError, match="num_translations=5 with beam_size=4: expected at most"):
         make(copy, beam_size=4, num_translations=5)
 
 
-def test_what_the_manifest_and_the_report_say(copy, small_parts):
+def test_manifest_and_report(copy, small_parts):
     dataset = generate(copy)
     manifest, vocabulary = dataset.manifest, dataset.vocabulary
     teacher = manifest["teacher"]
@@ -245,7 +245,7 @@ def test_what_the_manifest_and_the_report_say(copy, small_parts):
     ]
 
 
-def test_sources_longer_than_the_teacher_reads_are_left_out(tmp_path):
+def test_sources_longer_than_the_teachers_maximum_are_dropped(tmp_path):
     data = make_distillable(tmp_path, max_length=8)
     vocabulary = data.dataset.vocabulary
     too_long = [line for line in data.train if len(vocabulary.encode(line)) + 1 > 8]
@@ -267,9 +267,7 @@ def test_translations_are_filtered_as_the_base_data_are(copy, monkeypatch):
     assert dropped["too long"] + dropped["ratio"] == 1
 
 
-def test_shards_put_together_are_the_same_as_the_whole(
-    made, copy, small_parts, tmp_path, monkeypatch
-):
+def test_combined_shards_equal_the_whole(made, copy, small_parts, tmp_path, monkeypatch):
     generate(copy)
     whole = contents(copy)
     other = copy._replace(data_dir=str(tmp_path / "sharded"))
@@ -289,7 +287,7 @@ def test_shards_put_together_are_the_same_as_the_whole(
         assert words.endswith("run the command without --shard: it puts them together.")
         assert not (tmp_path / "sharded" / NAME).exists()
     assert done[-1] == done[-2] == 12  # 2 of dev, 10 of train
-    monkeypatch.setattr(Teacher, "translator", None)  # nothing is left to translate
+    monkeypatch.setattr(Teacher, "translator", None)  # everything is translated already
     generate(other)
     assert contents(other) == whole
     words = make(other).translate_shard(
@@ -302,7 +300,7 @@ def test_shards_put_together_are_the_same_as_the_whole(
     ]
 
 
-def test_missing_shards_are_done_when_put_together(copy, small_parts):
+def test_missing_shards_are_translated_when_shards_are_combined(copy, small_parts):
     problem = make(copy)
     problem.translate_shard(
         copy.data_dir, teacher_dir=copy.teacher_dir, shard=1, num_shards=2, progress=False
@@ -310,7 +308,7 @@ def test_missing_shards_are_done_when_put_together(copy, small_parts):
     assert generate(copy).manifest["splits"][TRAIN]["num_examples"] == len(copy.train) - 3
 
 
-def test_other_settings_or_weights_are_refused_while_parts_are_there(copy, small_parts):
+def test_other_settings_or_weights_are_errors_if_parts_exist(copy, small_parts):
     arguments = {"teacher_dir": copy.teacher_dir, "shard": 0, "num_shards": 2, "progress": False}
     make(copy).translate_shard(copy.data_dir, **arguments)
     parts = sorted(pathlib.Path(f"{copy.data_dir}/{NAME}.partial").rglob("*"))
@@ -324,7 +322,7 @@ def test_other_settings_or_weights_are_refused_while_parts_are_there(copy, small
     assert sorted(pathlib.Path(f"{copy.data_dir}/{NAME}.partial").rglob("*")) == parts
 
 
-def test_a_shard_is_done_by_one_process_and_the_whole_by_nobody_else(copy, small_parts):
+def test_a_shard_is_locked_and_blocks_the_whole(copy, small_parts):
     problem = make(copy)
     arguments = {"teacher_dir": copy.teacher_dir, "num_shards": 2, "progress": False}
     identity = problem._identity(
@@ -341,7 +339,7 @@ def test_a_shard_is_done_by_one_process_and_the_whole_by_nobody_else(copy, small
     assert "12 of 12" in problem.translate_shard(copy.data_dir, shard=0, **arguments)
 
 
-def test_data_older_than_a_setting_are_those_of_its_default(copy, small_parts):
+def test_data_without_a_newer_setting_has_its_default(copy, small_parts):
     problem = make(copy)
     arguments = {"teacher_dir": copy.teacher_dir, "num_shards": 2, "progress": False}
     problem.translate_shard(copy.data_dir, shard=0, **arguments)
@@ -365,7 +363,7 @@ def test_data_older_than_a_setting_are_those_of_its_default(copy, small_parts):
         other.open(copy.data_dir)
 
 
-def test_made_data_stay_as_they_are(copy):
+def test_generated_data_is_not_changed(copy):
     manifest = generate(copy).manifest
     files = contents(copy)
     assert generate(copy).manifest == manifest
@@ -379,13 +377,13 @@ def test_made_data_stay_as_they_are(copy):
     assert contents(copy) == files
 
 
-def test_the_checkpoint_is_the_best_unless_another_is_named(copy):
-    dataset = generate(copy, checkpoint="latest")  # which does not reverse
+def test_the_best_checkpoint_is_used_unless_another_is_named(copy):
+    dataset = generate(copy, checkpoint="latest")  # this one does not reverse
     record = dataset.records(TRAIN).read([0])[0]
     np.testing.assert_array_equal(record["inputs"], record["targets"])
 
 
-def test_without_a_teacher_or_with_folders_of_text(copy):
+def test_errors_about_teacher_and_source_folders(copy):
     message = "is made of the data of translate_text in .*, and it needs --teacher_dir, the output"
     with pytest.raises(UsageError, match=message):
         generate(copy, teacher_dir=None)
@@ -397,7 +395,7 @@ def test_without_a_teacher_or_with_folders_of_text(copy):
         generate(copy, teacher_dir=None, tfds_dir="somewhere")
 
 
-def test_base_data_have_to_be_there(tmp_path):
+def test_missing_base_data_is_an_error(tmp_path):
     message = (
         "no data of translate_text in .*, which .*_distilled is made of.*t2t-datagen --problem=tr"
     )
@@ -417,7 +415,7 @@ def test_settings_are_those_of_the_base_data(copy):
 
 
 def change_flags(data: Distillable, folder: pathlib.Path, **values) -> str:
-    """Copies the teacher's run with other flags; returns its folder."""
+    """Copies the teacher's run with other flags; returns the new folder."""
     shutil.copytree(data.teacher_dir, folder)
     flags = json.loads((folder / "flags.json").read_text())
     (folder / "flags.json").write_text(json.dumps({**flags, **values}))
@@ -439,21 +437,21 @@ def change_flags(data: Distillable, folder: pathlib.Path, **values) -> str:
         ),
     ],
 )
-def test_a_teacher_of_other_data_is_refused(copy, tmp_path, values, message):
+def test_a_teacher_of_other_data_is_an_error(copy, tmp_path, values, message):
     teacher_dir = change_flags(copy, tmp_path / "other", **values)
     with pytest.raises(UsageError, match=message):
         generate(copy, teacher_dir=teacher_dir)
     assert not (pathlib.Path(copy.data_dir) / f"{NAME}.partial").exists()
 
 
-def test_a_folder_that_is_no_run_or_has_no_weights(copy, tmp_path):
+def test_a_teacher_folder_without_a_run_or_weights_is_an_error(copy, tmp_path):
     with pytest.raises(UsageError, match="is no output directory of t2t-trainer"):
         generate(copy, teacher_dir=str(tmp_path))
     with pytest.raises(UsageError, match="there is no checkpoint 'averaged'"):
         generate(copy, checkpoint="averaged")
 
 
-def test_a_teacher_that_fails_always_is_an_error_with_the_report(copy, tmp_path):
+def test_a_teacher_that_always_fails_is_an_error_with_the_report(copy, tmp_path):
     folder = tmp_path / "hopeless"
     change_flags(copy, folder)
     hparams = json.loads((folder / "hparams.json").read_text())
@@ -471,7 +469,7 @@ def test_shards_out_of_range(copy, shard, num_shards):
         )
 
 
-def test_every_registered_text_problem_has_a_twin():
+def test_every_registered_text_problem_has_a_distilled_problem():
     twins = [n for n in problems.names() if issubclass(problems.get(n), DistilledProblem)]
     bases = [
         name
@@ -492,7 +490,7 @@ def test_every_registered_text_problem_has_a_twin():
         problems.get("translate_ende_cldr_distilled").Config(target_language="fr")
 
 
-def test_a_problem_of_the_user_without_settings_of_its_own():
+def test_a_user_problem_without_settings():
     class Mine(TextProblem):
         def generate_samples(self, split):
             return [("a", "b")]

@@ -1,4 +1,4 @@
-"""Checking, storing and showing fields."""
+"""Checking, storing and describing fields."""
 
 import dataclasses
 import json
@@ -45,24 +45,24 @@ class Example(Config):
         ({"maybe": 1}, r"maybe=1 is of type int, expected str \| None"),
     ],
 )
-def test_what_does_not_fit_is_refused(values, message):
+def test_invalid_values_are_errors(values, message):
     with pytest.raises(UsageError, match=message):
         check(Example, values)
 
 
-def test_the_constructor_checks_too():
+def test_the_constructor_also_checks():
     with pytest.raises(UsageError, match="count=0 is out of range"):
         Example(count=0)
 
 
-def test_values_take_their_field_s_type():
+def test_values_are_converted_to_the_type_of_the_field():
     example = Example(rate=0, sizes=[4, 5], maybe="x")
     assert example == Example(rate=0.0, sizes=(4, 5), maybe="x")
     assert isinstance(example.rate, float)
     assert isinstance(example.sizes, tuple)
 
 
-def test_limits_include_their_ends():
+def test_limits_are_inclusive():
     assert Example(count=1).count == 1
     assert Example(count=9).count == 9
 
@@ -72,13 +72,13 @@ def test_json_round_trip():
     assert from_json(Example, json.loads(json.dumps(to_json(example)))) == example
 
 
-def test_stored_fields_that_are_gone_are_refused_and_new_ones_have_their_default():
+def test_unknown_stored_fields_are_errors_and_missing_ones_have_their_default():
     assert from_json(Example, {"count": 5}) == Example(count=5)
     with pytest.raises(UsageError, match="stored Example: unknown field of Example 'old'"):
         from_json(Example, {"old": 1})
 
 
-def test_describe_shows_every_field_with_type_value_and_meaning():
+def test_describe_shows_every_field_with_type_value_and_description():
     text = describe(Example(count=7))
     for field in dataclasses.fields(Example):
         assert field.metadata["meaning"] in text

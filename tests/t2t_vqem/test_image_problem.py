@@ -37,7 +37,7 @@ def images_of(dataset: ImageDataset, split: str) -> np.ndarray:
     return np.array([r["image"] for r in dataset.records(split).read(range(SIZES[split]))])
 
 
-def test_the_records_are_the_images_generated(dataset):
+def test_records_are_the_generated_images(dataset):
     for split in SPLITS:
         np.testing.assert_array_equal(images_of(dataset, split), Noise().generate_samples(split))
 
@@ -45,7 +45,7 @@ def test_the_records_are_the_images_generated(dataset):
 @pytest.mark.parametrize(
     ("image", "found"), [(np.zeros(SHAPE), "float64"), (np.zeros((5, 2, 3), np.uint8), "uint8")]
 )
-def test_an_image_of_another_kind_is_an_error(tmp_path, image, found):
+def test_an_image_of_another_shape_or_type_is_an_error(tmp_path, image, found):
     problem = Noise()
     problem.generate_samples = lambda split: [np.zeros(SHAPE, np.uint8), image]
     message = re.escape(
@@ -55,7 +55,7 @@ def test_an_image_of_another_kind_is_an_error(tmp_path, image, found):
         problem.generate(str(tmp_path), progress=False)
 
 
-def test_make_batch_marks_the_rows_that_hold_an_image():
+def test_make_batch_marks_the_rows_with_an_image():
     images = np.random.default_rng(0).integers(0, 256, (2, *SHAPE), np.uint8)
     batch = Noise().make_batch([{"image": images[0]}, None, {"image": images[1]}], 1)
     assert {name: (a.dtype, a.shape) for name, a in batch.items()} == {
@@ -66,7 +66,7 @@ def test_make_batch_marks_the_rows_that_hold_an_image():
     assert batch["mask"].tolist() == [True, False, True]
 
 
-def test_batches_hold_every_image_once(dataset):
+def test_batches_have_every_image_once(dataset):
     examples = dataset.examples(TRAIN, TransformerHParams(batch_size=4), seed=0, epochs=1)
     assert examples.plan.shapes == [(4, 1)]
     seen = []
@@ -86,7 +86,7 @@ def test_evaluation_keeps_the_order(dataset):
     np.testing.assert_array_equal(images, images_of(dataset, DEV))
 
 
-def test_the_report_says_how_many(dataset):
+def test_the_report_has_the_number_of_images(dataset):
     assert dataset.report.splitlines() == [
         "train: 10 images of 2x5x3",
         "dev: 3 images of 2x5x3",
@@ -108,7 +108,7 @@ def test_missing_data_names_the_command(tmp_path):
         Noise().open(str(tmp_path))
 
 
-def test_a_file_is_read_as_the_problem_s_images_are(tmp_path):
+def test_a_file_is_read_like_the_images_of_the_problem(tmp_path):
     image = pytest.importorskip("PIL.Image")
     pixels = np.random.default_rng(0).integers(0, 256, SHAPE, np.uint8)
     image.fromarray(pixels).save(tmp_path / "a.png")
@@ -118,14 +118,14 @@ def test_a_file_is_read_as_the_problem_s_images_are(tmp_path):
         Noise().read_image(str(tmp_path / "a.png"))
 
 
-def test_a_model_is_told_the_shape_of_the_images():
+def test_a_model_gets_the_shape_of_the_images():
     assert Noise().model_arguments(None) == {"image_shape": SHAPE}
 
 
 @pytest.mark.parametrize(
     ("limit", "expected"), [(None, range(10)), (11, range(10)), (3, [0, 3, 6]), (1, [0])]
 )
-def test_images_of_a_split_are_spread_over_it(dataset, limit, expected):
+def test_images_to_show_are_spread_over_the_split(dataset, limit, expected):
     images = dataset.images(TRAIN, limit=limit)
     np.testing.assert_array_equal(images, images_of(dataset, TRAIN)[list(expected)])
 

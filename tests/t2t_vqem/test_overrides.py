@@ -1,4 +1,4 @@
-"""The list of values that --hparams is given."""
+"""Parsing the value of --hparams."""
 
 import dataclasses
 
@@ -46,7 +46,7 @@ class Example(Config):
         ("maybe=4", {"maybe": 4}),
     ],
 )
-def test_what_is_understood(text, expected):
+def test_valid_text(text, expected):
     assert parse_overrides(Example, text) == expected
 
 
@@ -71,7 +71,7 @@ def test_what_is_understood(text, expected):
         ("name='a' count=1", "--hparams: expected a quoted or bracketed value and a comma"),
     ],
 )
-def test_what_is_refused(text, message):
+def test_invalid_text_is_an_error(text, message):
     with pytest.raises(UsageError, match=message):
         parse_overrides(Example, text, "--hparams: ")
 
@@ -90,7 +90,7 @@ VALUES = st.fixed_dictionaries(
 
 
 @hypothesis.given(VALUES, st.sampled_from(["", " ", "\n "]), st.randoms(use_true_random=False))
-def test_whatever_is_written_is_read_again(values, space, random):
+def test_written_values_are_read_back(values, space, random):
     names = list(values)
     random.shuffle(names)
     text = f"{space},{space}".join(f"{name}{space}={space}{values[name]!r}" for name in names)
@@ -98,7 +98,7 @@ def test_whatever_is_written_is_read_again(values, space, random):
 
 
 @hypothesis.given(st.text(alphabet="count rate name sizes flag maybe=,'\"()[]0123.e-\\"))
-def test_any_text_is_read_or_refused_with_a_message(text):
+def test_any_text_is_parsed_or_an_error_with_a_message(text):
     try:
         values = parse_overrides(Example, text)
     except UsageError as error:

@@ -69,7 +69,7 @@ def test_registered_problems_know_their_names(name):
     problems.get(name)()
 
 
-def test_batches_hold_every_pair_once_and_as_the_text_says(tiny_text_data):
+def test_batches_have_every_pair_of_the_text_once(tiny_text_data):
     dataset = tiny_text_data.dataset
     vocabulary = dataset.vocabulary
     examples = dataset.examples("dev", TransformerHParams(batch_size=64), seed=0, epochs=1)
@@ -87,7 +87,7 @@ def test_batches_hold_every_pair_once_and_as_the_text_says(tiny_text_data):
     assert {batch[INPUTS].dtype, batch[TARGETS].dtype} == {np.dtype(np.int32)}
 
 
-def test_batches_in_groups_hold_whole_words_and_say_the_same(tiny_text_data):
+def test_grouped_batches_have_whole_words_and_the_same_text(tiny_text_data):
     dataset = tiny_text_data.dataset
     vocabulary = dataset.vocabulary
     hparams = TransformerNATHParams(batch_size=128, num_halvings=2, whole_words=True)
@@ -113,7 +113,7 @@ def test_batches_in_groups_hold_whole_words_and_say_the_same(tiny_text_data):
     assert (lengths[:, 1] > dataset.lengths("dev")[:, 1]).any()
 
 
-def test_references_are_the_lines_given(tiny_text_data):
+def test_references_are_the_original_lines(tiny_text_data):
     text = pathlib.Path(tiny_text_data.source_dir, "test.de").read_bytes().decode()
     lines = tiny_text_data.dataset.references("test")
     assert "".join(line + "\n" for line in lines) == text
@@ -121,7 +121,7 @@ def test_references_are_the_lines_given(tiny_text_data):
         tiny_text_data.dataset.references("train")
 
 
-def test_make_batch_pads_ends_and_cuts():
+def test_make_batch_pads_appends_eos_and_cuts():
     records = [
         {INPUTS: np.array([5, 6], np.uint16), TARGETS: np.array([], np.uint16)},
         None,
@@ -137,7 +137,7 @@ def test_make_batch_pads_ends_and_cuts():
     )
 
 
-def test_plan_counts_and_tells_what_it_cuts(tiny_text_data, caplog):
+def test_plan_logs_how_many_examples_it_cuts(tiny_text_data, caplog):
     hparams = TransformerHParams(max_length=6, batch_size=12, num_buckets=2)
     dataset = tiny_text_data.dataset
     plan = dataset.plan("test", hparams, seed=0)
@@ -214,13 +214,13 @@ def test_an_unknown_language_is_an_error(code):
         TextConfig(source_language=code)
 
 
-def test_codes_may_have_parts_but_must_differ():
+def test_language_codes_may_have_parts_but_must_differ():
     assert TextConfig(source_language="pt-BR", target_language="zh_Hans").target_language
     with pytest.raises(UsageError, match="are both 'de', expected two"):
         TextConfig(source_language="de")
 
 
-def test_a_problem_need_not_be_text(tmp_path):
+def test_a_problem_without_text(tmp_path):
     problem = Squares(Squares.Config(size=2))
     dataset = problem.generate(str(tmp_path), progress=False)
     examples = dataset.examples("train", TransformerHParams(batch_size=4), seed=0, epochs=1)

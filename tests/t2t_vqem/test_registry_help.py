@@ -1,4 +1,4 @@
-"""The listing of what is registered."""
+"""The output of --registry_help."""
 
 import dataclasses
 import subprocess
@@ -46,7 +46,7 @@ def test_an_unknown_name_shows_the_nearest():
         registry_help("transformer_bse")
 
 
-def test_what_cannot_be_imported_is_listed_once_with_the_reason(monkeypatch):
+def test_a_module_that_fails_to_import_is_listed_once_with_the_reason(monkeypatch):
     assert "Not available" not in registry_help()
     failures = {"plug-in bad = bad": ImportError("needs this")}
     monkeypatch.setattr(registry, "_plugin_failures", failures)

@@ -11,7 +11,7 @@ def test_each_line_is_read_back_as_its_worker(monkeypatch):
     addresses = complete_addresses(["a.example.org", "b:77", "[::1]:78", "10.0.0.1"], 5000)
     assert addresses == ["a.example.org:5000", "b:77", "[::1]:78", "10.0.0.1:5000"]
     for index, line in enumerate(tf_configs(addresses)):
-        assert "'" not in line and "\n" not in line  # so that a shell can quote it
+        assert "'" not in line and "\n" not in line  # a shell can quote it
         monkeypatch.setenv("TF_CONFIG", line)
         assert read_workers() == Workers(tuple(addresses), index)
     assert str(read_workers()) == "worker 3 of 4, 10.0.0.1:5000"
@@ -38,7 +38,7 @@ def test_a_chief_comes_first(monkeypatch):
         (["::1"], "expected host or host:port"),
     ],
 )
-def test_wrong_workers(workers, message):
+def test_invalid_workers_are_errors(workers, message):
     with pytest.raises(UsageError, match=message):
         complete_addresses(workers)
 
@@ -70,7 +70,7 @@ def test_wrong_workers(workers, message):
         ),
     ],
 )
-def test_wrong_variable(value, message, monkeypatch):
+def test_invalid_tf_config_is_an_error(value, message, monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     if value is not None:
         monkeypatch.setenv("TF_CONFIG", value)

@@ -41,7 +41,7 @@ def test_an_epoch_holds_every_example_once_in_a_row_that_is_long_enough(settings
             assert index == -1 or wanted <= length
     positions = sum(len(indices) * length for indices, length in batches)
     assert positions == plan.positions_per_epoch
-    # Only the last batch of each bucket may have empty rows, and none has nothing but them.
+    # Only the last batch of each bucket may have empty rows, and no batch has only empty rows.
     assert sum(-1 in indices for indices, _ in batches) <= len(plan.shapes)
     assert all(max(indices) >= 0 for indices, _ in batches)
 
@@ -70,14 +70,14 @@ def test_a_batch_is_a_function_of_the_step(settings, steps):
             assert again.indices.dtype == np.int64
 
 
-def test_epochs_and_seeds_differ_and_the_seed_decides():
+def test_the_order_depends_on_the_epoch_and_the_seed():
     lengths = np.arange(100) % 13 + 1
     settings = {"batch_size": 40, "max_length": 20, "num_buckets": 3}
     plan = BatchPlan(lengths, seed=1, **settings)
     assert epoch_of(plan, 0) != epoch_of(plan, 1)
     assert epoch_of(plan, 0) != epoch_of(BatchPlan(lengths, seed=2, **settings), 0)
     assert epoch_of(plan, 1) == epoch_of(BatchPlan(lengths, seed=1, **settings), 1)
-    # Lengths are mixed: an epoch does not go through the buckets one after the other.
+    # Lengths are mixed: an epoch does not take the buckets one after the other.
     order = [length for _, length in epoch_of(plan, 0)]
     assert order != sorted(order)
 
@@ -89,7 +89,7 @@ def test_without_shuffling_the_data_keeps_its_order():
     assert epoch_of(plan, 0) == epoch_of(plan, 5) == expected
 
 
-def test_the_order_is_drawn_evenly():
+def test_the_order_is_uniformly_random():
     # Of 4 examples in one bucket, each comes first in about a quarter of 2,000 epochs.
     plan = BatchPlan(np.full(4, 4), batch_size=4, max_length=4, num_buckets=1, seed=3)
     first = np.bincount([plan.batch(4 * epoch).indices[0] for epoch in range(2000)])
@@ -101,7 +101,7 @@ def test_epochs_end():
     assert plan.num_steps == 6
     plan.batch(5)
     for step in (6, -1):
-        with pytest.raises(IndexError, match=f"step {step} is outside the 6 steps"):
+        with pytest.raises(IndexError, match=f"step {step} is not in the plan, which has 6 steps"):
             plan.batch(step)
     endless = BatchPlan(np.full(5, 4), batch_size=8, max_length=4, num_buckets=1, seed=0)
     assert endless.num_steps is None

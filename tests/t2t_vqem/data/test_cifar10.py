@@ -10,12 +10,12 @@ import pytest
 from t2t_vqem.constants import UsageError
 from t2t_vqem.data import cifar10
 
-COUNT = 3  # images of a file here
+COUNT = 3  # images in each file of these tests
 NAMES = [*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]
 
 
 class Python2Pickler(pickle._Pickler):
-    """Writes bytes and text as Python 2 wrote its str, which the published files hold."""
+    """Writes bytes and text as Python 2 wrote its str, which is in the published files."""
 
     dispatch = dict(pickle._Pickler.dispatch)  # noqa: RUF012 (as in the base)
 
@@ -74,7 +74,7 @@ def layout(request) -> str:
 
 
 def write(folder: pathlib.Path, images: np.ndarray, layout: str) -> pathlib.Path:
-    """Writes the unpacked folder of a layout into a folder; returns it."""
+    """Writes the unpacked folder of a layout into `folder`; returns its path."""
     _, name, end, encode, meta = LAYOUTS[layout]
     path = folder / name
     path.mkdir(parents=True)
@@ -86,7 +86,7 @@ def write(folder: pathlib.Path, images: np.ndarray, layout: str) -> pathlib.Path
 
 
 def pack(folder: pathlib.Path, layout: str, end: str = ".tar.gz") -> pathlib.Path:
-    """Packs the folder that `write` wrote, and removes it; returns the archive."""
+    """Packs the folder that `write` wrote into an archive and removes it; returns the archive."""
     archive, name, *_ = LAYOUTS[layout]
     path = folder / (archive + end)
     with tarfile.open(path, "w:" if end == ".tar" else "w:gz") as file:
@@ -120,7 +120,7 @@ def test_archives(tmp_path, images, layout, end):
     check(found, images)
 
 
-def test_pixels_are_where_the_layout_says(tmp_path, layout):
+def test_pixels_are_at_the_positions_of_the_layout(tmp_path, layout):
     images = np.zeros((6, COUNT, 32, 32, 3), np.uint8)
     images[0, 1, 2, 5] = (10, 20, 30)  # row 2, column 5 of the second image
     path = write(tmp_path, images, layout) / ("data_batch_1" + LAYOUTS[layout][2])
@@ -146,7 +146,7 @@ def test_a_missing_file_is_an_error(tmp_path, images, layout):
     path = write(tmp_path, images, layout)
     name = "data_batch_3" + LAYOUTS[layout][2]
     (path / name).unlink()
-    with pytest.raises(UsageError, match=rf"{path.name} has no {name}: not the whole of CIFAR-10"):
+    with pytest.raises(UsageError, match=rf"{path.name} has no {name}: CIFAR-10 is incomplete"):
         cifar10.find(str(tmp_path))
 
 
@@ -155,19 +155,21 @@ def test_a_missing_file_in_an_archive_is_an_error(tmp_path, images, layout):
     name = "test_batch" + LAYOUTS[layout][2]
     (path / name).unlink()
     archive = pack(tmp_path, layout)
-    with pytest.raises(UsageError, match=rf"{archive.name}: no {name} in it; it is cut off, or"):
+    with pytest.raises(
+        UsageError, match=rf"{archive.name}: the archive has no {name}; it is trunc"
+    ):
         cifar10.read(cifar10.find(str(tmp_path)))
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.3, 0.9])
 @pytest.mark.parametrize("end", [".tar.gz", ".tar"])
-def test_a_cut_off_archive_is_an_error(tmp_path, images, layout, end, keep):
+def test_a_truncated_archive_is_an_error(tmp_path, images, layout, end, keep):
     write(tmp_path, images, layout)
     path = pack(tmp_path, layout, end)
     data = path.read_bytes()
     used = len(data.rstrip(b"\0"))  # a plain archive ends in zeros
     path.write_bytes(data[: int(used * keep)])
-    with pytest.raises(UsageError, match=rf"{path.name}: .*cut.off.*Fetch it again"):
+    with pytest.raises(UsageError, match=rf"{path.name}: .*truncated.*Download it again"):
         cifar10.read(cifar10.find(str(tmp_path)))
 
 
@@ -179,7 +181,7 @@ def test_a_damaged_archive_is_an_error(tmp_path, images, layout, damage):
     middle = len(data) // 2
     damaged = damage if damage.startswith(b"not") else data[:middle] + damage + data[middle + 64 :]
     path.write_bytes(damaged)
-    with pytest.raises(UsageError, match=rf"{path.name}.*(?:Fetch it again|cannot be read)"):
+    with pytest.raises(UsageError, match=rf"{path.name}.*(?:Download it again|cannot be read)"):
         cifar10.read(cifar10.find(str(tmp_path)))
 
 
@@ -192,7 +194,7 @@ def test_the_checksum_of_an_archive_is_compared(tmp_path, images, layout):
         cifar10.read(cifar10.find(str(tmp_path)))
 
 
-def test_a_cut_off_binary_file_is_an_error(tmp_path, images):
+def test_a_truncated_binary_file_is_an_error(tmp_path, images):
     path = write(tmp_path, images, "binary") / "data_batch_2.bin"
     path.write_bytes(path.read_bytes()[:-1])
     message = rf"data_batch_2.bin: {COUNT * 3073 - 1:,} bytes, expected {COUNT * 3073:,} \(3 images"
@@ -214,7 +216,7 @@ def test_a_foreign_file_of_the_right_size_is_an_error(tmp_path, images):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"data_batch_4: cannot be read \(.*\): cut off, or not a file of CIFAR-10's python"),
+        (b"", r"data_batch_4: cannot be read \(.*\): truncated, or not a file of CIFAR-10's p"),
         (b"\x80\x02}", "data_batch_4: cannot be read"),
         (pickle.dumps([1, 2]), r"b'data' is list, expected uint8 \[3, 3072\]"),
         (pickle.dumps({b"fine": 1}), "b'data' is NoneType, expected uint8"),
@@ -228,7 +230,7 @@ def test_a_foreign_python_file_is_an_error(tmp_path, images, content, message):
         cifar10.read(cifar10.find(str(tmp_path)))
 
 
-def test_a_cut_off_python_file_is_an_error(tmp_path, images):
+def test_a_truncated_python_file_is_an_error(tmp_path, images):
     path = write(tmp_path, images, "python") / "data_batch_1"
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(UsageError, match="data_batch_1: cannot be read"):
@@ -236,7 +238,7 @@ def test_a_cut_off_python_file_is_an_error(tmp_path, images):
 
 
 class Harmful:
-    """Its pickle creates a file when it is loaded."""
+    """An object whose pickle creates a file when it is loaded."""
 
     def __init__(self, path):
         self._path = path
@@ -245,15 +247,15 @@ class Harmful:
         return pathlib.Path.touch, (self._path,)
 
 
-def test_a_pickle_runs_no_program(tmp_path, images):
+def test_loading_a_pickle_runs_no_program(tmp_path, images):
     path = write(tmp_path, images, "python") / "data_batch_1"
     path.write_bytes(pickle.dumps({b"data": Harmful(tmp_path / "touched")}))
-    with pytest.raises(UsageError, match="data_batch_1: .* expected arrays and numbers"):
+    with pytest.raises(UsageError, match="data_batch_1: .* expected only arrays and numbers"):
         cifar10.read(cifar10.find(str(tmp_path)))
     assert not (tmp_path / "touched").exists()
 
 
-def test_nothing_there_is_an_error(tmp_path):
+def test_a_missing_or_empty_folder_is_an_error(tmp_path):
     with pytest.raises(UsageError, match="nowhere: no such directory"):
         cifar10.find(str(tmp_path / "nowhere"))
     with pytest.raises(UsageError, match=r"no CIFAR-10 there, .*\. It holds nothing\."):

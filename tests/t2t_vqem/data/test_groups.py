@@ -33,13 +33,13 @@ def by_words(ids, size):
 
 
 @hypothesis.given(sentences, st.sampled_from(GROUP_SIZES))
-def test_words_go_into_groups_as_in_a_loop(batch, size):
+def test_groups_are_those_of_a_loop(batch, size):
     found = group_words(batch, STARTS, size)
     assert [row.tolist() for row in found] == [by_words(ids, size) for ids in batch]
 
 
 @hypothesis.given(sentences, st.sampled_from(GROUP_SIZES))
-def test_nothing_is_lost_and_no_word_is_divided_that_fits(batch, size):
+def test_no_id_is_lost_and_no_word_that_fits_is_split(batch, size):
     for ids, row in zip(batch, group_words(batch, STARTS, size), strict=True):
         assert [token for token in row if token != FILL_ID] == [*ids, EOS_ID]
         begins = [place for place, token in enumerate(row) if place == 0 or STARTS[token]]
@@ -51,7 +51,7 @@ def test_nothing_is_lost_and_no_word_is_divided_that_fits(batch, size):
 
 
 @hypothesis.given(sentences)
-def test_lengths_are_those_of_the_layout(batch):
+def test_lengths_are_those_of_the_groups(batch):
     found = grouped_lengths(batch, STARTS)
     assert found.shape == (len(batch), len(GROUP_SIZES))
     for column, size in zip(found.T, GROUP_SIZES, strict=True):

@@ -51,7 +51,7 @@ class Holes(ImageSource):
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    """Makes parts of at most 4 images, so that a few have several."""
+    """Limits parts to 4 images, so that a few images make several parts."""
     monkeypatch.setattr(image_building, "_PART_IMAGES", 4)
 
 
@@ -91,7 +91,7 @@ def test_the_records_hold_the_images_in_order(tmp_path, small_parts, count):
     assert json.loads(json.dumps(manifest)) == manifest
 
 
-def test_large_images_make_small_parts_which_are_not_too_many(tmp_path, monkeypatch):
+def test_large_images_make_small_parts_but_not_too_many(tmp_path, monkeypatch):
     monkeypatch.setattr(image_building, "_PART_BYTES", 20)
     assert len(run(tmp_path / "a", source_of(10))["splits"][TRAIN]["shards"]) == 4
     monkeypatch.setattr(image_building, "_PART_BYTES", 1)
@@ -118,7 +118,7 @@ def test_the_report(tmp_path):
     )
 
 
-def test_what_cannot_be_read_is_dropped_counted_and_listed(tmp_path, small_parts):
+def test_unreadable_images_are_dropped_counted_and_listed(tmp_path, small_parts):
     manifest = run(tmp_path, Holes({1, 4, 5}))
     for split in SPLITS:
         numbers = manifest["splits"][split]
@@ -139,7 +139,7 @@ def test_a_long_list_is_cut(tmp_path):
     assert "    and 9 more\n" in report
 
 
-def test_a_split_with_nothing_left_is_an_error_with_the_reasons(tmp_path):
+def test_a_split_without_images_is_an_error_with_the_reasons(tmp_path):
     with pytest.raises(UsageError, match=r"(?s)holes: no image is left in train:.*train/2.*broken"):
         run(tmp_path, Holes(range(6)))
     with pytest.raises(UsageError, match="noise: no image is left in dev"):
@@ -147,7 +147,7 @@ def test_a_split_with_nothing_left_is_an_error_with_the_reasons(tmp_path):
 
 
 @pytest.mark.parametrize("stop_at", range(5))
-def test_goes_on_from_finished_parts_to_the_same_result(
+def test_continues_from_finished_parts_to_the_same_result(
     tmp_path, small_parts, monkeypatch, stop_at
 ):
     source = source_of(11)  # 3 parts, and one each of dev and test
@@ -174,7 +174,7 @@ def test_goes_on_from_finished_parts_to_the_same_result(
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
 
 
-def test_an_image_that_breaks_off_leaves_no_part_of_a_shard(tmp_path, small_parts):
+def test_an_error_in_reading_leaves_no_part_of_a_shard(tmp_path, small_parts):
     class Breaking(ArrayImages):
         def part(self, split, start, end):
             yield from super().part(split, start, end - 1)
@@ -186,7 +186,7 @@ def test_an_image_that_breaks_off_leaves_no_part_of_a_shard(tmp_path, small_part
     assert not list(tmp_path.rglob("*.array_record*"))
 
 
-def test_what_killed_workers_left_is_removed(tmp_path):
+def test_files_of_killed_workers_are_removed(tmp_path):
     (tmp_path / "scratch").mkdir()
     left = tmp_path / "scratch/train-00000-of-00001.array_record.4711"
     left.touch()

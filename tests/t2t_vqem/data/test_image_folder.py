@@ -71,7 +71,7 @@ def test_crop_scales_until_both_sides_are_covered(tmp_path):
     np.testing.assert_array_equal(found[:, 3:-3], np.full((10, 4, 3), (0, 255, 0)))
 
 
-def test_resize_keeps_everything(tmp_path):
+def test_resize_keeps_the_whole_image(tmp_path):
     pixels = np.repeat(np.eye(3, dtype=np.uint8) * 255, 20, axis=0)[None].repeat(20, axis=0)
     found = read_image(save(tmp_path / "a.png", pixels), (10, 15, 3), "resize")
     assert found.shape == (10, 15, 3)
@@ -85,7 +85,7 @@ def test_a_small_image_is_enlarged(tmp_path):
         assert (read_image(path, (9, 8, 3), fit) == 77).all()
 
 
-def test_an_image_much_larger_is_averaged_not_sampled(tmp_path):
+def test_a_much_larger_image_is_averaged_not_subsampled(tmp_path):
     board = np.indices((256, 256)).sum(axis=0) % 2 * 255
     path = save(tmp_path / "a.png", board.astype(np.uint8))
     assert np.ptp(read_image(path, (8, 8, 1)).astype(int)) <= 4
@@ -101,7 +101,7 @@ def test_a_large_jpeg_is_like_its_pixels(tmp_path):
     np.testing.assert_allclose(jpeg.astype(int), png, atol=4)
 
 
-def test_an_image_is_turned_as_the_camera_says(tmp_path):
+def test_an_image_is_rotated_according_to_its_exif_data(tmp_path):
     pixels = noise(4, 6, 3)
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation: must be rotated by 90 degrees clockwise
@@ -109,7 +109,7 @@ def test_an_image_is_turned_as_the_camera_says(tmp_path):
     np.testing.assert_array_equal(read_image(path, (6, 4, 3)), np.rot90(pixels, -1))
 
 
-def test_what_is_transparent_becomes_white(tmp_path):
+def test_transparent_pixels_become_white(tmp_path):
     pixels = noise(4, 4, 4)
     pixels[..., 3] = [0, 255, 0, 255]
     expected = np.where(pixels[..., 3:] == 0, 255, pixels[..., :3])
@@ -138,7 +138,7 @@ def test_black_and_white(tmp_path):
     assert read_image(path, (1, 2, 1)).tolist() == [[[255], [0]]]
 
 
-def test_of_several_pictures_the_first_is_taken(tmp_path):
+def test_the_first_frame_of_several_is_used(tmp_path):
     first, second = (Image.fromarray(np.full((4, 4), value, np.uint8), "L") for value in (200, 30))
     first.save(tmp_path / "a.gif", save_all=True, append_images=[second])
     assert (read_image(str(tmp_path / "a.gif"), (4, 4, 1)) == 200).all()
@@ -172,7 +172,7 @@ def test_a_bad_file_is_an_error_that_names_it(tmp_path, kind):
 
 
 @pytest.mark.parametrize("fraction", [0.5, 0.98])
-def test_a_cut_off_jpeg_is_an_error(tmp_path, fraction):
+def test_a_truncated_jpeg_is_an_error(tmp_path, fraction):
     path = save(tmp_path / "a.jpg", noise(300, 300, 3))
     data = pathlib.Path(path).read_bytes()
     pathlib.Path(path).write_bytes(data[: int(len(data) * fraction)])
@@ -180,7 +180,7 @@ def test_a_cut_off_jpeg_is_an_error(tmp_path, fraction):
         read_image(path, (8, 8, 3))
 
 
-def test_what_is_no_image_is_told_from_what_is_damaged(tmp_path):
+def test_errors_distinguish_damaged_images_from_other_files(tmp_path):
     with pytest.raises(UsageError, match=r"text.png: .* \(in no format that Pillow knows\)\."):
         read_image(damaged(tmp_path, "text"), (8, 8, 3))
     with pytest.raises(UsageError, match=r"too large.png: .* exceeds limit"):
@@ -206,7 +206,7 @@ def test_missing_pillow_names_the_extra(tmp_path, monkeypatch):
         folder_images(tmp_path)
 
 
-# Finding the images of a folder.
+# Finding images in a folder.
 
 
 def test_images_are_found_by_their_suffix_in_all_folders(tmp_path):
@@ -257,7 +257,7 @@ def images_in(source: FolderImages, split: str) -> list[bytes]:
     return [image.tobytes() for image in source.part(split, 0, source.num_images(split))]
 
 
-def test_without_folders_of_splits_dev_and_test_are_held_out(tmp_path):
+def test_without_split_folders_dev_and_test_are_held_out(tmp_path):
     written = fill(tmp_path / "some/where", 30)
     source = folder_images(tmp_path)
     assert [source.num_images(split) for split in SPLITS] == [21, 6, 3]
@@ -268,7 +268,7 @@ def test_without_folders_of_splits_dev_and_test_are_held_out(tmp_path):
     assert source.notes() == ["held out of the images to train on: dev, test"]
 
 
-def test_what_is_held_out_depends_on_the_contents_not_on_names(tmp_path):
+def test_held_out_images_depend_on_contents_not_on_names(tmp_path):
     fill(tmp_path / "a", 30)
     for path in (tmp_path / "a").iterdir():
         (tmp_path / "b").mkdir(exist_ok=True)
@@ -315,7 +315,7 @@ def test_at_least_one_image_is_held_out(tmp_path):
     assert [source.num_images(split) for split in SPLITS] == [3, 1, 1]
 
 
-def test_what_is_left_out_is_told(tmp_path):
+def test_ignored_files_are_logged(tmp_path):
     fill(tmp_path / "train", 20)
     save(tmp_path / "preview.png", noise(4, 4))
     (tmp_path / "readme.txt").touch()
@@ -337,7 +337,7 @@ def test_what_is_left_out_is_told(tmp_path):
         (["train/a.png", "test/a.txt"], "test: no images in it"),
     ],
 )
-def test_a_folder_that_cannot_be_used_is_an_error(tmp_path, files, message):
+def test_an_unusable_folder_is_an_error(tmp_path, files, message):
     for name in files:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -363,7 +363,7 @@ def test_the_fingerprint_follows_names_and_contents(tmp_path):
     assert len({value["files"] for value in (first, second, third)}) == 3
 
 
-def test_a_part_is_read_where_it_is_iterated_over(tmp_path):
+def test_a_part_is_read_only_during_iteration(tmp_path):
     written = fill(tmp_path / "train", 9)
     part = folder_images(tmp_path).part(TRAIN, 2, 5)
     images = [image.tobytes() for image in pickle.loads(pickle.dumps(part))]
@@ -384,7 +384,7 @@ def test_a_bad_file_is_an_error_or_dropped(tmp_path):
     assert "001.png: cannot be read as an image" in found[1].reason
 
 
-def test_names_that_are_no_utf8(tmp_path):
+def test_names_that_are_not_utf8(tmp_path):
     fill(tmp_path, 9)
     try:
         (tmp_path / "000.png").rename(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))

@@ -12,7 +12,7 @@ def digests_of(contents) -> list[bytes]:
     return [hashlib.sha256(str(content).encode()).digest() for content in contents]
 
 
-def test_every_example_is_held_out_or_left_to_train_once():
+def test_every_example_is_in_exactly_one_split():
     splits = hold_out(digests_of(range(100)), {DEV: 7, TEST: 11}, seed=3)
     assert {split: len(numbers) for split, numbers in splits.items()} == {
         DEV: 7,
@@ -23,7 +23,7 @@ def test_every_example_is_held_out_or_left_to_train_once():
     assert all(numbers == sorted(numbers) for numbers in splits.values())
 
 
-def test_what_is_held_out_does_not_depend_on_the_order():
+def test_held_out_examples_do_not_depend_on_the_order():
     contents = list(range(60))
     chosen = []
     for order in (contents, contents[::-1]):
@@ -32,14 +32,14 @@ def test_what_is_held_out_does_not_depend_on_the_order():
     assert chosen[0] == chosen[1]
 
 
-def test_another_seed_holds_others_out():
+def test_another_seed_holds_out_other_examples():
     first, second = (hold_out(digests_of(range(100)), {DEV: 50}, seed)[DEV] for seed in (1, 2))
     assert first != second
     assert len({*first} & {*second}) < 40  # 25 are expected
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_copies_stay_together(seed):
+def test_copies_are_in_the_same_split(seed):
     contents = [n % 10 for n in range(30)]
     splits = hold_out(digests_of(contents), {DEV: 4, TEST: 3}, seed)
     held = {split: {contents[n] for n in numbers} for split, numbers in splits.items()}
@@ -48,17 +48,17 @@ def test_copies_stay_together(seed):
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(5, {DEV: 5}), (2, {DEV: 1, TEST: 1}), (0, {})])
-def test_nothing_left_to_train_on_is_an_error(count, sizes):
+def test_no_training_examples_is_an_error(count, sizes):
     with pytest.raises(UsageError, match=f"{count} images, of which .*: none is left to train on"):
         hold_out(digests_of(range(count)), sizes, seed=0)
 
 
-def test_the_error_says_how_many_were_to_be_held_out():
+def test_the_error_says_how_many_examples_would_be_held_out():
     with pytest.raises(UsageError, match="3 images, of which 2 for dev and 1 for test are to be"):
         hold_out(digests_of(range(3)), {DEV: 2, TEST: 1}, seed=0)
 
 
-def test_images_are_divided_as_their_digests_are():
+def test_images_are_split_by_their_digests():
     images = np.random.default_rng(0).integers(0, 256, (20, 2, 3, 1), np.uint8)
     splits = hold_out_images(images, {DEV: 5}, seed=0)
     assert splits[DEV].shape == (5, 2, 3, 1)
@@ -69,7 +69,7 @@ def test_images_are_divided_as_their_digests_are():
     np.testing.assert_array_equal(np.unique(together, axis=0), np.unique(images, axis=0))
 
 
-def test_array_images_are_loaded_once_and_not_before_they_are_needed():
+def test_array_images_are_loaded_once_when_first_needed():
     calls = []
 
     def load():
@@ -88,7 +88,7 @@ def test_array_images_are_loaded_once_and_not_before_they_are_needed():
     assert len(calls) == 1
 
 
-def test_the_fingerprint_is_of_pixels_in_their_order():
+def test_the_fingerprint_depends_on_pixels_and_order():
     images = np.random.default_rng(0).integers(0, 256, (5, 3, 2, 3), np.uint8)
 
     def fingerprint(array):
@@ -153,7 +153,7 @@ def test_another_tfds_data_set_is_an_error(tmp_path):
         (0.0, r"after 0 images \(Input dataset was expected to contain 30 elements but .* 0 elem"),
     ],
 )
-def test_a_cut_off_tfds_data_set_is_an_error(tmp_path, keep, message):
+def test_a_truncated_tfds_data_set_is_an_error(tmp_path, keep, message):
     directory, _ = prepare_tfds(tmp_path)
     (shard,) = directory.glob("*train*record*")
     data = shard.read_bytes()

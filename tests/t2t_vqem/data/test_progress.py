@@ -14,7 +14,7 @@ def clock(monkeypatch):
     return now
 
 
-def test_without_a_terminal_logs_lines_now_and_then(clock, caplog):
+def test_without_a_terminal_logs_a_line_every_ten_seconds(clock, caplog):
     caplog.set_level(logging.INFO)
     with Progress("encoding", 1000, "pairs") as bar:
         bar.advance(200, skipped=True)
@@ -38,7 +38,7 @@ def test_an_unknown_total_is_left_out(clock, caplog):
     assert [record.getMessage() for record in caplog.records] == ["reading: 30 lines, 15/s"]
 
 
-def test_says_nothing_when_disabled(clock, caplog, capsys):
+def test_shows_nothing_if_disabled(clock, caplog, capsys):
     caplog.set_level(logging.INFO)
     with Progress("reading", 10, "lines", enabled=False) as bar:
         clock[0] += 60

@@ -33,7 +33,7 @@ def plan() -> BatchPlan:
     return BatchPlan(lengths, batch_size=24, max_length=12, num_buckets=3, seed=5)
 
 
-def test_gives_the_batches_of_the_plan_in_order(plan):
+def test_yields_the_batches_of_the_plan_in_order(plan):
     with BatchReader(Numbers(), plan, make_batch, start_step=4, num_steps=20) as reader:
         steps = list(reader)
     assert [step for step, _ in steps] == list(range(4, 24))
@@ -66,7 +66,7 @@ def test_an_error_reaches_the_consumer_after_the_batches_before_it(plan):
     reader.close()
 
 
-def test_reads_no_further_ahead_than_told(plan):
+def test_reads_no_further_ahead_than_prefetch(plan):
     numbers = Numbers()
     reader = BatchReader(numbers, plan, make_batch, start_step=0, prefetch=2)
     deadline = time.monotonic() + 5

@@ -15,7 +15,7 @@ PAIR = Schema([Field("inputs", "uint16", (None,)), Field("targets", "uint16", (N
 
 
 def pair(number: int) -> dict[str, np.ndarray]:
-    """Returns a record that its number can be told from."""
+    """Returns a record that is different for every number."""
     return {"inputs": np.arange(number % 5) + number, "targets": np.array([number])}
 
 
@@ -42,7 +42,7 @@ def schema_and_record(draw):
 
 
 @hypothesis.given(schema_and_record())
-def test_codec_round_trip(example):
+def test_decode_inverts_encode(example):
     schema, record = example
     decoded = Schema.from_json(schema.to_json()).decode(schema.encode(record))
     assert decoded.keys() == record.keys()
@@ -52,7 +52,7 @@ def test_codec_round_trip(example):
 
 
 @hypothesis.given(schema_and_record(), st.integers(1, 3))
-def test_codec_notices_missing_and_surplus_bytes(example, count):
+def test_decode_detects_missing_and_surplus_bytes(example, count):
     schema, record = example
     data = schema.encode(record)
     with pytest.raises(ValueError, match="bytes"):
@@ -62,7 +62,7 @@ def test_codec_notices_missing_and_surplus_bytes(example, count):
             schema.decode(data[:-count])
 
 
-def test_codec_takes_any_dtype_that_holds_the_values():
+def test_encode_takes_any_dtype_whose_values_fit():
     data = PAIR.encode({"inputs": np.array([1, 65535]), "targets": np.array([], np.float64)})
     np.testing.assert_array_equal(PAIR.decode(data)["inputs"], np.array([1, 65535], np.uint16))
 
@@ -70,24 +70,24 @@ def test_codec_takes_any_dtype_that_holds_the_values():
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ({"inputs": [1]}, r"the record has \['inputs'\]"),
+        ({"inputs": [1]}, r"the record has \['inputs'\], expected \['inputs', 'targets'\]"),
         ({"inputs": [1], "targets": [[1]]}, r"targets: shape \(1, 1\), expected \(None,\)"),
         ({"inputs": [65536], "targets": [1]}, "inputs: a value does not fit uint16"),
         ({"inputs": [-1], "targets": [1]}, "inputs: a value does not fit uint16"),
         ({"inputs": [0.5], "targets": [1]}, "inputs: a value does not fit uint16"),
     ],
 )
-def test_codec_refuses(record, message):
+def test_encode_rejects(record, message):
     with pytest.raises(ValueError, match=message):
         PAIR.encode({name: np.array(value) for name, value in record.items()})
 
 
-def test_codec_refuses_a_fixed_size_that_differs():
+def test_encode_rejects_a_wrong_size():
     with pytest.raises(ValueError, match=r"image: shape \(2, 4\), expected \(2, 3\)"):
         Schema([Field("image", "uint8", (2, 3))]).encode({"image": np.zeros((2, 4))})
 
 
-def test_images_fit(tmp_path):
+def test_images_can_be_stored(tmp_path):
     schema = Schema([Field("image", "uint8", (3, 5, 2)), Field("label", "int32", ())])
     images = np.arange(7 * 30, dtype=np.uint8).reshape(7, 3, 5, 2)
     with RecordWriter(str(tmp_path / "a"), schema) as writer:
@@ -98,7 +98,7 @@ def test_images_fit(tmp_path):
     assert record["label"] == 6 and record["label"].shape == ()
 
 
-def test_reads_any_records_of_several_shards_in_the_order_asked(tmp_path):
+def test_reads_records_of_several_shards_in_the_given_order(tmp_path):
     paths = [
         write(tmp_path / "a", range(37)),
         write(tmp_path / "b", []),
@@ -117,7 +117,7 @@ def test_reads_any_records_of_several_shards_in_the_order_asked(tmp_path):
 @pytest.mark.parametrize("index", [-1, 3])
 def test_a_number_out_of_range_is_an_error(tmp_path, index):
     reader = RecordReader([write(tmp_path / "a", range(3))], PAIR)
-    with pytest.raises(IndexError, match=f"record {index} of 3"):
+    with pytest.raises(IndexError, match=f"record {index}, expected 0 to 2"):
         reader.read([index])
 
 
@@ -142,10 +142,10 @@ def test_records_of_another_schema_are_an_error(tmp_path):
 
 
 @pytest.mark.parametrize("fraction", [0, 0.3, 0.99])
-def test_a_cut_off_shard_is_an_error(tmp_path, fraction):
+def test_a_truncated_shard_is_an_error(tmp_path, fraction):
     path = write(tmp_path / "a", range(500))
     os.truncate(path, math.floor(fraction * os.path.getsize(path)))
-    with pytest.raises(UsageError, match=f"{path}: not a complete shard"):
+    with pytest.raises(UsageError, match=f"{path}: incomplete or not a shard"):
         RecordReader([path], PAIR)
 
 

@@ -43,7 +43,7 @@ def run(folder: pathlib.Path, source, settings=SETTINGS, num_workers=1) -> dict:
 
 
 def decoded(folder: pathlib.Path, manifest: dict, split: str) -> list[tuple[str, str]]:
-    """Returns the pairs that the records of a split hold."""
+    """Returns the pairs in the records of a split."""
     vocabulary = Vocabulary(str(folder / manifest["vocabulary"]["file"]))
     shards = [str(folder / name) for name in manifest["splits"][split]["shards"]]
     reader = RecordReader(shards, Schema.from_json(manifest["schema"]))
@@ -61,7 +61,7 @@ def contents(folder: pathlib.Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    """Makes parts of at most 8 lines in chunks of 3, so that a small text has several."""
+    """Limits parts to 8 lines and chunks to 3, so that a small text has several of each."""
     monkeypatch.setattr(text_building, "_MARK_LINES", 4)
     monkeypatch.setattr(text_building, "_PART_LINES", 8)
     monkeypatch.setattr(text_building, "_CHUNK_LINES", 3)
@@ -80,7 +80,7 @@ def test_the_records_hold_the_text_in_order(tmp_path, small_parts, count):
     assert train["num_lines"] == train["num_examples"] == count
 
 
-def test_parts_grow_where_there_would_be_too_many(tmp_path, small_parts, monkeypatch):
+def test_parts_grow_if_there_would_be_too_many(tmp_path, small_parts, monkeypatch):
     monkeypatch.setattr(text_building, "_MAX_PARTS", 3)
     manifest = run(tmp_path, source_of(pairs_of(45)))
     assert len(manifest["splits"]["train"]["shards"]) == 3
@@ -108,7 +108,7 @@ def test_lengths_and_counts_are_those_of_the_records(tmp_path, small_parts):
     }
 
 
-def test_training_pairs_are_dropped_and_counted_others_never(tmp_path, small_parts):
+def test_only_training_pairs_are_dropped_and_they_are_counted(tmp_path, small_parts):
     odd = [
         ("", "eno"),
         ("one", " \t\u2028"),
@@ -160,9 +160,7 @@ def test_the_number_of_workers_changes_nothing(tmp_path, monkeypatch):
     assert contents(tmp_path / "1") == contents(tmp_path / "3")
 
 
-def test_the_sample_of_the_vocabulary_is_bounded_seeded_and_of_both_languages(
-    tmp_path, monkeypatch
-):
+def test_the_vocabulary_sample_is_bounded_seeded_and_has_both_languages(tmp_path, monkeypatch):
     samples = []
     real = Vocabulary.train
 
@@ -183,7 +181,7 @@ def test_the_sample_of_the_vocabulary_is_bounded_seeded_and_of_both_languages(
 
 
 @pytest.mark.parametrize("stop_at", range(6))
-def test_goes_on_from_finished_parts_to_the_same_result(
+def test_continues_from_finished_parts_to_the_same_result(
     tmp_path, small_parts, monkeypatch, stop_at
 ):
     source = source_of(pairs_of(30))
@@ -210,7 +208,7 @@ def test_goes_on_from_finished_parts_to_the_same_result(
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
 
 
-def test_what_killed_workers_left_is_removed(tmp_path, small_parts):
+def test_files_of_killed_workers_are_removed(tmp_path, small_parts):
     (tmp_path / "scratch").mkdir()
     left = tmp_path / "scratch/train-00000-of-00002.array_record.4711"
     left.touch()
@@ -218,7 +216,7 @@ def test_what_killed_workers_left_is_removed(tmp_path, small_parts):
     assert not left.exists()
 
 
-def test_text_that_breaks_off_is_read_again(tmp_path):
+def test_text_is_read_again_after_an_error(tmp_path):
     def broken():
         yield from pairs_of(20)
         raise UsageError("line 21 is bad")
@@ -234,7 +232,7 @@ def test_an_empty_split_is_an_error(tmp_path):
         run(tmp_path, source_of(pairs_of(20), dev=()))
 
 
-def test_nothing_left_to_train_on_is_an_error_with_the_reasons(tmp_path):
+def test_no_training_pairs_is_an_error_with_the_reasons(tmp_path):
     with pytest.raises(UsageError, match=r"(?s)no training pair is left.*9 too long"):
         run(tmp_path, source_of(pairs_of(9)), SETTINGS._replace(max_length=2))
 
@@ -268,7 +266,7 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.parametrize("fill", [0, 300_000, 600_000, 800_000])
-def test_a_really_full_disk_is_an_os_error_that_says_so(small_disk, fill):
+def test_a_file_system_that_is_full_is_an_os_error_that_says_so(small_disk, fill):
     (small_disk / "fill").write_bytes(b"x" * fill)
     with pytest.raises(OSError, match="No space left on device") as caught:
         run(small_disk / "data", source_of(pairs_of(20_000)))
@@ -276,7 +274,7 @@ def test_a_really_full_disk_is_an_os_error_that_says_so(small_disk, fill):
     assert not (small_disk / "data/manifest.json").exists()
 
 
-def test_a_changed_vocabulary_is_noticed(tmp_path, small_parts, monkeypatch):
+def test_a_changed_vocabulary_is_detected(tmp_path, small_parts, monkeypatch):
     real = text_building._train_vocabulary
 
     def swap(directory, marks, settings):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from t2t_vqem.constants import EOS_ID, PAD_ID, UNK_ID, UsageError
 from t2t_vqem.data.vocabulary import Vocabulary
 
-MARK = "\u2581"  # what SentencePiece writes for a space
+MARK = "\u2581"  # SentencePiece's representation of a space
 TEXT = [
     "A dog runs across the grass.",
     "Ein Hund rennt über das Gras.",
@@ -63,12 +63,12 @@ def test_decode_inverts_encode_on_hard_lines(vocabulary, line):
     assert vocabulary.decode(vocabulary.encode(line)) == line
 
 
-@hypothesis.given(st.lists(lines, max_size=12))  # a long list takes another way than a short one
+@hypothesis.given(st.lists(lines, max_size=12))  # long and short lists use different code
 def test_a_list_is_encoded_line_by_line(vocabulary, batch):
     assert vocabulary.encode(batch) == [vocabulary.encode(line) for line in batch]
 
 
-def test_the_space_mark_itself_hardly_changes_the_rest(vocabulary):
+def test_the_space_mark_hardly_changes_the_encoding_of_other_text(vocabulary):
     ids = vocabulary.encode(f"A dog runs{MARK}")
     assert ids[: len(vocabulary.encode("A dog runs"))] == vocabulary.encode("A dog runs")
     assert len(ids) == len(vocabulary.encode("A dog runs")) + 3
@@ -85,23 +85,23 @@ def test_decode_stops_at_eos_and_drops_pad(vocabulary):
     assert vocabulary.decode([]) == vocabulary.decode([EOS_ID, *ids]) == ""
 
 
-def test_decode_gives_one_line_of_whatever_ids(vocabulary):
+def test_decode_gives_one_line_for_any_ids(vocabulary):
     assert vocabulary.decode(vocabulary.encode("a\nb\n")) == "a b "
     half_a_character = vocabulary.encode("\u20ac")[:-1]
     assert "\ufffd" in vocabulary.decode(half_a_character)
 
 
-def test_decode_refuses_an_id_outside(vocabulary):
-    with pytest.raises(IndexError, match=f"id {vocabulary.size} is outside .* {vocabulary.size} "):
+def test_decode_rejects_an_unknown_id(vocabulary):
+    with pytest.raises(IndexError, match=f"id {vocabulary.size} is not in .* {vocabulary.size} "):
         vocabulary.decode([vocabulary.size])
-    with pytest.raises(IndexError, match="id -1 is outside"):
+    with pytest.raises(IndexError, match="id -1 is not in"):
         vocabulary.decode([-1])
 
 
 @pytest.mark.parametrize(
     "text", ["a\ud800b", ["fine", "a\ud800b"], [*["fine"] * 10, "a\ud800b"]], ids=ascii
 )
-def test_encode_refuses_what_utf8_cannot_express(vocabulary, text):
+def test_encode_rejects_text_that_utf8_cannot_encode(vocabulary, text):
     with pytest.raises(UsageError, match=r"'a\\ud800b' is not valid Unicode"):
         vocabulary.encode(text)
 
@@ -114,11 +114,11 @@ def test_training_is_reproducible(vocabulary, tmp_path):
     assert other.hash != vocabulary.hash
 
 
-def test_a_text_that_supports_fewer_pieces_gives_fewer(tmp_path):
+def test_a_small_text_gives_a_smaller_vocabulary(tmp_path):
     assert 259 < Vocabulary.train(TEXT, 50_000, str(tmp_path / "v"), seed=0).size < 1000
 
 
-def test_long_lines_and_odd_lines_do_not_disturb_training(tmp_path):
+def test_training_copes_with_long_and_unusual_lines(tmp_path):
     odd = ["", " ", "x" * 100_000, "\x00", "\u2581", *TEXT]
     assert Vocabulary.train(odd, 350, str(tmp_path / "v"), seed=0).size > 300
 
@@ -131,7 +131,7 @@ def test_long_lines_and_odd_lines_do_not_disturb_training(tmp_path):
         (TEXT, 270, r"vocab_size 270 is too small: the text needs at least 2\d\d"),
     ],
 )
-def test_training_refuses(tmp_path, sentences, size, message):
+def test_training_rejects(tmp_path, sentences, size, message):
     with pytest.raises(UsageError, match=message):
         Vocabulary.train(sentences, size, str(tmp_path / "v"), seed=0)
     assert list(tmp_path.iterdir()) == []
@@ -155,7 +155,7 @@ def test_a_missing_or_broken_model_is_an_error(tmp_path):
         ),
     ],
 )
-def test_a_model_from_elsewhere_is_an_error(tmp_path, options, message):
+def test_a_foreign_model_is_an_error(tmp_path, options, message):
     import sentencepiece
 
     with open(tmp_path / "v.model", "wb") as file:

@@ -68,14 +68,14 @@ def test_no_tasks():
     assert list(run_tasks(len, [], 4)) == []
 
 
-def test_an_error_is_raised_as_it_was(tasks):
+def test_an_error_of_a_task_is_raised_unchanged(tasks):
     with pytest.raises(UsageError, match="line 3 is bad") as caught:
         list(run_tasks(tasks.fail, range(6), 2))
     assert "in a worker process" in str(caught.value.__cause__)
     assert "tasks_of_test.py" in str(caught.value.__cause__)
 
 
-def test_an_error_that_cannot_be_sent_is_raised_in_words(tasks):
+def test_an_error_that_cannot_be_pickled_is_raised_by_its_message(tasks):
     with pytest.raises(RuntimeError, match="Unpicklable: odd"):
         list(run_tasks(tasks.fail, range(10, 15), 2))
 
@@ -110,13 +110,13 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_check_parent_ends_no_process_that_is_no_worker(monkeypatch):
-    monkeypatch.setattr(os, "getppid", lambda: -1)  # as if its parent were gone
+def test_check_parent_does_not_end_other_processes(monkeypatch):
+    monkeypatch.setattr(os, "getppid", lambda: -1)  # as if the parent had ended
     assert check_parent() is None
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs processor affinity")
-def test_there_are_as_many_workers_as_cores_that_may_be_used():
+def test_the_default_number_of_workers_is_that_of_usable_cores():
     allowed = os.sched_getaffinity(0)
     assert default_num_workers() == len(allowed)
     os.sched_setaffinity(0, {min(allowed)})

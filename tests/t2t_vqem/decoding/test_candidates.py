@@ -38,7 +38,7 @@ def check_places(found, original):
                 assert float(log_prob) == int(latent) - 9
 
 
-def test_repeats_are_removed_and_the_rest_moves_up():
+def test_repeated_tokens_are_removed():
     rng = np.random.default_rng(0)
     tokens = rng.integers(2, 5, [50, 9])
     lengths = rng.integers(0, 10, 50)
@@ -53,7 +53,7 @@ def test_repeats_are_removed_and_the_rest_moves_up():
     assert np.max(removed) > 2
 
 
-def test_fill_is_removed_and_the_rest_moves_up():
+def test_fill_is_removed():
     tokens = np.array([[5, 2, 2, 5, 1, 0], [2, 2, 6, 7, 2, 1], [2, 2, 2, 2, 2, 1], [0] * 6])
     expected = [[5, 5, 1, 0, 0, 0], [6, 7, 1, 0, 0, 0], [1, 0, 0, 0, 0, 0], [0] * 6]
     found = remove_fill(placed(tokens))
@@ -61,7 +61,7 @@ def test_fill_is_removed_and_the_rest_moves_up():
     check_places(found, placed(tokens))
 
 
-def test_rows_end_at_their_first_eos_or_with_one():
+def test_rows_end_at_their_first_eos_or_get_one():
     tokens = tf.constant([[5, 1, 6, 1], [5, 6, 7, 8], [1, 5, 5, 5], [5, 6, 7, 8], [5, 6, 7, 8]])
     log_probs = tf.fill([5, 4], -2.0)
     found = end_at_eos(tokens, log_probs, tf.constant([2, 2, 2, 1, 0]), 2)
@@ -73,7 +73,7 @@ def test_rows_end_at_their_first_eos_or_with_one():
     np.testing.assert_array_equal(found.log_probs, np.where(np.array(latents) < 0, 0, -2))
 
 
-def test_rows_are_cut_or_filled_up():
+def test_rows_are_cut_or_padded():
     rows = placed([[5, 6, 1], [7, 1, 0]])
     np.testing.assert_array_equal(rows.fit(2).tokens, [[5, 6], [7, 1]])
     filled = rows.fit(4)
@@ -106,7 +106,7 @@ def test_tokens_and_their_probabilities_are_those_of_the_softmax(monkeypatch, co
     monkeypatch.setattr(blocks, "LEAST_ROWS", 4)
     rng = np.random.default_rng(0)
     x, table = (rng.normal(size=s).astype(np.float32) for s in ([5, 3, 6], [9, 6]))
-    x[0, 0] = 3 * table[0]  # PAD would be the most probable here
+    x[0, 0] = 3 * table[0]  # PAD would be the most probable token here
     tokens = rng.integers(0, 9, [5, 3])
 
     def both(x, tokens):

@@ -49,7 +49,7 @@ class Case:
         return search(tf.constant(self.images), tf.constant(self.ids, tf.int32)).numpy()
 
     def errors(self, ids: np.ndarray) -> np.ndarray:
-        """Squared error [B] of the images of codes, in float64."""
+        """Returns the squared error [B] of the images decoded from codes, in float64."""
         slices = [codes[ids[..., c]] for c, codes in enumerate(self.codebooks)]
         around = [(0, 0), (self.reach, self.reach), (self.reach, self.reach), (0, 0)]
         padded = np.pad(np.concatenate(slices, -1), around)
@@ -89,7 +89,7 @@ def test_codes_that_stand_alone_become_the_best():
 
 
 @CODEBOOKS
-def test_in_the_end_no_single_change_makes_an_image_nearer(num_codebooks):
+def test_after_convergence_no_single_change_reduces_the_error(num_codebooks):
     case = Case(num_codebooks, reach=1)
     found = case.search(num_passes=20)
     np.testing.assert_array_equal(case.search(num_passes=21), found)
@@ -98,7 +98,7 @@ def test_in_the_end_no_single_change_makes_an_image_nearer(num_codebooks):
 
 
 @CODEBOOKS
-def test_every_pass_makes_images_nearer(num_codebooks):
+def test_every_pass_reduces_the_error(num_codebooks):
     case = Case(num_codebooks, reach=1)
     errors = [case.errors(case.search(n)) for n in range(3)]
     np.testing.assert_array_equal(errors[0], case.errors(case.ids))
@@ -141,7 +141,7 @@ def test_compiled_codes_are_the_same(num_codebooks):
     np.testing.assert_array_equal(case.search(2, xla=True), case.search(2))
 
 
-def test_codes_are_found_for_each_image_alone():
+def test_images_are_searched_independently():
     case = Case(num_codebooks=2, reach=1)
     together = case.search(2)
     for row in range(B):

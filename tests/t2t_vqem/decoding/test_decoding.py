@@ -1,4 +1,4 @@
-"""Greedy, beam and sampled decoding against brute force over a small language."""
+"""Greedy decoding, beam search and sampling against brute force over a small language."""
 
 import itertools
 
@@ -52,7 +52,7 @@ def strip(row) -> tuple:
     return tuple(int(token) for token in row if token)
 
 
-def test_greedy_takes_the_most_probable_token_each_time():
+def test_greedy_takes_the_most_probable_token_at_each_step():
     table = language()
     step, cache = step_fn(table)
     decoded = decode(step, cache, tf.fill([B], T), max_length=T)
@@ -105,7 +105,7 @@ def test_the_n_best_of_a_wide_beam_are_the_n_best_of_all(limits):
         assert len(rest) == max(0, num - len(scored))
 
 
-def test_a_narrow_beam_keeps_each_sentence_apart():
+def test_a_narrow_beam_keeps_sentences_separate():
     table = language(2)
     step, cache = step_fn(table, 2)
     together = beam_search(step, cache, tf.fill([B], T), 2, 0.6, max_length=T)
@@ -137,7 +137,7 @@ def test_a_beam_of_one_goes_on_past_an_end_that_may_be_beaten(seed):
         np.testing.assert_allclose(beam.scores[b], score, rtol=1e-5)
 
 
-def test_a_beam_of_one_without_penalty_equals_greedy_where_no_end_comes_early():
+def test_a_beam_of_one_without_penalty_equals_greedy_without_an_early_eos():
     table = language(3)
     table[:, : T - 1, :, EOS_ID] = -50
     step, cache = step_fn(table)
@@ -193,7 +193,7 @@ def test_samples_depend_on_the_row_id_and_the_seed_not_on_the_batch():
     step, cache = step_fn(table)
 
     def sample(rows, seed):
-        """Samples of the first sentence, one for each id."""
+        """Returns samples of the first sentence, one for each id."""
         choose = sampler(1.0, seed=seed, row_ids=tf.constant(rows))
         sentence, limits = tf.repeat(cache[:1], len(rows)), tf.fill([len(rows)], T)
         found = decode(step, sentence, limits, max_length=T, choose_fn=choose)
@@ -218,7 +218,7 @@ def test_samples_depend_on_the_row_id_and_the_seed_not_on_the_batch():
         ({"sampling_top_k": 5}, "does nothing without a sampling temperature"),
     ],
 )
-def test_impossible_options_are_refused(options, message):
+def test_invalid_options_are_errors(options, message):
     with pytest.raises(UsageError, match=message):
         DecodeOptions(**options)
 

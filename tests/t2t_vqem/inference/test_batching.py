@@ -6,7 +6,7 @@ from t2t_vqem.inference.batching import LENGTH_BUCKETS, full_rows, length_bucket
 
 @pytest.mark.parametrize("num_lines", [0, 1, 2, 5, 100, 2048])
 @pytest.mark.parametrize("batch_tokens", [1, 7, 300, 4096])
-def test_every_line_is_in_one_batch_that_it_fits(num_lines, batch_tokens):
+def test_every_line_is_in_one_batch_and_fits(num_lines, batch_tokens):
     lengths = np.random.default_rng(num_lines).integers(1, 700, num_lines)
     batches = pack(lengths.tolist(), batch_tokens)
     members = [member for batch in batches for member in batch.members]
@@ -57,7 +57,7 @@ def test_rows_are_a_power_of_two_within_the_budget(length, tokens, rows):
 
 
 @pytest.mark.parametrize("count,rows", [(1, [1]), (2, [1, 1]), (5, [4, 4]), (32, [16, 16])])
-def test_few_lines_are_divided_among_what_runs_at_the_same_time(count, rows):
+def test_few_lines_are_divided_among_parallel_batches(count, rows):
     batches = pack([7] * count, 4096, concurrency=2)
     assert [batch.rows for batch in batches] == rows
     assert sorted(np.concatenate([batch.members for batch in batches])) == list(range(count))

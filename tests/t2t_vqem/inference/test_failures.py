@@ -31,7 +31,7 @@ def brute_force(ids: list[int]) -> bool:
         ([7, 7, 1, 7, 7, 1, 7, 7, 1], False),
     ],
 )
-def test_repetition_of_hand_made_rows(ids, expected):
+def test_repetition_in_hand_made_sequences(ids, expected):
     assert brute_force(ids) == expected
     assert is_repetitive(ids) == expected
 
@@ -60,11 +60,11 @@ LOOP = [20, 7, 7, 7, 7]
         (LOOP, LOOP, False, None),  # a source with repetitions may have such a translation
         (LOOP, LOOP, True, "cut"),
         ([1] + [2, 3] * 4, LOOP, False, None),
-        (list(range(9)), GOOD, False, None),  # ten ids with EOS
+        (list(range(9)), GOOD, False, None),  # ten ids including EOS
         (list(range(10)), GOOD, False, "long source"),
         (list(range(10)), [], False, "long source"),
     ],
 )
-def test_failures_of_hand_made_pairs(source, translation, cut, expected):
+def test_failures_in_hand_made_pairs(source, translation, cut, expected):
     assert find_failure(source, translation, cut=cut, max_length=10) == expected
     assert expected is None or expected in FAILURES

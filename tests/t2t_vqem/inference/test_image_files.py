@@ -18,7 +18,7 @@ def random_images(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 250, shape).astype(np.uint8)
 
 
-def test_grid_holds_each_image_and_a_gap_around_it():
+def test_grid_has_each_image_with_a_gap_around_it():
     images = random_images(5, 40, 70, 3)
     grid = image_files.image_grid(images)
     assert grid.shape == (3 * 44 + 4, 2 * 74 + 4, 3)
@@ -45,7 +45,7 @@ def test_small_images_are_enlarged():
     np.testing.assert_array_equal(grid[4:68, 4:44], np.kron(image[0], np.ones([8, 8, 1])))
 
 
-def test_reconstructions_touch_their_originals():
+def test_reconstructions_are_adjacent_to_their_originals():
     originals, reconstructions = random_images(3, 40, 70, 1), random_images(3, 40, 70, 1, seed=1)
     grid = image_files.side_by_side(originals, reconstructions)
     assert grid.shape == (3 * 44 + 4, 148, 1)
@@ -55,7 +55,7 @@ def test_reconstructions_touch_their_originals():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_png_holds_the_grid(tmp_path, channels):
+def test_png_contains_the_grid(tmp_path, channels):
     images = random_images(4, 16, 16, channels)
     path = tmp_path / "grid.png"
     image_files.write_images(str(path), images)
@@ -67,7 +67,7 @@ def test_png_holds_the_grid(tmp_path, channels):
     assert os.listdir(tmp_path) == ["grid.png"]
 
 
-def test_arrays_are_read_again(tmp_path):
+def test_arrays_are_read_back(tmp_path):
     images, originals = random_images(3, 4, 6, 3), random_images(3, 4, 6, 3, seed=1)
     npy, npz, both = (str(tmp_path / name) for name in ("a.npy", "b.npz", "c.npz"))
     image_files.write_images(npy, images, originals=originals)
@@ -93,7 +93,7 @@ def test_same_arrays_give_the_same_file(tmp_path):
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_failure_leaves_what_was_there(tmp_path, monkeypatch):
+def test_a_failure_keeps_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "a.npy"
     image_files.write_images(str(path), random_images(3, 4, 6, 3))
     before = path.read_bytes()
@@ -109,14 +109,14 @@ def test_failure_leaves_what_was_there(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["a.npy"]
 
 
-def test_grey_arrays_need_no_axis_for_their_channel(tmp_path):
+def test_grey_arrays_need_no_channel_axis(tmp_path):
     images = random_images(3, 4, 6, 1)
     np.save(tmp_path / "a.npy", images[..., 0])
     read = image_files.read_images(str(tmp_path / "a.npy"), (4, 6, 1), None)
     np.testing.assert_array_equal(read.images, images)
 
 
-def test_folder_is_read_by_name_and_each_file_brought_to_shape(tmp_path):
+def test_folder_is_read_in_order_of_names_and_images_are_resized(tmp_path):
     (tmp_path / "more").mkdir()
     pictures = {"b.png": (6, 4), "a.jpg": (60, 44), "more/c.png": (12, 8)}
     for name, (width, height) in pictures.items():
@@ -152,7 +152,7 @@ def test_folder_without_images_is_an_error(tmp_path):
         (np.array(["text"]), "<U4"),
     ],
 )
-def test_arrays_of_another_kind_are_refused(tmp_path, array, message):
+def test_other_arrays_are_errors(tmp_path, array, message):
     np.save(tmp_path / "a.npy", array)
     with pytest.raises(UsageError, match=message):
         image_files.read_images(str(tmp_path / "a.npy"), (4, 6, 3), None)
@@ -161,7 +161,7 @@ def test_arrays_of_another_kind_are_refused(tmp_path, array, message):
 CODES = CodeSet(random_images(3, 4, 2).astype(np.int32), "0123", "runs/a/best/ckpt-7")
 
 
-def test_codes_are_read_again(tmp_path):
+def test_codes_are_read_back(tmp_path):
     path = str(tmp_path / "codes.npz")
     image_files.write_codes(path, CODES, ["a.png", "b.png", "c.png"])
     assert image_files.holds_codes(path)
@@ -197,7 +197,7 @@ def test_damaged_files_are_named(tmp_path):
         ({"codes": CODES.codes[:0]}, "of at least one image"),
     ],
 )
-def test_other_arrays_are_not_taken_for_codes(tmp_path, changes, message):
+def test_other_arrays_are_not_mistaken_for_codes(tmp_path, changes, message):
     path = str(tmp_path / "codes.npz")
     image_files.write_codes(path, CODES)
     with np.load(path) as arrays:
@@ -207,7 +207,7 @@ def test_other_arrays_are_not_taken_for_codes(tmp_path, changes, message):
         image_files.read_codes(path)
 
 
-def test_codes_are_not_images_nor_one_array_many(tmp_path):
+def test_codes_are_not_mistaken_for_images(tmp_path):
     path = str(tmp_path / "codes.npz")
     image_files.write_codes(path, CODES)
     with pytest.raises(UsageError, match="has no 'images', only"):
@@ -218,7 +218,7 @@ def test_codes_are_not_images_nor_one_array_many(tmp_path):
         image_files.holds_codes(path)
 
 
-def test_output_is_checked_before_there_is_any(tmp_path):
+def test_the_output_path_is_checked_in_advance(tmp_path):
     image_files.check_output(str(tmp_path / "new" / "a.png"), (".png", ".npy"), "decode_to_file")
     assert (tmp_path / "new").is_dir()
     (tmp_path / "file").write_text("")

@@ -116,7 +116,7 @@ def test_weights_are_read_when_the_decoder_runs(decoder, model):
     np.testing.assert_array_equal(decoder.decode(codes), 3 * before)
 
 
-def test_sample_depends_on_the_seed_and_its_number_alone(decoder):
+def test_a_sample_depends_only_on_the_seed_and_its_number(decoder):
     five = decoder.sample(5, seed=4)
     assert five.shape == (5, 6, 2)
     np.testing.assert_array_equal(decoder.sample(2, seed=4), five[:2])
@@ -125,13 +125,13 @@ def test_sample_depends_on_the_seed_and_its_number_alone(decoder):
     assert (decoder.sample(5, seed=5) != five).any()
 
 
-def test_temperature_zero_is_refused(decoder):
+def test_temperature_zero_is_an_error(decoder):
     with pytest.raises(UsageError, match=r"temperature is 0, expected a number above 0"):
         decoder.sample(1, temperature=0)
 
 
 @pytest.mark.parametrize("number", [1, 3, 8])
-def test_figures_are_means_over_the_images(decoder, number):
+def test_metrics_are_means_over_the_images(decoder, number):
     images = random_images(number)
     codes = decoder.encode(images)
     assert decoder.measure(images, codes) == {
@@ -141,7 +141,7 @@ def test_figures_are_means_over_the_images(decoder, number):
     }
 
 
-def test_codes_are_searched_for_as_often_as_the_decoder_was_told(model):
+def test_the_decoder_runs_the_given_number_of_search_passes(model):
     images = random_images(4)
     plain, twice = (
         ImageDecoder(model, image_shape=SHAPE, search_passes=passes, xla=False).encode(images)
@@ -150,7 +150,7 @@ def test_codes_are_searched_for_as_often_as_the_decoder_was_told(model):
     np.testing.assert_array_equal(twice, (plain + 2) % NUM_CODES)
 
 
-def test_codes_that_the_model_cannot_have_made_are_refused(decoder):
+def test_codes_of_another_model_are_errors(decoder):
     codes = np.zeros([2, 6, 2], np.int32)
     for bad, message in (
         (codes[:, :5], r"shape \[2, 5, 2\], expected .* = \[images, 6, 2\]"),
@@ -161,13 +161,13 @@ def test_codes_that_the_model_cannot_have_made_are_refused(decoder):
             decoder.decode(bad)
 
 
-def test_model_without_codes_is_refused():
+def test_a_model_without_codes_is_an_error():
     model = Model(BlocksHParams(), name="other")
     with pytest.raises(UsageError, match=r"the model 'other' has no codes"):
         ImageDecoder(model, image_shape=SHAPE)
 
 
-def test_digest_is_of_the_numbers(model):
+def test_digest_depends_only_on_the_values(model):
     other = Blocks()
     other.build_variables()
     assert weights_digest(model) == weights_digest(other)

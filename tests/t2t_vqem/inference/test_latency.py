@@ -18,7 +18,7 @@ class Slow:
         yield from lines
 
 
-def test_each_line_is_timed_alone_and_the_first_time_does_not_count(monkeypatch):
+def test_each_line_is_timed_separately_without_its_first_call(monkeypatch):
     translator = Slow()
     monkeypatch.setattr(latency.time, "perf_counter", lambda: translator.now)
     assert latency.milliseconds_each(translator, ["one", "two", "three"]) == pytest.approx(5)
@@ -26,5 +26,5 @@ def test_each_line_is_timed_alone_and_the_first_time_does_not_count(monkeypatch)
 
 
 @pytest.mark.parametrize(("count", "expected"), [(2, ["b", "d"]), (9, ["b", "d", "e"])])
-def test_usual_lines_are_those_that_are_decoded_in_the_most_usual_shape(count, expected):
+def test_usual_lines_are_those_of_the_most_frequent_shape(count, expected):
     assert latency.usual_lines("abcdef", [8, 9, 17, 12, 16, 24], count) == expected

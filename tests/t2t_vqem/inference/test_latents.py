@@ -1,4 +1,4 @@
-"""Reconstructions come with the numbers of their examples."""
+"""Reconstructions are in the order of their examples."""
 
 import numpy as np
 import tensorflow as tf
@@ -28,6 +28,6 @@ def test_line_i_is_the_reconstruction_of_example_i(tiny_text_data):
     assert len(np.unique(expected)) > 20
 
 
-def test_the_latent_transformer_is_a_latent_model_and_the_other_is_none():
+def test_only_the_latent_transformer_is_a_latent_model():
     assert issubclass(TransformerNAT, LatentTextModel)
     assert not issubclass(Transformer, LatentTextModel)

@@ -112,7 +112,7 @@ def test_line_i_answers_line_i(copier, lines):
     assert [result.score for result in results] == ids
 
 
-def test_order_is_kept_over_windows(copier, monkeypatch):
+def test_order_is_kept_across_windows(copier, monkeypatch):
     monkeypatch.setattr(translate, "WINDOW_LINES", 7)
     rng = np.random.default_rng(4)
     lines = ["" if i % 5 == 0 else "ab " * int(rng.integers(1, 20)) + str(i) for i in range(50)]
@@ -144,12 +144,12 @@ def test_blank_lines_never_reach_the_model(vocabulary):
     assert list(make(model, vocabulary).translate([])) == []
 
 
-def test_long_lines_are_cut_with_one_counted_warning(vocabulary, caplog):
+def test_long_lines_are_cut_with_one_warning_that_counts_them(vocabulary, caplog):
     translator = make(CopyModel(), vocabulary, max_length=9)
     lines = ["x" * 10_000, "a b", "y" * 10_000, "", "z" * 7]
     with caplog.at_level(logging.WARNING):
         results = list(translator.translate(lines))
-    # Eight ids and EOS; the first id is the space that SentencePiece puts before a line.
+    # Eight ids and EOS; the first id is the space that SentencePiece inserts before a line.
     assert lines[0].startswith(results[0].text) and 0 < len(results[0].text) < 100
     assert [result.text for result in results[1::3]] == ["a b", "z" * 7]
     assert len(vocabulary.encode(results[0].text)) == 8
@@ -240,7 +240,7 @@ def test_samples_depend_on_seed_and_line_but_not_on_the_batch(transformer, vocab
     assert together[0] != together[4], "the same text on another line is another sample"
 
 
-def test_new_weights_are_used_at_once(vocabulary):
+def test_new_weights_are_used_immediately(vocabulary):
     tf.keras.utils.set_random_seed(8)
     model = build(vocabulary, hidden_size=8, filter_size=8)
     translator = make(model, vocabulary, extra_length=4)
@@ -262,6 +262,6 @@ def test_errors_of_the_model_reach_the_caller(vocabulary):
 
 
 @pytest.mark.parametrize("name", ["max_length", "batch_tokens", "concurrency"])
-def test_numbers_out_of_range_are_refused(vocabulary, name):
+def test_numbers_out_of_range_are_errors(vocabulary, name):
     with pytest.raises(UsageError, match=f"{name} must be at least .*, got 0"):
         make(CopyModel(), vocabulary, **{name: 0})

@@ -29,7 +29,7 @@ def test_split_and_combine_are_inverse_and_keep_heads_contiguous():
     np.testing.assert_array_equal(combine_heads(heads), x)
 
 
-def test_attend_equals_the_loop():
+def test_attend_equals_a_loop():
     q, k, v = normal(B, H, T, 4), normal(B, H, S, 4, seed=1), normal(B, H, S, 4, seed=2)
     mask = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], bool)
     result = attend(tf.constant(q), KeyValue(k, v), padding_bias(tf.constant(mask)))
@@ -42,7 +42,7 @@ def test_attend_equals_the_loop():
                 np.testing.assert_allclose(result[b, h, t], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_self_attention_parts_are_query_key_value_in_that_order():
+def test_fused_projection_is_query_key_value_in_that_order():
     layer, x = SelfAttention(D, H), normal(B, T, D)
     result = layer(x, causal_bias(T))
     w, w_out = (v.numpy().astype(np.float64) for v in layer.variables)
@@ -68,7 +68,7 @@ def test_causal_self_attention_cannot_see_the_future():
         np.testing.assert_array_equal(seen, np.arange(T) <= t)
 
 
-def test_stepping_with_a_cache_equals_the_whole_sequence():
+def test_decoding_with_a_cache_equals_the_whole_sequence():
     layer, x = SelfAttention(D, H), tf.constant(normal(B, T, D))
     whole = layer(x, causal_bias(T))
     cache = KeyValue(*[tf.zeros([B, H, T + 2, D // H])] * 2)
@@ -78,7 +78,7 @@ def test_stepping_with_a_cache_equals_the_whole_sequence():
         np.testing.assert_allclose(out[:, 0], whole[:, t], rtol=1e-4, atol=1e-5)
 
 
-def test_padding_of_the_memory_is_unreachable():
+def test_cross_attention_cannot_see_padding():
     layer, x, memory = CrossAttention(D, H), normal(B, T, D), tf.constant(normal(B, S, D, seed=3))
     mask = tf.constant([[True] * 3 + [False] * 2, [True] * 5])
     layer(x, memory, padding_bias(mask))

@@ -1,4 +1,4 @@
-"""Shortening and lengthening against loops in float64."""
+"""Downsampling and upsampling of sequences, against loops in float64."""
 
 import numpy as np
 import pytest
@@ -65,14 +65,14 @@ def test_lengthen_is_a_transposed_convolution_of_kernel_2():
         np.testing.assert_allclose(found[row], y, rtol=1e-4, atol=1e-5)
 
 
-def test_no_halving_changes_nothing():
+def test_without_downsampling_nothing_changes():
     x, mask = vectors(3), tf.ones([B, 3], tf.bool)
     np.testing.assert_array_equal(Shorten(0, D, 10, dropout_rate=0.0)(x, mask), x)
     np.testing.assert_array_equal(Lengthen(0, D, 10, dropout_rate=0.0)(x), x)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
-def test_dropout_acts_in_training_alone(dtype):
+def test_dropout_acts_only_in_training(dtype):
     layer, without = (Lengthen(1, D, 10, dropout_rate=p, dtype=dtype) for p in (0.5, 0.0))
     x = tf.cast(vectors(2), layer.compute_dtype)
     for one in (layer, without):

@@ -1,4 +1,4 @@
-"""Encoding in turns: who knows what of whom."""
+"""Encoding in several passes: which latents depend on which codes."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def make(num_turns: int) -> tuple[Turns, tf.Tensor, tf.Tensor]:
 
 @pytest.mark.parametrize("num_turns", ORDERS)
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (8, 8)])
-def test_places_of_one_turn_have_no_common_side(num_turns, size):
+def test_positions_of_one_pass_are_not_adjacent(num_turns, size):
     turns = turns_of(*size, num_turns)
     assert turns.shape == size
     assert turns[0, 0] == 0
@@ -34,7 +34,7 @@ def test_places_of_one_turn_have_no_common_side(num_turns, size):
 
 
 @pytest.mark.parametrize("num_turns", [2, 4])
-def test_a_turn_knows_the_codes_of_those_before_it_alone(num_turns):
+def test_a_pass_depends_only_on_the_codes_of_earlier_passes(num_turns):
     layer, features, latents = make(num_turns)
     turns = turns_of(H, W, num_turns)
     result = layer(features, latents, quantize=tf.round).numpy()
@@ -50,8 +50,8 @@ def test_a_turn_knows_the_codes_of_those_before_it_alone(num_turns):
         assert turn == num_turns - 1 or not same[turns == turn + 1].any()
 
 
-def test_what_a_turn_adds_can_be_computed_by_hand():
-    """Two turns, in float64: the second's latents by the layer's own weights and equations."""
+def test_the_second_pass_equals_a_float64_computation():
+    """Computes the latents of the second pass from the layer's weights and equations."""
     layer, features, latents = make(2)
     first = turns_of(H, W, 2)[None, :, :, None] == 0
     codes = np.where(first, np.round(latents.numpy()), 0)
@@ -78,7 +78,7 @@ def test_what_a_turn_adds_can_be_computed_by_hand():
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_gradients_reach_the_earlier_turns_through_their_codes():
+def test_gradients_reach_earlier_passes_through_their_codes():
     layer, features, latents = make(2)
     second = turns_of(H, W, 2) == 1
     with tf.GradientTape() as tape:

@@ -14,7 +14,7 @@ def pair(shape, seed=0):
     return tuple(np.clip(x, 0, 255).astype(np.uint8) for x in (smooth, noisy))
 
 
-def test_psnr_is_of_each_image_alone():
+def test_psnr_is_computed_for_each_image():
     one, other = pair([3, 7, 5, 3])
     result = psnr(tf.constant(one), tf.constant(other))
     for i in range(3):
@@ -22,7 +22,7 @@ def test_psnr_is_of_each_image_alone():
         np.testing.assert_allclose(result[i], 10 * np.log10(255**2 / error), rtol=1e-5)
 
 
-def test_psnr_of_equal_images_is_finite_and_above_all_others():
+def test_psnr_of_equal_images_is_finite_and_the_highest():
     one = pair([1, 7, 5, 3])[0]
     other = one.copy()
     other[0, 3, 2, 1] ^= 1  # by one
@@ -33,7 +33,7 @@ def test_psnr_of_equal_images_is_finite_and_above_all_others():
 
 
 def oracle_ssim(one: np.ndarray, other: np.ndarray, size: int) -> float:
-    """Wang et al. 2004, equation 13, at every window inside the image, of each channel."""
+    """Wang et al. 2004, equation 13, for every window inside the image and each channel."""
     offsets = np.arange(size) - (size - 1) / 2
     window = np.exp(-(offsets**2) / (2 * 1.5**2))
     window = np.outer(window, window)

@@ -9,7 +9,7 @@ from t2t_vqem.layers.common import sinusoidal_positions
 
 
 class Float64Network:
-    """A model's weights, and its layers on one sentence [T, D] without padding."""
+    """Computes a model's layers in float64, on one sentence [T, D] without padding."""
 
     def __init__(self, model, num_heads: int):
         self.weights = {v.path: v.numpy().astype(np.float64) for v in model.variables}
@@ -67,5 +67,5 @@ class Float64Network:
 
 @pytest.fixture
 def float64_network() -> type[Float64Network]:
-    """Makes a network of a model: (model, num_heads)."""
+    """Returns a function that makes the float64 network of (model, num_heads)."""
     return Float64Network

@@ -1,4 +1,4 @@
-"""Mixtures of logistics against float64 sums over all 256 values."""
+"""Logistic mixtures against float64 sums over all 256 values."""
 
 import math
 
@@ -18,7 +18,7 @@ def logistic(x: float) -> float:
 
 
 def value_probs(mean: float, log_scale: float) -> np.ndarray:
-    """Probabilities of 0..255: the mass of a logistic in the bin around each value."""
+    """Probabilities of 0..255: the probability of the bin around each value."""
     scale = math.exp(min(max(log_scale, -7), 7))
     ends = [(2 * value - 1) / 255 - 1 for value in range(1, 256)]
     below = np.array([0.0] + [logistic((end - mean) / scale) for end in ends])
@@ -30,7 +30,7 @@ def value_probs(mean: float, log_scale: float) -> np.ndarray:
 
 
 def parts(pixel: np.ndarray, channels: int):
-    """Weights [M], and means, log-scales [ch, M] and couplings [pairs, M] of one pixel."""
+    """Returns weights [M], means and log-scales [ch, M] and couplings [pairs, M] of one pixel."""
     rows = pixel.astype(np.float64).reshape(-1, M)
     weights = np.exp(rows[0] - rows[0].max())
     return (
@@ -130,7 +130,7 @@ def test_channels_are_coupled_and_their_joint_probabilities_sum_to_one():
 
 
 def rows_before(pixel, values, channel) -> float:
-    """Probability of the values before `channel`."""
+    """Returns the probability of the values before `channel`."""
     weights, means, log_scales, couplings = parts(pixel, 3)
     scaled = values / 127.5 - 1
     total = 0.0
@@ -168,12 +168,12 @@ def test_extreme_parameters_give_finite_values_and_gradients(mean, log_scale, co
     assert (means.numpy() <= 255).all()
 
 
-def test_far_value_costs_its_distance_in_scales():
+def test_log_prob_of_a_distant_value_is_linear_in_the_distance():
     parameters = np.zeros([1, 1, 1, 3 * M], np.float32)
     parameters[..., M : 2 * M] = -0.5
     parameters[..., 2 * M :] = -6.0 - ZERO_LOG_SCALE
     images = tf.constant(np.full([1, 1, 1, 1], 200, np.uint8))
-    # log(F(b) - F(a)) = log(exp(-a) - exp(-b)) far in the upper tail, here about -430 nats.
+    # Far in the upper tail, log(F(b) - F(a)) = log(exp(-a) - exp(-b)), here about -430 nats.
     inverse, centred = math.exp(6), 200 / 127.5 - 1 + 0.5
     near, far = (centred - 1 / 255) * inverse, (centred + 1 / 255) * inverse
     expected = -near + math.log1p(-math.exp(near - far))
@@ -205,7 +205,7 @@ def test_gradient_equals_finite_differences():
 @COMPILED
 @pytest.mark.parametrize("mean", [-3.0, -0.98, -0.2, 0.6, 1.3])
 @pytest.mark.parametrize("log_scale", [-7.0, -4.0, -1.5, 1.0])
-def test_mean_is_that_of_the_256_values_up_to_half_a_value(mean, log_scale, compiled):
+def test_mean_equals_that_of_the_256_values_within_half_a_value(mean, log_scale, compiled):
     pixel = np.zeros([1, 1, 1, 3 * M], np.float32)
     pixel[..., :M] = [0.3, -1.0, 0.5]
     pixel[..., M : 2 * M] = [mean, mean + 0.1, mean - 0.3]
@@ -216,7 +216,7 @@ def test_mean_is_that_of_the_256_values_up_to_half_a_value(mean, log_scale, comp
     expected = sum(
         weights[k] * value_probs(means[0][k], log_scales[0][k]) @ np.arange(256) for k in range(M)
     )
-    # A wide logistic crosses many bins, whose rounding cancels.
+    # A wide logistic covers many bins, whose rounding errors cancel.
     assert abs(result - expected) < (0.5 if log_scale < -5 else 0.02)
 
 
@@ -250,7 +250,7 @@ def test_bfloat16_parameters_are_computed_in_float32():
 
 
 @COMPILED
-def test_gaussian_nats_are_those_of_the_variance_that_fits_best(compiled):
+def test_gaussian_nats_use_the_maximum_likelihood_variance(compiled):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, [3, 4, 5, 2]).astype(np.uint8)
     means = images + rng.normal(size=images.shape) * np.array([0.1, 3, 40])[:, None, None, None]

@@ -65,14 +65,14 @@ def test_logits_of_a_thousand_are_finite():
     np.testing.assert_allclose(sums.nll, 2000.0)
 
 
-def test_nothing_but_padding_weighs_nothing():
+def test_padding_alone_has_no_weight():
     sums = token_cross_entropy(
         tf.ones([2, 3, V]), tf.zeros([2, 3], tf.int32), tf.zeros([2, 3], tf.bool), 0.1
     )
     assert [float(value) for value in sums] == [0, 0, 0, 0]
 
 
-def test_drawn_codes_count_by_their_share_of_the_draws():
+def test_drawn_codes_are_weighted_by_their_share_of_the_draws():
     logits, targets = example()
     drawn = np.random.default_rng(1).integers(0, V, [B, T, 4]).astype(np.int32)
     expected = 0.0

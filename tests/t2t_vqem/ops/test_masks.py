@@ -15,7 +15,7 @@ def test_padding_mask_and_bias():
     assert bias.min() <= -1e9
 
 
-def test_causal_bias_hides_the_future_only():
+def test_causal_bias_masks_only_the_future():
     bias = masks.causal_bias(4).numpy()[0, 0]
     np.testing.assert_array_equal(bias == 0, np.tril(np.ones([4, 4], bool)))
 

@@ -1,4 +1,4 @@
-"""Vector quantisation against its definition, in float64 and one vector at a time."""
+"""Vector quantisation against its definition, in float64, one vector at a time."""
 
 import math
 
@@ -29,7 +29,7 @@ def draw(num_vectors: int, num_codes: int, width: int, seed: int = 0) -> tuple:
 
 
 def distances(x: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Squared distances [N, K] as they are defined."""
+    """Squared distances [N, K] by their definition."""
     return np.array(
         [
             [sum((float(a) - float(b)) ** 2 for a, b in zip(v, c, strict=True)) for c in codes]
@@ -60,14 +60,14 @@ def test_nearest_codes(sizes, compiled, block):
     np.testing.assert_allclose(found[1], expected.min(1), atol=1e-5)
 
 
-def test_of_equal_codes_the_first_is_the_nearest():
+def test_the_first_of_equal_codes_is_the_nearest():
     _, codes = draw(20, 70, 4)
     codes[33] = codes[2]
     codes[69] = codes[64]
     assert not np.isin([33, 69], assign(codes, codes).nearest.numpy()).any()
 
 
-def test_far_from_the_origin_distances_are_not_negative():
+def test_distances_far_from_the_origin_are_not_negative():
     x = np.full([5, 3], 1000.1, np.float32)
     assert (assign(x, x).distance.numpy() >= 0).all()
 
@@ -128,7 +128,7 @@ def test_penalties_are_added_to_the_squared_distances(compiled, block):
     np.testing.assert_allclose(expected.moments.counts, shares.sum(0), rtol=1e-4)
 
 
-def test_draws_at_the_ends_of_the_temperature(block):
+def test_draws_at_extreme_temperatures(block):
     x, codes = draw(40, 13, 5)
     uniforms = np.random.default_rng(0).uniform(size=(40, 6)).astype(np.float32)
     cold = assign(x, codes, temperature=1e-4, uniforms=uniforms)
@@ -138,7 +138,7 @@ def test_draws_at_the_ends_of_the_temperature(block):
 
 
 @pytest.mark.parametrize("edge", [1e-9, 1 - 2**-24])
-def test_codes_without_probability_are_never_drawn(edge):
+def test_codes_of_probability_zero_are_never_drawn(edge):
     codes = np.array([[100.0], [0.0], [1.0], [100.0]], np.float32)
     uniforms = np.full([1, 2], edge, np.float32)
     drawn = assign(np.zeros([1, 1], np.float32), codes, temperature=1.0, uniforms=uniforms)
@@ -153,7 +153,7 @@ def test_permuted_codes_permute_assignments():
     )
 
 
-def test_moments_by_loops():
+def test_sufficient_statistics_by_loops():
     x, _ = draw(17, 1, 3)
     rng = np.random.default_rng(0)
     ids, weights = rng.integers(0, 5, (17, 3)), rng.integers(0, 2, 17).astype(np.float32)
@@ -181,7 +181,7 @@ def test_expectation_over_all_codes(compiled, block):
     np.testing.assert_allclose(found.moments.sums, weighted.T @ x, atol=1e-4)
 
 
-def test_many_draws_come_near_the_expectation():
+def test_many_draws_approach_the_expectation():
     x, codes = draw(8, 6, 2)
     count = 4000
     uniforms = np.random.default_rng(2).uniform(size=(8, count)).astype(np.float32)
@@ -192,7 +192,7 @@ def test_many_draws_come_near_the_expectation():
     assert np.abs(drawn - exact).max() < 5 * math.sqrt(8 / (4 * count))
 
 
-def test_exact_em_never_loses_and_recovers_a_mixture():
+def test_exact_em_never_lowers_the_likelihood_and_recovers_a_mixture():
     rng = np.random.default_rng(3)
     centres = np.array([[0, 0], [4, 0], [0, 4], [4, 4.0]])
     x = (centres[rng.integers(0, 4, 2000)] + rng.normal(size=(2000, 2)) * 0.5).astype(np.float32)
@@ -210,11 +210,11 @@ def test_exact_em_never_loses_and_recovers_a_mixture():
         reached.append(log_likelihood(codes))
     assert (np.diff(reached) > -1e-2).all()  # float32 sums over 2000 vectors
     assert reached[-1] > reached[0] + 100
-    # 500 vectors each: the mean of a component is known to 0.5 / sqrt(500) = 0.022.
+    # 500 vectors each: the standard error of a component's mean is 0.5 / sqrt(500) = 0.022.
     np.testing.assert_allclose(codes, centres, atol=5 * 0.022)
 
 
-def test_kmeans_as_scikit_learn_does_it():
+def test_kmeans_equals_scikit_learn():
     cluster = pytest.importorskip("sklearn.cluster")
     x, _ = draw(300, 1, 4)
     start = x[:7].copy()
@@ -223,7 +223,7 @@ def test_kmeans_as_scikit_learn_does_it():
     np.testing.assert_allclose(ours, theirs.cluster_centers_, atol=1e-4)
 
 
-def test_kmeans_leaves_unused_codes_where_they_are():
+def test_kmeans_does_not_move_unused_codes():
     x, _ = draw(10, 1, 2)
     codes = np.array([[0, 0], [50, 50]], np.float32)
     np.testing.assert_array_equal(lloyd(x, codes, 2)[1], [50, 50])

@@ -29,7 +29,7 @@ def test_every_row_and_column_is_dropped_equally_often(axis):
     assert np.abs(kept.mean(others) - 0.7).max() < 5 * deviation
 
 
-def test_neighbours_are_independent():
+def test_adjacent_elements_are_independent():
     kept = masks(3, rows=256)[0].astype(float) - 0.7
     for shifted in (kept[1:], kept[:, 1:], kept[:, :, 1:]):
         own = kept[tuple(slice(0, n) for n in shifted.shape)]
@@ -45,7 +45,7 @@ def test_steps_and_seeds_differ_and_are_independent(other):
     assert abs((a * b).mean() / 0.21) < 5 / np.sqrt(a.size)
 
 
-def test_places_are_independent_of_each_other():
+def test_call_sites_are_independent():
     kept = masks(5, places=6) - 0.7
     for i in range(6):
         for j in range(i):
@@ -75,7 +75,7 @@ def test_no_rng_means_no_dropout():
     np.testing.assert_array_equal(dropout(x, 0.0, Rng(0, 0)), x)
 
 
-def test_uniform_is_open_and_flat():
+def test_uniform_numbers_are_in_the_open_interval_and_uniform():
     extremes = uniform_from_bits(tf.constant([0, 2**32 - 1], tf.uint32)).numpy()
     assert 0 < extremes[0] < extremes[1] < 1
     draws = row_uniform(4, 11, tf.range(200), 501).numpy()
@@ -84,7 +84,7 @@ def test_uniform_is_open_and_flat():
     assert np.abs(counts - expected).max() < 5 * np.sqrt(expected)
 
 
-def test_row_uniform_follows_the_row_not_its_place():
+def test_row_uniform_depends_on_the_row_id_not_on_the_position():
     together = row_uniform(4, 11, tf.constant([8, 3, 5]), 17).numpy()
     alone = row_uniform(4, 11, tf.constant([5]), 17).numpy()
     np.testing.assert_array_equal(together[2], alone[0])

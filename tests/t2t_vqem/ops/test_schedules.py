@@ -35,11 +35,11 @@ def test_every_schedule_is_tested():
 
 
 @pytest.mark.parametrize("name", schedules.names())
-def test_without_warmup_it_starts_with_the_first_rate_of_its_fall(name):
+def test_without_warmup_it_starts_with_the_first_rate_of_its_decay(name):
     found = rates(name, warmup_steps=0)
     assert found == pytest.approx([expected(name, step, warmup=0) for step in range(14)], abs=1e-7)
 
 
 @pytest.mark.parametrize("name", schedules.names())
-def test_a_run_shorter_than_the_warmup_only_rises(name):
+def test_in_a_run_shorter_than_the_warmup_the_rate_only_rises(name):
     assert rates(name, train_steps=2)[:2] == pytest.approx([0.125, 0.25])

@@ -55,7 +55,7 @@ class Toy(Model):
     """Predicts the i-th target token from the i-th source token alone."""
 
     def __init__(self, hparams: ToyHParams, *, vocab_size: int):
-        """Makes the layers, some of them in a list, as stacks are."""
+        """Makes the layers, some of them in a list, as in stacks of layers."""
         super().__init__(hparams, name="toy")
         policy = self.dtype_policy
         self.embed = keras.layers.Embedding(vocab_size, hparams.width, name="embed", dtype=policy)
@@ -131,7 +131,7 @@ def toy_batches():
                 name: rng.integers(2, VOCAB_SIZE, (8, 5)).astype(np.int32)
                 for name in ("inputs", "targets")
             }
-            batch["targets"][5:, 2:] = 0  # so that the second of two replicas has fewer tokens
+            batch["targets"][5:, 2:] = 0  # the second of two replicas has fewer tokens
             batch["inputs"][7] = batch["targets"][7] = 0  # an empty row
             batches.append(batch)
         return batches
@@ -169,10 +169,10 @@ def toy_registered():
 
 
 class Workers:
-    """Several processes on this machine that train together; see worker_process.py."""
+    """Processes on this machine that train together; see worker_process.py."""
 
     def __init__(self, folder: pathlib.Path, number: int, plan: dict[str, Any]):
-        """Starts them."""
+        """Starts the processes."""
         folder.mkdir()
         (folder / "plan.json").write_text(json.dumps(plan))
         self._folder = folder

@@ -27,7 +27,7 @@ def latest(folder):
 
 @pytest.mark.slow
 def test_stopped_then_killed_then_done(start_workers, tiny_options, tmp_path, assert_same_numbers):
-    """SIGTERM that reaches one worker only, kill -9 of the chief, and the end on one device."""
+    """SIGTERM to one worker, then kill -9 of the chief, then the rest on one device."""
     options = tiny_options(
         MODEL, tmp_path / MODEL, schedule="train", train_steps=10**6, save_checkpoints_steps=50
     )
@@ -63,7 +63,7 @@ def test_stopped_then_killed_then_done(start_workers, tiny_options, tmp_path, as
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["asleep", "silent"])
 def test_stuck_worker(how, start_workers, tiny_options, tmp_path):
-    """A worker that hangs with its process alive, and one whose process is stopped."""
+    """A worker that hangs while its process is alive, and one whose process is stopped."""
     options = tiny_options(
         MODEL, tmp_path / MODEL, schedule="train", train_steps=10**6, save_checkpoints_steps=2
     )
@@ -93,7 +93,7 @@ class Two(Alone):
     num_workers = 2
 
 
-def test_errors_of_one_worker_are_left_alone(tmp_path):
+def test_errors_of_a_single_worker_are_not_replaced(tmp_path):
     error = tf.errors.AbortedError(None, None, "something else")
     raised = pytest.raises(tf.errors.AbortedError, match="something else")
     with raised, workers.lost_worker_explained(Alone(), None):
@@ -101,7 +101,7 @@ def test_errors_of_one_worker_are_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize(("replicas", "watched"), [(Alone(), False), (Two(), True)])
-def test_only_several_workers_are_watched(replicas, watched):
+def test_a_single_worker_is_not_watched(replicas, watched):
     def watching():
         return any(thread.name == "stuck-watch" for thread in threading.enumerate())
 

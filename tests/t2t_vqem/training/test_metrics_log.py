@@ -25,7 +25,7 @@ def fill(output_dir):
     log.close()
 
 
-def test_lines_hold_what_was_written(output_dir):
+def test_lines_have_the_written_values(output_dir):
     fill(output_dir)
     lines = MetricsLog.read(output_dir)
     assert [(line["kind"], line["step"]) for line in lines] == [
@@ -75,7 +75,7 @@ def test_tensorboard_gets_the_pictures(output_dir):
     assert not found
 
 
-def test_going_on_drops_what_comes_again_and_adds_up_time(output_dir):
+def test_continuing_drops_repeated_steps_and_adds_up_time(output_dir):
     fill(output_dir)
     lines = MetricsLog.read(output_dir)
     for line in lines:
@@ -98,4 +98,4 @@ def test_only_the_first_process_writes(output_dir):
     log.write(EVAL, 40, {"loss": 1.0})
     log.write_pictures(EVAL, 40, {"samples": np.zeros([2, 2, 1], np.uint8)}, {})
     assert MetricsLog.read(output_dir) == before
-    assert log.has_evaluation(40)  # so that all processes do the same
+    assert log.has_evaluation(40)  # all processes must get the same answer

@@ -66,7 +66,7 @@ def test_adam_against_its_definition(weight_decay):
         np.testing.assert_allclose(variable.numpy(), wanted, rtol=2e-5, atol=2e-6)
 
 
-def test_clipping_bounds_the_common_norm():
+def test_clipping_bounds_the_global_norm():
     gradients = [tf.constant([3.0, 0.0]), tf.constant([[4.0]])]
     clipped, norm = clip_by_global_norm(gradients, 1.0)
     assert float(norm) == pytest.approx(5.0)
@@ -75,18 +75,18 @@ def test_clipping_bounds_the_common_norm():
 
 
 @pytest.mark.parametrize("clip_norm", [0.0, 6.0])
-def test_clipping_leaves_what_is_short_enough(clip_norm):
+def test_clipping_does_not_change_small_gradients(clip_norm):
     clipped, norm = clip_by_global_norm([tf.constant([3.0, 4.0])], clip_norm)
     assert float(norm) == pytest.approx(5.0)
     np.testing.assert_array_equal(clipped[0], [3.0, 4.0])
 
 
-def test_norm_shows_what_is_not_finite():
+def test_norm_is_not_finite_if_a_gradient_is_not():
     _, norm = clip_by_global_norm([tf.constant([1.0, np.inf])], 1.0)
     assert not np.isfinite(norm)
 
 
-def test_average_follows_fast_at_first_then_with_its_decay():
+def test_average_has_a_low_decay_at_first():
     variable, average = tf.Variable([0.0]), tf.Variable([0.0])
     wanted = 0.0
     for step, value in enumerate([5.0, -2.0, 7.0, 1.0] * 10):
@@ -98,7 +98,7 @@ def test_average_follows_fast_at_first_then_with_its_decay():
     assert decay == 0.6
 
 
-def test_average_copies_what_is_not_trained():
+def test_average_copies_variables_that_are_not_trained():
     counter, copy = tf.Variable(7, trainable=False), tf.Variable(0, trainable=False)
     average_update([copy], [counter], step=tf.constant(0), decay=0.99)
     assert int(copy) == 7

@@ -14,7 +14,7 @@ IMAGES = (np.arange(70 * 64).reshape(70, *SHAPE) % 251).astype(np.uint8)
 
 
 class HalfResolution:
-    """A code for each 4x4 block: its first pixel, in steps of 16, plus `offset`."""
+    """One code for each 4x4 block: its first pixel, in steps of 16, plus `offset`."""
 
     name = "half"
     hparams = types.SimpleNamespace(num_codes=16)
@@ -50,7 +50,7 @@ def reconstruct(images, offset):
     return blocks.repeat(4, axis=1).repeat(4, axis=2).astype(np.uint8)
 
 
-def test_pictures_are_of_the_model_as_it_is(tmp_path):
+def test_pictures_show_the_current_model(tmp_path):
     model = HalfResolution()
     pictures = Pictures(model, Shades().generate(str(tmp_path), progress=False), split="dev")
     shown = IMAGES[::2][:32]  # spread over the split

@@ -27,7 +27,7 @@ def show():
     return run
 
 
-def test_plain_lines_without_a_terminal(show, monkeypatch, caplog):
+def test_log_lines_without_a_terminal(show, monkeypatch, caplog):
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     with caplog.at_level(logging.INFO):
         show()
@@ -45,7 +45,7 @@ def test_bar_on_a_terminal(show, monkeypatch, caplog):
     text = terminal.getvalue()
     assert "loss 2.346, 12,346 tokens/s, waiting for data 1.2%" in text
     assert "dev: bleu 12.34\n" in text
-    assert "/1100 [" in text  # done and left are tqdm's
+    assert "/1100 [" in text  # tqdm formats the steps and the time left
     assert caplog.messages == []
 
 

@@ -195,7 +195,7 @@ def test_workers_with_other_settings_are_refused(two):
 
 def test_workers_that_do_not_share_the_folder_are_refused(two):
     for result in two.results["other folder"]:
-        assert "worker 0 5, worker 1 0" in result["error"]
+        assert "worker 0 at step 5, worker 1 at step 0" in result["error"]
         assert "must be a folder that all hosts share" in result["error"]
 
 

@@ -8,7 +8,7 @@ from t2t_vqem.training.signals import StopRequest
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_is_noted(number):
+def test_signal_is_recorded(number):
     with StopRequest() as stop:
         assert not stop
         os.kill(os.getpid(), number)
@@ -16,7 +16,7 @@ def test_signal_is_noted(number):
         assert stop.name == number.name
 
 
-def test_several_workers_stop_when_all_know():
+def test_workers_stop_when_all_know_of_the_request():
     with StopRequest(num_workers=2) as stop:
         assert stop.poll() == 0
         os.kill(os.getpid(), signal.SIGTERM)
@@ -45,14 +45,14 @@ def test_second_signal_acts_as_usual():
         signal.signal(signal.SIGINT, usual)
 
 
-def test_handlers_are_put_back():
+def test_handlers_are_restored():
     before = signal.getsignal(signal.SIGTERM)
     with StopRequest():
         assert signal.getsignal(signal.SIGTERM) != before
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_outside_the_main_thread_nothing_is_noted():
+def test_outside_the_main_thread_no_signal_is_recorded():
     errors = []
 
     def work():

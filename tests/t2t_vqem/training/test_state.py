@@ -10,7 +10,7 @@ from t2t_vqem.training.strategies import make_strategy
 
 
 class Nameless(Model):
-    """A model whose layer has no name of its own."""
+    """A model whose layer has no explicit name."""
 
     def __init__(self, hparams):
         super().__init__(hparams, name="nameless")
@@ -23,7 +23,7 @@ class Nameless(Model):
         return self.layer(batch)
 
 
-def test_average_begins_as_a_copy(toy_run):
+def test_average_starts_as_a_copy(toy_run):
     state = toy_run().state
     assert state.inference_model is state.averaged is not state.model
     for a, b in zip(state.model.variables, state.averaged.variables, strict=True):
@@ -31,13 +31,13 @@ def test_average_begins_as_a_copy(toy_run):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
-def test_seed_decides_the_first_weights(toy_run):
+def test_initial_weights_depend_on_the_seed(toy_run):
     first, same, other = (toy_run(seed=seed).weights()[0] for seed in (3, 3, 4))
     np.testing.assert_array_equal(first, same)
     assert np.abs(first - other).max() > 0
 
 
-def test_layers_without_a_name_are_refused():
+def test_layers_without_a_name_are_errors():
     hparams = HParams(ema_decay=0.9)
     with pytest.raises(ValueError, match="'nameless'.*Give each layer of the model a name"):
         TrainState(make_strategy(), lambda: Nameless(hparams), hparams, seed=1)

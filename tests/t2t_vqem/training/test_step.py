@@ -42,7 +42,7 @@ def test_two_replicas_give_the_weights_of_one_device(toy_run, toy_batches, accum
         np.testing.assert_allclose(a.gradient_norm, b.gradient_norm, rtol=1e-4)
         assert float(a.weight) == float(b.weight) == accumulate_steps * (5 * 5 + 2 * 2)
     for before, after in zip(start, one.weights(), strict=True):
-        assert np.abs(after - before).max() > 100 * tolerance(after)  # so the comparison can fail
+        assert np.abs(after - before).max() > 100 * tolerance(after)  # the comparison can fail
 
 
 def test_replicas_stay_the_same(toy_run, toy_batches):
@@ -82,7 +82,7 @@ def test_compiled_equals_eager_graph(toy_run, toy_batches):
 
 
 def test_gradient_is_the_mean_over_tokens(toy_run, toy_batches):
-    """The reported norm against central differences of the mean loss."""
+    """Compares the reported norm with central differences of the mean loss."""
     run = toy_run(dropout=0.0, ema_decay=0.0)
     (batch,) = toy_batches(1)
     model = run.state.model
@@ -104,7 +104,7 @@ def test_gradient_is_the_mean_over_tokens(toy_run, toy_batches):
     assert float(result.gradient_norm) == pytest.approx(square**0.5, rel=1e-3)
 
 
-def test_seed_decides_dropout(toy_run, toy_batches):
+def test_dropout_depends_on_the_seed(toy_run, toy_batches):
     batches = toy_batches(1)
     losses = []
     for seed in (1, 1, 2):
@@ -114,7 +114,7 @@ def test_seed_decides_dropout(toy_run, toy_batches):
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_one_batch_is_learned_by_heart(toy_run, toy_batches):
+def test_one_batch_is_memorised(toy_run, toy_batches):
     (batch,) = toy_batches(1)
     batch["inputs"] = (batch["targets"] * 5 + 1) % 13  # a task that the toy model can express
     run = toy_run(dropout=0.0, learning_rate=0.05)
@@ -148,7 +148,7 @@ def test_unknown_schedule_names_the_nearest(toy_run):
         toy_run(schedule="cosin")
 
 
-def test_without_average_there_is_no_copy(toy_run, toy_batches):
+def test_without_averaging_there_is_no_copy(toy_run, toy_batches):
     run = toy_run(ema_decay=0.0)
     train(run, toy_batches(1))
     assert run.state.averaged is None

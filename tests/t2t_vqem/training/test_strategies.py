@@ -17,19 +17,19 @@ class ThreePlusEmpty:
         return np.array([5, 3, 1, 0, 2, 4, -1]), 4
 
 
-def test_auto_takes_the_processor_where_there_is_no_gpu():
+def test_auto_uses_the_cpu_if_there_is_no_gpu():
     strategy = make_strategy()
     assert isinstance(strategy, tf.distribute.OneDeviceStrategy)
     assert strategy.num_replicas_in_sync == 1
 
 
-def test_auto_takes_several_devices():
+def test_auto_mirrors_on_several_devices():
     strategy = make_strategy("auto", ["CPU:0", "cpu:1"])
     assert isinstance(strategy, tf.distribute.MirroredStrategy)
     assert strategy.num_replicas_in_sync == 2
 
 
-def test_one_device_may_be_any():
+def test_one_device_may_be_any_device():
     assert make_strategy("one_device", ["cpu:1"]).extended.worker_devices[0].endswith("CPU:1")
 
 
@@ -52,7 +52,7 @@ def test_what_does_not_fit(name, devices, message):
         make_strategy(name, devices)
 
 
-def test_replicas_get_contiguous_rows_and_know_where_they_are():
+def test_replicas_get_contiguous_rows_and_their_offset():
     replicas = Replicas(make_strategy("mirrored", ["cpu:0", "cpu:1"]))
     assert (replicas.total, replicas.first, replicas.local) == (2, 0, 2)
     rows = np.arange(12).reshape(6, 2)
@@ -70,7 +70,7 @@ def test_rows_of_one_replica_are_those_of_the_plan():
     assert length == 4
 
 
-def test_rows_are_filled_up_to_divide_them():
+def test_empty_rows_are_appended_to_divide_a_batch():
     plan = Replicas(make_strategy("mirrored", ["cpu:0", "cpu:1"])).own_rows(ThreePlusEmpty())
     np.testing.assert_array_equal(plan.batch(0)[0], [5, 3, 1, 0, 2, 4, -1, -1])
     np.testing.assert_array_equal(plan.batch(1)[0], [9, 8, 7, -1])
@@ -85,7 +85,7 @@ def test_each_process_reads_its_own_rows(first, expected):
     np.testing.assert_array_equal(replicas.own_rows(ThreePlusEmpty()).batch(0)[0], expected)
 
 
-def test_one_worker_is_the_chief_and_sums_alone():
+def test_a_single_worker_is_the_chief_and_needs_no_all_reduce():
     for devices in (["cpu:0"], ["cpu:0", "cpu:1"]):
         replicas = Replicas(make_strategy("auto", devices))
         assert (replicas.num_workers, replicas.worker, replicas.is_chief) == (1, 0, True)

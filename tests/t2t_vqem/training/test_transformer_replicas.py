@@ -33,7 +33,7 @@ NAT = {
         num_samples=2,
         codebook_start="data",
     )
-    for kind in ("vq", "soft_em")  # hard EM's statistics are soft EM's with one draw
+    for kind in ("vq", "soft_em")  # hard EM has the statistics of soft EM with one draw
 }
 
 

@@ -44,7 +44,7 @@ def student(problem, vocabulary, **changes):
     return model
 
 
-def test_weights_of_the_same_name_begin_as_the_teacher_s(tiny_text_data, teacher_dir, vocabulary):
+def test_weights_of_the_same_name_are_the_teachers(tiny_text_data, teacher_dir, vocabulary):
     model = student(tiny_text_data.dataset.problem, vocabulary)
     before = {v.path: v.numpy() for v in model.variables}
     assert not warm_start(model, teacher_dir.path, vocabulary=vocabulary.hash)
@@ -63,7 +63,7 @@ def test_weights_of_the_same_name_begin_as_the_teacher_s(tiny_text_data, teacher
     assert begun == {"embedding", "encoder", "decoder", "predictor"}
 
 
-def test_a_latent_model_begins_as_another_with_its_codes_and_its_own_predictor(
+def test_a_latent_model_copies_the_codes_of_another_but_not_its_predictor(
     tiny_text_data, untrained_run, vocabulary, tmp_path
 ):
     other_dir = untrained_run(tmp_path, STUDENT)
@@ -75,19 +75,19 @@ def test_a_latent_model_begins_as_another_with_its_codes_and_its_own_predictor(
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy(), err_msg=ours.path)
 
 
-def test_weights_of_other_sizes_are_refused(tiny_text_data, teacher_dir, vocabulary):
+def test_weights_of_other_sizes_are_an_error(tiny_text_data, teacher_dir, vocabulary):
     model = student(tiny_text_data.dataset.problem, vocabulary, hidden_size=10, filter_size=14)
     with pytest.raises(UsageError, match="no weight of that .* matches .* same hidden_size"):
         warm_start(model, teacher_dir.path, vocabulary=vocabulary.hash)
 
 
-def test_another_vocabulary_is_refused(tiny_text_data, teacher_dir, vocabulary):
+def test_another_vocabulary_is_an_error(tiny_text_data, teacher_dir, vocabulary):
     model = student(tiny_text_data.dataset.problem, vocabulary)
     with pytest.raises(UsageError, match="that run has another vocabulary"):
         warm_start(model, teacher_dir.path, vocabulary="0123")
 
 
-def test_a_folder_without_a_run_is_refused(tiny_text_data, vocabulary, tmp_path):
+def test_a_folder_without_a_run_is_an_error(tiny_text_data, vocabulary, tmp_path):
     model = student(tiny_text_data.dataset.problem, vocabulary)
     with pytest.raises(UsageError, match="is no output directory of t2t-trainer"):
         warm_start(model, str(tmp_path), vocabulary=vocabulary.hash)
@@ -131,7 +131,7 @@ def test_a_run_remembers_what_it_began_with(tiny_text_data, teacher_dir, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("masking_steps", "kept"), [(0, True), (1, False)])
-def test_codes_that_a_run_begins_with_are_kept_unless_it_masks_first(
+def test_warm_started_codes_are_kept_unless_masking_comes_first(
     tiny_text_data, untrained_run, tmp_path, masking_steps, kept
 ):
     other_dir = untrained_run(tmp_path / "other", STUDENT)
