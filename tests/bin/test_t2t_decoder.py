@@ -233,7 +233,9 @@ def test_an_interrupt_is_one_line_and_the_same_command_goes_on(run, tmp_path):
 
 
 @pytest.mark.slow
-def test_interactive_answers_before_it_reads_on(run):
+def test_interactive_answers_before_it_reads_on(run, decode):
+    lines = [b"one two\n", b"\n", b"three\n"]
+    expected = decode("--decode_interactive", stdin=b"".join(lines)).out.encode().splitlines(True)
     process = subprocess.Popen(
         command(run, "--decode_interactive"),
         stdin=subprocess.PIPE,
@@ -241,10 +243,10 @@ def test_interactive_answers_before_it_reads_on(run):
         stderr=subprocess.DEVNULL,
     )
     try:
-        for line in (b"one two\n", b"\n", b"three\n"):
+        for line, answer in zip(lines, expected, strict=True):
             process.stdin.write(line)
             process.stdin.flush()
-            assert process.stdout.readline().endswith(b"\n")
+            assert process.stdout.readline() == answer
     finally:
         process.stdin.close()
         assert process.wait(timeout=60) == 0

@@ -1,6 +1,7 @@
 """t2t-decoder on a run of images: the real commands, on digits."""
 
 import json
+import math
 import shutil
 from typing import NamedTuple
 
@@ -126,8 +127,9 @@ def figures_in(text: str) -> dict[str, float]:
 
 
 def test_split_is_reconstructed_and_measured(decode, output_dir, tmp_path):
-    arrays, grid = tmp_path / "test.npz", tmp_path / "test.png"
-    result = decode("--decode_split=test", f"--decode_to_file={arrays}")
+    arrays, grid, codes = (tmp_path / name for name in ("test.npz", "test.png", "codes.npz"))
+    files = [f"--decode_to_file={arrays}", f"--encode_to_file={codes}"]
+    result = decode("--decode_split=test", *files)
     assert result.out.startswith("test, 150 images: ")
     with np.load(arrays) as found:
         assert sorted(found) == ["images", "reconstructions"]
@@ -140,8 +142,15 @@ def test_split_is_reconstructed_and_measured(decode, output_dir, tmp_path):
     psnr = (10 * np.log10(255**2 / squares)).mean()
     figures = figures_in(result.out)
     assert figures["psnr"] == pytest.approx(psnr, abs=1e-3)
-    assert figures["bits_per_dim"] > 0
-    assert 0 < figures["codes_used"] <= 1
+    reconstruction, uniform = figures["reconstruction_bits"], 16 * 2 * math.log2(12) / 64
+    assert figures["bits_per_dim"] == pytest.approx(
+        reconstruction + figures["prior_bits"], abs=2e-3
+    )
+    assert figures["uniform_prior_bits"] == pytest.approx(uniform, abs=1e-3)
+    assert figures["bits_per_dim_uniform"] == pytest.approx(reconstruction + uniform, abs=2e-3)
+    with np.load(codes) as found:
+        used = [len(np.unique(found["codes"][..., book])) / 12 for book in range(2)]
+    assert figures["codes_used"] == pytest.approx(np.mean(used), abs=1e-3)
 
     result = decode("--decode_split=test", f"--decode_to_file={grid}", "--num_samples=10")
     assert "test.png shows the first 10 of 150 images" in result.err

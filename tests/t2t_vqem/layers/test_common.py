@@ -108,6 +108,13 @@ def test_gradients_reach_every_variable(layer):
 
 @pytest.mark.parametrize("make", [lambda p: Dense(5, dtype=p), lambda p: LayerNorm(dtype=p)])
 def test_mixed_precision_computes_in_bfloat16_and_keeps_float32(make):
-    layer = make("mixed_bfloat16")
-    assert layer(tf.cast(normal(2, 6), tf.bfloat16)).dtype == tf.bfloat16
+    layer, precise = make("mixed_bfloat16"), make("float32")
+    x = tf.cast(normal(2, 6), tf.bfloat16)
+    result = layer(x)
+    assert result.dtype == tf.bfloat16
     assert all(v.dtype == "float32" for v in layer.variables)
+    precise(tf.cast(x, tf.float32))
+    for variable, value in zip(precise.variables, layer.variables, strict=True):
+        variable.assign(value)
+    expected = precise(tf.cast(x, tf.float32))
+    np.testing.assert_allclose(tf.cast(result, tf.float32), expected, rtol=2e-2, atol=2e-2)

@@ -214,8 +214,8 @@ def test_compiled_loss_and_gradients_equal_eager_ones():
 def test_bfloat16_is_close_to_float32():
     precise, batch = make(), example()
     mixed = make(dtype="bfloat16")
-    # 8 bits of mantissa, 0.4 %, rounded at every layer.
-    np.testing.assert_allclose(mixed.loss(batch).loss, precise.loss(batch).loss, rtol=1e-2)
+    # 8 bits of mantissa, 0.4 %, rounded at every layer; most of it cancels: 0.1 % is left.
+    np.testing.assert_allclose(mixed.loss(batch).loss, precise.loss(batch).loss, rtol=5e-3)
     assert all(v.dtype == "float32" for v in mixed.variables)
 
 

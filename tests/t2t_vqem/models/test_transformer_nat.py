@@ -509,8 +509,9 @@ def test_first_codes_are_means_of_latent_vectors():
 def test_bfloat16_is_close_to_float32():
     precise, batch = make(), example()
     mixed = make(dtype="bfloat16")
-    # 8 bits of mantissa, 0.4 %, rounded at every layer; a code near a border may become another.
-    np.testing.assert_allclose(mixed.loss(batch).loss, precise.loss(batch).loss, rtol=5e-2)
+    # 8 bits of mantissa, 0.4 %, rounded at every layer; most of it cancels: 0.1 % is left. A code
+    # near a border may become another.
+    np.testing.assert_allclose(mixed.loss(batch).loss, precise.loss(batch).loss, rtol=1e-2)
     assert all(v.dtype == "float32" for v in mixed.variables)
 
 

@@ -341,7 +341,8 @@ def test_bfloat16_is_close_to_float32(kind, turns):
     changes = {"bottleneck_kind": kind, "encoding_turns": turns}
     precise = make(**changes).loss(batch)
     mixed = make(**changes, dtype="bfloat16").loss(batch)
-    np.testing.assert_allclose(mixed.loss, precise.loss, rtol=6e-2)
+    # As in test_transformer_nat.py; a code that becomes another costs 0.4 %.
+    np.testing.assert_allclose(mixed.loss, precise.loss, rtol=2e-2)
     assert all(value.dtype == tf.float32 for value in tf.nest.flatten(mixed))
 
 

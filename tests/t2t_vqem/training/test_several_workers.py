@@ -9,7 +9,6 @@ import json
 import pathlib
 from typing import Any, NamedTuple
 
-import numpy as np
 import pytest
 
 from t2t_vqem.output_dir import OutputDir
@@ -121,7 +120,7 @@ def test_each_worker_reads_its_share(model, two):
     settings = output_dir.settings()
     plan = output_dir.problem().open(settings.data_dir).plan("train", settings.hparams, seed=1)
     reads = [result["reads"] for result in two.results[f"new {model}"]]
-    assert [len(plan.batch(0).indices) for _ in range(2)] in ([43, 43], [31, 31])
+    assert len(plan.batch(0).indices) == {"transformer": 43, "vqvae": 31}[model]
     for worker, own in enumerate(reads):
         # The chief has read whole batches before, for the first codes of a model that has any.
         own = [indices for indices in own if len(indices) < len(plan.batch(0).indices)]
@@ -206,5 +205,5 @@ def test_a_chief_that_cannot_begin_ends_all(two):
     assert "The log of the worker that ended first says why" in other
 
 
-def test_models_are_all_here(model):
-    assert model in MODELS and np.size(MODELS) >= 2
+def test_models_are_all_here(unbroken):
+    assert sorted(path.name for path in unbroken.iterdir()) == sorted(MODELS)

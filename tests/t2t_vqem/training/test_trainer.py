@@ -134,16 +134,25 @@ def test_seed_decides_the_run(request_for):
     assert any(np.abs(first[name] - other[name]).max() > 0 for name in first)
 
 
-def test_evaluates_and_keeps_the_best(request_for, caplog):
-    request = request_for(schedule="train_and_evaluate", local_eval_frequency=3)
+def test_evaluates_and_keeps_the_best(request_for, tiny_text_data, caplog):
+    request = request_for(
+        schedule="train_and_evaluate", local_eval_frequency=3, save_checkpoints_steps=3
+    )
     with caplog.at_level("INFO"):
         trainer.run(request)
     output_dir = OutputDir(request.output_dir)
     evaluations = [line for line in MetricsLog.read(output_dir) if line["kind"] == "eval"]
     assert [line["step"] for line in evaluations] == [3, 6]
+    model, problem = output_dir.build_model(), tiny_text_data.problem
+    records = problem.records(tiny_text_data.data_dir, "dev").read(range(40))
     for line in evaluations:
-        assert line.keys() >= {"loss", "nll", "accuracy", "bleu"}
-        assert 0 <= line["bleu"] <= 100
+        path = output_dir.join("checkpoints", f"ckpt-{line['step']}")
+        output_dir.restore_for_inference(model, path)
+        output = model.loss(problem.make_batch(records, model.hparams.max_length))
+        assert line["loss"] == pytest.approx(float(output.loss / output.weight), rel=1e-5)
+        for name in ("nll", "accuracy"):
+            value, weight = output.metrics[name]
+            assert line[name] == pytest.approx(float(value / weight), rel=1e-5)
         assert "tok:13a" in line["signature"]
     assert "tok:13a" in caplog.text  # BLEU is never shown without it
     assert "reference   " in caplog.text
