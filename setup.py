@@ -27,6 +27,7 @@ def packages() -> list[str]:
 # version that may break us. What is tested exactly is in constraints.txt.
 DEPENDENCIES = [
     "absl-py>=2.0",
+    "ai-edge-litert>=2.0,<3",
     "array-record>=0.8,<0.9",
     "gin-config>=0.5,<0.6",
     "keras>=3.10,<4",

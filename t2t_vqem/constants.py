@@ -9,6 +9,8 @@ FIRST_CODE = max(PAD_ID, EOS_ID) + 1  # in sequences of codes, code c has the id
 # Tokens that a translation may have beyond the longest source, in graphs of any length.
 MAX_EXTRA_LENGTH = 256
 
+LEAST_SCORE = -1e8  # what a search scores less is no hypothesis
+
 INPUTS = "inputs"
 TARGETS = "targets"
 

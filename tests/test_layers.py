@@ -22,11 +22,13 @@ LAYERS = (
     {"config"},
     {"registry_help"},
     {"ops", "data"},
+    {"runtime"},
     {"layers", "decoding", "metrics"},
     {"problem", "models"},
     {"image_problem", "text_problem"},
     {"output_dir"},
     {"inference"},
+    {"export"},
     {"distilled_problem"},
     {"training"},
     {"problems", "hparams"},
@@ -44,6 +46,7 @@ ANNOTATIONS = {"models": {"hparams"}}
 # Without TensorFlow at import time: commands start at once, and workers of t2t-datagen are small.
 WITHOUT_TENSORFLOW = {unit for row in LAYERS[:7] for unit in row} | {
     "data",
+    "runtime",
     "problem",
     "image_problem",
     "text_problem",

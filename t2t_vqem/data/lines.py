@@ -42,7 +42,14 @@ _REFUSED = {
     rb"(?s:\x00[^\x00]){2}": "UTF-16 without a byte-order mark: iconv -f UTF-16BE -t UTF-8",
 }
 _BEGINNING = 10  # bytes that tell
+# Everything at which str.splitlines() breaks a line.
+_LINE_SEPARATOR = re.compile("\r\n|[\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
 _DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
+
+
+def one_line(text: str) -> str:
+    """Returns `text` with every line separator made a space: one line for every reader."""
+    return _LINE_SEPARATOR.sub(" ", text)
 
 
 def read_lines(path: str) -> Iterator[bytes]:

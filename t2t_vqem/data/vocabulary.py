@@ -86,6 +86,10 @@ class Vocabulary:
         pieces = map(self._processor.IdToPiece, range(self.size))
         return np.array([piece.startswith(_SPACE_MARK) for piece in pieces])
 
+    def piece(self, id_: int) -> str:
+        """Returns how the vocabulary writes an id: a space is U+2581, a byte "<0x0A>"."""
+        return self._processor.IdToPiece(id_)
+
     @overload
     def encode(self, text: str) -> list[int]: ...
     @overload

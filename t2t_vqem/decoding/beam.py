@@ -13,7 +13,6 @@ from t2t_vqem.decoding.greedy import Decoded, StepFn, run_steps
 from t2t_vqem.ops.shapes import Size, sizes
 
 _IMPOSSIBLE = -1e9
-LEAST_SCORE = -1e8  # what has less is no hypothesis
 
 
 class _Hypotheses(NamedTuple):

@@ -8,9 +8,9 @@ from typing import Protocol, runtime_checkable
 import tensorflow as tf
 
 from t2t_vqem.constants import INPUTS, TARGETS
+from t2t_vqem.data.lines import one_line
 from t2t_vqem.data.reader import Examples
 from t2t_vqem.data.vocabulary import Vocabulary
-from t2t_vqem.inference.text_files import one_line
 
 
 @runtime_checkable

@@ -11,7 +11,6 @@ import gzip
 import hashlib
 import itertools
 import lzma
-import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
@@ -19,14 +18,6 @@ from typing import Protocol
 from t2t_vqem.data.lines import lines_of
 from t2t_vqem.data.lines import read_lines as read_bytes
 from t2t_vqem.files import is_special, writing
-
-# Everything at which str.splitlines() breaks a line.
-_LINE_SEPARATOR = re.compile("\r\n|[\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
-
-
-def one_line(text: str) -> str:
-    """Returns `text` with every line separator made a space: one line for every reader."""
-    return _LINE_SEPARATOR.sub(" ", text)
 
 
 class Lines(Protocol):

@@ -6,20 +6,20 @@ import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 
-from t2t_vqem.constants import EOS_ID, PAD_ID, UsageError
+from t2t_vqem.constants import EOS_ID, LEAST_SCORE, PAD_ID, UsageError
+from t2t_vqem.data.lines import one_line
 from t2t_vqem.data.vocabulary import Vocabulary
-from t2t_vqem.decoding.beam import LEAST_SCORE
 from t2t_vqem.decoding.greedy import POSITION_MULTIPLE, Decoded
 from t2t_vqem.decoding.options import DecodeOptions
 from t2t_vqem.inference.batching import PackedBatch, pack
-from t2t_vqem.inference.text_files import one_line
 from t2t_vqem.ops.shapes import rounded_up
 from t2t_vqem.output_dir import OutputDir
+from t2t_vqem.runtime.results import Hypothesis
 
 # Lines that are sorted by length together. Output comes a window at a time, and a decoder that is
 # killed does at most one window again; fewer lines would leave more padding.
@@ -27,18 +27,6 @@ WINDOW_LINES = 2048
 DEFAULT_BATCH_TOKENS = 16_384  # fewer shapes to compile than with 4096, and no slower
 _USED = ("tokens", "scores", "codes", "num_repeats")  # of what a model decodes
 _logger = logging.getLogger(__name__)
-
-
-class Hypothesis(NamedTuple):
-    """The translation of one line."""
-
-    text: str  # always one line
-    score: float  # as the search scores it, in nats; 0 for a blank line
-    cut: bool = False  # whether the limit of its length ended it
-    codes: tuple[int, ...] = ()  # latents that it was decoded from, where the model has latents
-    num_tokens: int = 0  # with EOS
-    num_repeats: int = 0  # tokens that repeated the one before and were removed
-    others: tuple[Hypothesis, ...] = ()  # up to `DecodeOptions.num_best`, best first
 
 
 class Rescorer(Protocol):

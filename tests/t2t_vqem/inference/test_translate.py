@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t2t_vqem.constants import EOS_ID, PAD_ID, UsageError
+from t2t_vqem.data.lines import one_line
 from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.decoding.greedy import Decoded
 from t2t_vqem.decoding.options import DecodeOptions
 from t2t_vqem.hparams.transformer import TransformerHParams
 from t2t_vqem.inference import translate
-from t2t_vqem.inference.text_files import one_line
 from t2t_vqem.inference.translate import Translator
 from t2t_vqem.models.transformer import Transformer
 

@@ -1,0 +1,64 @@
+"""A run's model as it is exported: any checkpoint, computed in float32."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+from t2t_vqem.constants import UsageError
+from t2t_vqem.data.vocabulary import Vocabulary
+from t2t_vqem.export.graphs import in_float32
+from t2t_vqem.output_dir import OutputDir, checkpoint_hash, checkpoint_step, make_model
+
+
+class LoadedRun(NamedTuple):
+    """A run with the weights of one checkpoint."""
+
+    run: OutputDir
+    model: Any  # built, of float32
+    vocabulary: Vocabulary | None  # None for a run of images
+    checkpoint: str  # path
+
+    def weights(self) -> dict[str, Any]:
+        """Returns which weights these are."""
+        return {
+            "checkpoint": os.path.relpath(self.checkpoint, self.run.path),
+            "step": checkpoint_step(self.checkpoint),
+            "sha256": checkpoint_hash(self.checkpoint),
+        }
+
+
+def load_run(run: OutputDir, checkpoint: str | None = None) -> LoadedRun:
+    """Builds the model of a run, whatever precision it was trained in, and restores its weights.
+
+    Args:
+        run: the run.
+        checkpoint: as in `OutputDir.find_checkpoint`.
+    """
+    vocabulary = run.vocabulary()
+    model = make_model(in_float32(run.hparams()), run.problem(), vocabulary)
+    model.build_variables()
+    return LoadedRun(run, model, vocabulary, run.restore_for_inference(model, checkpoint))
+
+
+def load_rescorer(folder: str, vocabulary: Vocabulary) -> LoadedRun:
+    """Loads the run that is to choose among candidates.
+
+    Raises:
+        UsageError: it has another vocabulary, or cannot score.
+    """
+    run = OutputDir(folder)
+    theirs = run.vocabulary()
+    if theirs is None or theirs.hash != vocabulary.hash:
+        raise UsageError(
+            f"--rescore_dir={folder}: that run has another vocabulary than the one in "
+            f"--output_dir, so that it cannot score its tokens. A teacher and a model that was "
+            f"trained on data distilled by it share theirs"
+        )
+    loaded = load_run(run)
+    if not hasattr(loaded.model, "score"):
+        raise UsageError(
+            f"--rescore_dir={folder} holds a run of {loaded.model.name!r}, which cannot score "
+            f"translations: expected one of 'transformer'"
+        )
+    return loaded

@@ -1,0 +1,120 @@
+"""LiteRT interpreters of one model file, for several threads of the caller."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from t2t_vqem.constants import UsageError
+
+# Bytes of a model file from which on several threads make an operation faster: below, waking them
+# takes as long as they save.
+_LARGE = 24 * 2**20
+_MAX_THREADS = 4
+
+
+class Backend(Protocol):
+    """What computes the functions of an exported model."""
+
+    @property
+    def concurrency(self) -> int:
+        """Calls that may run at the same time."""
+
+    def inputs(self, signature: str) -> Sequence[str] | None:
+        """Returns the names of a function's inputs, None where the model has no such function."""
+
+    def call(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Runs a function."""
+
+
+class Interpreters:
+    """`Backend` that keeps up to so many interpreters, made when they are needed."""
+
+    def __init__(self, path: str, *, threads: int | None = None, interpreters: int | None = None):
+        """Loads the model file once, so that a damaged one is an error here.
+
+        Args:
+            path: of the model file.
+            threads: of a single operation; None chooses by the size of the file.
+            interpreters: that run at the same time; None for as many as there are cores for.
+
+        Raises:
+            UsageError: a number is below 1, or the file is no model for LiteRT.
+        """
+        for name, value in (("threads", threads), ("interpreters", interpreters)):
+            if value is not None and value < 1:
+                raise UsageError(f"{name} must be at least 1, got {value}")
+        cores = num_cores()
+        if threads is None:
+            threads = min(cores, _MAX_THREADS) if os.path.getsize(path) >= _LARGE else 1
+        self._path, self._threads = path, threads
+        self._limit = interpreters or max(1, cores // threads)
+        self._idle: queue.LifoQueue[Any] = queue.LifoQueue()
+        self._lock = threading.Lock()
+        self._made = 1
+        first = self._make()
+        self._signatures = first.get_signature_list()
+        self._idle.put(_Runners(first))
+
+    def _make(self) -> Any:
+        from ai_edge_litert.interpreter import Interpreter
+
+        try:
+            return Interpreter(model_path=self._path, num_threads=self._threads)
+        except (ValueError, RuntimeError) as error:
+            raise UsageError(f"{self._path} is no model for LiteRT: {error}") from error
+
+    @property
+    def concurrency(self) -> int:
+        """Interpreters that may run at the same time."""
+        return self._limit
+
+    def inputs(self, signature: str) -> Sequence[str] | None:
+        """See `Backend`."""
+        found = self._signatures.get(signature)
+        return None if found is None else found["inputs"]
+
+    def call(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """See `Backend`; waits for an interpreter where all are busy."""
+        with self._interpreter() as runners:
+            return runners.call(signature, inputs)
+
+    @contextlib.contextmanager
+    def _interpreter(self) -> Iterator[_Runners]:
+        runners = self._take()
+        try:
+            yield runners
+        finally:
+            self._idle.put(runners)
+
+    def _take(self) -> _Runners:
+        with contextlib.suppress(queue.Empty):
+            return self._idle.get_nowait()
+        with self._lock:
+            may_make = self._made < self._limit
+            self._made += may_make
+        return _Runners(self._make()) if may_make else self._idle.get()
+
+
+class _Runners:
+    """The functions of one interpreter, for one thread at a time."""
+
+    def __init__(self, interpreter: Any):
+        self._interpreter = interpreter
+        self._runners: dict[str, Any] = {}
+
+    def call(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if signature not in self._runners:
+            self._runners[signature] = self._interpreter.get_signature_runner(signature)
+        return self._runners[signature](**inputs)
+
+
+def num_cores() -> int:
+    """Returns how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

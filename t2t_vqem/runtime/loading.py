@@ -1,0 +1,44 @@
+"""Loading an exported folder."""
+
+from __future__ import annotations
+
+import os
+
+from t2t_vqem.constants import UsageError
+from t2t_vqem.data.vocabulary import Vocabulary
+from t2t_vqem.runtime import manifest as manifests
+from t2t_vqem.runtime.images import ImageRuntime
+from t2t_vqem.runtime.interpreters import Interpreters
+from t2t_vqem.runtime.text import TextRuntime
+
+
+def load(
+    folder: str, *, threads: int | None = None, interpreters: int | None = None
+) -> TextRuntime | ImageRuntime:
+    """Loads an exported model.
+
+    Args:
+        folder: what `t2t-exporter --format=litert` wrote.
+        threads: of a single operation; None chooses by the size of the model.
+        interpreters: batches that run at the same time, each with its own memory; None: as many as
+            the cores allow.
+
+    Raises:
+        UsageError: the folder is no export, a file of it is damaged or not the one that was
+            exported, or the format is newer than this version.
+    """
+    folder = os.path.abspath(os.path.expanduser(folder))
+    manifest = manifests.read(folder)
+    if manifest.engine != manifests.LITERT:
+        raise UsageError(
+            f"{folder} is an export for {manifest.engine}, expected one for {manifests.LITERT}: "
+            "t2t-exporter --format=litert makes it"
+        )
+    manifests.check_files(folder, manifest)
+    backend = Interpreters(
+        os.path.join(folder, manifests.MODEL), threads=threads, interpreters=interpreters
+    )
+    if manifest.kind == manifests.IMAGES:
+        return ImageRuntime(manifest, backend)
+    vocabulary = Vocabulary(os.path.join(folder, manifests.VOCABULARY))
+    return TextRuntime(manifest, vocabulary, backend)
