@@ -134,7 +134,9 @@ def test_stream_gives_lines_and_names_the_bad_one():
 
 
 @pytest.mark.parametrize(
-    ("data", "name"), [("a\n".encode("utf-16"), "UTF-16"), (gzip.compress(b"a\n"), "gzip")]
+    ("data", "name"),
+    [("a\n".encode("utf-16"), "UTF-16"), (gzip.compress(b"a\n"), "gzip")],
+    ids=["UTF-16", "gzip"],
 )
 def test_stream_of_something_else_is_named(data, name):
     with pytest.raises(UsageError, match=f"input: {name}, expected lines of UTF-8"):

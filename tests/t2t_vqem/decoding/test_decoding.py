@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from t2t_vqem.constants import EOS_ID, UsageError
-from t2t_vqem.decoding.beam import LEAST_SCORE, beam_search, length_penalty
+from t2t_vqem.constants import EOS_ID, LEAST_SCORE, UsageError
+from t2t_vqem.decoding.beam import beam_search, length_penalty
 from t2t_vqem.decoding.greedy import decode
 from t2t_vqem.decoding.options import DecodeOptions
 from t2t_vqem.decoding.sampling import sampler

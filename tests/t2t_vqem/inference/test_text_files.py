@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t2t_vqem.constants import UsageError
+from t2t_vqem.data.lines import one_line
 from t2t_vqem.inference.text_files import (
     LineList,
     TextFile,
-    one_line,
     open_lines,
     read_lines,
     write_lines,
