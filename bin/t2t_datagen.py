@@ -22,9 +22,10 @@ from typing import NoReturn
 
 from absl import flags
 
-from t2t_vqem import config, registry
+from t2t_vqem import registry
 from t2t_vqem.bin import _main, _registry_flag
 from t2t_vqem.constants import UsageError
+from t2t_vqem.problem import make_problem
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("problem", None, "Registered problem.", flag_values=FLAGS)
@@ -103,15 +104,13 @@ def main(argv: list[str]) -> None:
             f"got --shard={FLAGS.shard} and --num_shards={FLAGS.num_shards}: give both for a share "
             "of the work, neither for all of it and to put it together."
         )
-    start = problem_class.starting_config(data_dir)
-    settings = config.resolve(
-        problem=FLAGS.problem,
+    problem = make_problem(
+        FLAGS.problem,
+        data_dir,
         gin_files=FLAGS.gin_file,
         gin_params=FLAGS.gin_param,
         problem_params=FLAGS.problem_params,
-        base=start and config.Resolved(start, None, ""),
     )
-    problem = problem_class(settings.problem_config)
     if FLAGS.shard is not None:
         print(problem.translate_shard(data_dir, **given, **shard))
         return

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from t2t_vqem import config, registry
 from t2t_vqem.constants import UsageError
 from t2t_vqem.data import building, sample_building
 from t2t_vqem.data.batching import BatchPlan
@@ -452,3 +453,35 @@ class Problem(abc.ABC):
         """Returns what a model's constructor needs to know of the data, by name."""
         del vocabulary
         return {}
+
+
+def make_problem(
+    name: str,
+    data_dir: str,
+    *,
+    gin_files: Sequence[str] = (),
+    gin_params: Sequence[str] = (),
+    problem_params: str = "",
+) -> Problem:
+    """Returns a registered problem with the user's settings, ready to `generate` in `data_dir`.
+
+    Args:
+        name: registered name.
+        data_dir: folder for the data of all problems; has those of `Problem.base`.
+        gin_files: files of gin bindings.
+        gin_params: gin bindings.
+        problem_params: name=value,name=value.
+
+    Raises:
+        UsageError: an unknown name or setting.
+    """
+    problem_class = registry.problems.get(name)
+    start = problem_class.starting_config(data_dir)
+    settings = config.resolve(
+        problem=name,
+        gin_files=gin_files,
+        gin_params=gin_params,
+        problem_params=problem_params,
+        base=start and config.Resolved(start, None, ""),
+    )
+    return problem_class(settings.problem_config)

@@ -32,6 +32,7 @@ LAYERS = (
     {"distilled_problem"},
     {"training"},
     {"problems", "hparams"},
+    {"api"},
     {"bin"},
 )
 LEVEL = {unit: level for level, row in enumerate(LAYERS) for unit in row}
@@ -53,6 +54,7 @@ WITHOUT_TENSORFLOW = {unit for row in LAYERS[:7] for unit in row} | {
     "distilled_problem",
     "problems",
     "hparams",
+    "api",
     "bin",
 }
 HEAVY = ("tensorflow", "keras", "tensorflow_datasets", "tensorflow_text", "torch", "jax")

@@ -183,6 +183,10 @@ class ImageDecoder:
             **{name: float(value) for name, value in described.items()},
         }
 
+    def close(self) -> None:
+        """Frees the model and what was compiled; nothing can be computed afterwards."""
+        self.__dict__.clear()
+
     @property
     def code_shape(self) -> tuple[int, int]:
         """(L, C) of an image."""

@@ -32,6 +32,11 @@ class ImageRuntime:
         self._backend = backend
         self._pool = ThreadPoolExecutor(backend.concurrency)
 
+    def close(self) -> None:
+        """Frees threads and the model; nothing can be computed afterwards."""
+        self._pool.shutdown()
+        del self._backend
+
     @property
     def image_shape(self) -> tuple[int, ...]:
         """(H, W, channels)."""

@@ -73,6 +73,11 @@ class TextRuntime:
         self._batch_tokens = max(1, batch_tokens // hypotheses)
         self._pool = ThreadPoolExecutor(backend.concurrency)
 
+    def close(self) -> None:
+        """Frees threads and the model; nothing can be computed afterwards."""
+        self._pool.shutdown()
+        del self._backend
+
     @property
     def has_latents(self) -> bool:
         """Whether the model translates by latents, so that there is `decode_codes`."""

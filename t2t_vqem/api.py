@@ -1,0 +1,408 @@
+"""The Python API: load a trained model and use it, make data, train.
+
+Each function does what a command does: `load` what t2t-decoder needs, `generate` what t2t-datagen
+does, `train` what t2t-trainer does. All names are importable from `t2t_vqem`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+
+from t2t_vqem import registry
+from t2t_vqem.capabilities import LatentTextModel, offers
+from t2t_vqem.constants import UsageError
+from t2t_vqem.problem import Dataset, make_problem
+from t2t_vqem.runtime import ImageRuntime, TextRuntime
+from t2t_vqem.runtime import load as load_export
+from t2t_vqem.runtime.manifest import MANIFEST
+from t2t_vqem.runtime.results import Hypothesis
+
+if TYPE_CHECKING:
+    from t2t_vqem.decoding.options import DecodeOptions
+    from t2t_vqem.inference.images import ImageDecoder
+    from t2t_vqem.inference.translate import Translator as RunTranslator
+    from t2t_vqem.output_dir import OutputDir
+    from t2t_vqem.training.trainer import Outcome
+
+_MOST_KEPT = 4  # compiled searches of a run, one for each combination of options and seed
+
+
+def load(
+    folder: str | os.PathLike[str],
+    *,
+    checkpoint: str | None = None,
+    rescore_dir: str | os.PathLike[str] | None = None,
+    threads: int | None = None,
+) -> Translator | ImageCodec:
+    """Loads a trained model.
+
+    Args:
+        folder: output directory of t2t-trainer, or a folder that t2t-exporter wrote for LiteRT. An
+            export needs no TensorFlow.
+        checkpoint: of a run: "best", "latest", "averaged" or a path. None: the best, or the latest
+            if no evaluation has chosen a best one.
+        rescore_dir: for a run of a latent model: run of the teacher that chooses among candidates.
+        threads: of an export: threads of one operation. None chooses by the size of the model.
+
+    Returns:
+        A `Translator` for a model of text, an `ImageCodec` for a model of images. Both are context
+        managers that free the model at the end.
+
+    Raises:
+        UsageError: the folder holds neither a run nor an export, or the model cannot be loaded.
+    """
+    path = os.path.abspath(os.path.expanduser(os.fspath(folder)))
+    if os.path.exists(os.path.join(path, MANIFEST)):
+        if checkpoint or rescore_dir:
+            raise UsageError(
+                f"{path} is an export, in which checkpoint and rescorer are fixed: leave "
+                "checkpoint and rescore_dir out, or load the run"
+            )
+        runtime = load_export(path, threads=threads)
+        if isinstance(runtime, ImageRuntime):
+            return ImageCodec(runtime)
+        return Translator(_TextExport(runtime))
+    if threads is not None:
+        raise UsageError(f"threads={threads} is for exports, and {path} is not one: leave it out")
+    return _load_run(path, checkpoint, rescore_dir and os.fspath(rescore_dir))
+
+
+def _load_run(
+    path: str, checkpoint: str | None, rescore_dir: str | None
+) -> Translator | ImageCodec:
+    from t2t_vqem.output_dir import OutputDir
+
+    run = OutputDir(path)
+    problem = run.problem()
+    if run.settings().vocabulary is not None:
+        return Translator(_TextRun(run, checkpoint, rescore_dir))
+    if rescore_dir:
+        raise UsageError(f"rescore_dir={rescore_dir} is for translation; {path} is of images")
+    from t2t_vqem.inference.images import ImageDecoder
+
+    model = run.build_model()
+    run.restore_for_inference(model, checkpoint)
+    return ImageCodec(ImageDecoder(model, image_shape=problem.image_shape))
+
+
+class _TextExport:
+    """Translates with an export, whose graph is fixed."""
+
+    def __init__(self, runtime: TextRuntime):
+        self._runtime = runtime
+        self.has_latents = runtime.has_latents
+        self.close = runtime.close
+
+    def translate(
+        self,
+        texts: Iterable[str],
+        *,
+        beam_size: int | None,
+        num_candidates: int | None,
+        **options: Any,
+    ) -> Iterator[Hypothesis]:
+        fixed = self._runtime.manifest.decoding
+        for name, value in (("beam_size", beam_size), ("num_candidates", num_candidates)):
+            if value is not None and value != fixed[name]:
+                raise UsageError(
+                    f"{name} is {value}, but the export was made with {fixed[name]}: export the "
+                    f"run again with --decode_hparams={name}={value}, or load the run itself"
+                )
+        return self._runtime.translate(texts, **options)
+
+
+class _TextRun:
+    """Translates with a run, by TensorFlow. The options may differ from call to call."""
+
+    def __init__(self, run: OutputDir, checkpoint: str | None, rescore_dir: str | None):
+        from t2t_vqem.export.loading import load_rescorer
+
+        self._vocabulary = run.vocabulary()
+        self._max_length = run.hparams().max_length
+        self.has_latents = offers(run.hparams().model, LatentTextModel)
+        self._model = run.build_model()
+        run.restore_for_inference(self._model, checkpoint)
+        self._rescorer = rescore_dir and load_rescorer(rescore_dir, self._vocabulary).model
+        self._translators: dict[Any, RunTranslator] = {}
+        self._lock = threading.Lock()
+
+    def translate(
+        self,
+        texts: Iterable[str],
+        *,
+        seed: int,
+        progress: Callable[[int], None] | None,
+        temperature: float | None,
+        top_k: int | None,
+        **options: Any,
+    ) -> Iterator[Hypothesis]:
+        from t2t_vqem.decoding.options import DecodeOptions
+
+        options |= {"sampling_temperature": temperature, "sampling_top_k": top_k}
+        given = {name: value for name, value in options.items() if value is not None}
+        if not temperature:  # candidates that are not drawn are what beam search finds
+            several = max(given.get("num_best", 1), given.get("num_candidates", 1))
+            given["beam_size"] = max(given.get("beam_size", 1), several)
+        translator = self._translator(DecodeOptions(**given), seed)
+        return translator.translate(texts, progress=progress)
+
+    def _translator(self, options: DecodeOptions, seed: int) -> RunTranslator:
+        from t2t_vqem.inference.translate import Translator as RunTranslator
+
+        with self._lock:
+            found = self._translators.pop((options, seed), None) or RunTranslator(
+                self._model,
+                self._vocabulary,
+                options,
+                max_length=self._max_length,
+                seed=seed,
+                rescorer=self._rescorer,
+            )
+            self._translators[options, seed] = found  # last in the order: used last
+            if len(self._translators) > _MOST_KEPT:
+                del self._translators[next(iter(self._translators))]
+            return found
+
+    def close(self) -> None:
+        self._translators.clear()
+        self._model = self._rescorer = None
+
+
+class _Loaded:
+    """Something that holds a model until it is closed."""
+
+    _backend: Any
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Frees the model. Calling it again does nothing."""
+        if self._backend is not None:
+            self._backend.close()
+            self._backend = None
+
+    def _open(self) -> Any:
+        if self._backend is None:
+            raise UsageError("the model was closed: load it again")
+        return self._backend
+
+
+class Translator(_Loaded):
+    """A model that translates. `load` makes it.
+
+    Several threads may use it at the same time.
+    """
+
+    def __init__(self, backend: _TextExport | _TextRun):
+        """Takes what computes."""
+        self._backend = backend
+
+    @property
+    def has_latents(self) -> bool:
+        """Whether the model translates by way of discrete latents."""
+        return self._open().has_latents
+
+    @overload
+    def translate(
+        self, texts: Iterable[str], *, return_details: Literal[False] = False, **options: Any
+    ) -> list[str]: ...
+
+    @overload
+    def translate(
+        self, texts: Iterable[str], *, return_details: Literal[True], **options: Any
+    ) -> list[Hypothesis]: ...
+
+    def translate(
+        self,
+        texts: Iterable[str],
+        *,
+        return_details: bool = False,
+        beam_size: int | None = None,
+        num_best: int | None = None,
+        alpha: float | None = None,
+        extra_length: int | None = None,
+        num_candidates: int | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        seed: int = 0,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[str] | list[Hypothesis]:
+        """Translates lines of text.
+
+        None stands for what the export was made with, or for the default given below. Options that
+        change the graph (beam_size, num_candidates) are fixed in an export.
+
+        Args:
+            texts: one line each. A blank one gives an empty translation.
+            return_details: return a `Hypothesis` for each text: text, score in nats, the latents,
+                and with num_best the further hypotheses.
+            beam_size: number of hypotheses of beam search; default 1, greedy search.
+            num_best: number of hypotheses to return, the best ones; default 1.
+            alpha: exponent of the length penalty; default 0.6.
+            extra_length: a translation has at most this many tokens more than its source; default
+                50.
+            num_candidates: of a latent model: number of translations to choose from; default 1.
+            temperature: draw from softmax(logits / temperature) instead of searching; default 0.
+            top_k: draw among the k most probable tokens only; default 0, all.
+            seed: of the draws. The same seed, text and position in `texts` give the same
+                translation.
+            progress: called with the number of texts that were finished.
+
+        Returns:
+            A translation for each text, in their order.
+
+        Raises:
+            UsageError: an option is out of range, or the export was not made for it.
+        """
+        if isinstance(texts, str):
+            raise UsageError("texts is one string, expected several: write translate([text])[0]")
+        if (num_best or 1) > 1 and not return_details:
+            raise UsageError(
+                f"num_best={num_best} needs return_details=True: the other hypotheses are in "
+                "`others` of each result"
+            )
+        found = self._open().translate(
+            texts,
+            beam_size=beam_size,
+            num_best=num_best,
+            alpha=alpha,
+            extra_length=extra_length,
+            num_candidates=num_candidates,
+            temperature=temperature,
+            top_k=top_k,
+            seed=seed,
+            progress=progress,
+        )
+        return list(found) if return_details else [hypothesis.text for hypothesis in found]
+
+
+class ImageCodec(_Loaded):
+    """A model of images with discrete codes. `load` makes it.
+
+    Shapes: N images, H height, W width, ch channels, L latents of an image, C codebooks.
+    """
+
+    def __init__(self, backend: ImageRuntime | ImageDecoder):
+        """Takes what computes."""
+        self._backend = backend
+
+    def encode(self, images: np.ndarray) -> np.ndarray:
+        """Returns the codes of images: uint8 [N, H, W, ch] -> int32 [N, L, C]."""
+        return self._open().encode(images)
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """Returns the images of codes: int32 [N, L, C] -> uint8 [N, H, W, ch]."""
+        return self._open().decode(codes)
+
+    def reconstruct(self, images: np.ndarray) -> np.ndarray:
+        """Returns `decode(encode(images))`."""
+        return self._open().reconstruct(images)
+
+    def sample(
+        self, num_images: int, *, temperature: float = 1.0, top_k: int = 0, seed: int = 0
+    ) -> np.ndarray:
+        """Draws new images.
+
+        Args:
+            num_images: N. Image i depends on the seed and on i, not on N.
+            temperature: above 0. 1 draws from the prior itself, less makes images more alike.
+            top_k: draw among the k most probable codes only; 0: all.
+            seed: of the draws.
+
+        Returns:
+            uint8 [N, H, W, ch].
+        """
+        backend = self._open()
+        return backend.decode(
+            backend.sample(num_images, temperature=temperature, top_k=top_k, seed=seed)
+        )
+
+
+def generate(
+    problem: str,
+    data_dir: str | os.PathLike[str],
+    *,
+    problem_params: Mapping[str, Any] | str = "",
+    t2t_usr_dir: str | None = None,
+    num_workers: int | None = None,
+    **sources: str | None,
+) -> Dataset:
+    """Makes the data of a problem, unless they are there already, as t2t-datagen does.
+
+    Args:
+        problem: registered name.
+        data_dir: folder for the data of all problems.
+        problem_params: settings of the problem, by name.
+        t2t_usr_dir: folder of a plug-in to import first.
+        num_workers: processes; None: one for each core. The result is the same.
+        **sources: where the data comes from, if the problem does not make it: source_dir, tfds_dir,
+            teacher_dir, checkpoint.
+
+    Returns:
+        The data set.
+
+    Raises:
+        UsageError: an unknown name or setting, or a source that cannot be used.
+    """
+    registry.load_plugins(t2t_usr_dir)
+    folder = os.path.expanduser(os.fspath(data_dir))
+    made = make_problem(problem, folder, problem_params=_as_text(problem_params))
+    return made.generate(folder, num_workers=num_workers, **sources)
+
+
+def train(
+    output_dir: str | os.PathLike[str],
+    *,
+    hparams: Mapping[str, Any] | str = "",
+    problem_params: Mapping[str, Any] | str = "",
+    **request: Any,
+) -> Outcome:
+    """Trains a model, or continues the run in the output directory, as t2t-trainer does.
+
+        t2t.train("runs/digits", problem="image_digits", hparams_set="vqvae_digits",
+                  hparams={"num_codes": 32}, data_dir="data", train_steps=2000)
+
+    Args:
+        output_dir: folder of the run.
+        hparams: hyperparameters that differ from the set, by name.
+        problem_params: settings of the problem, by name.
+        **request: the further flags of t2t-trainer, by name without dashes:
+            `training.trainer.Request` lists them.
+
+    Returns:
+        The step that was reached, and whether a signal stopped the run before its end.
+
+    Raises:
+        UsageError: the request cannot be met, or training came to numbers that are not finite.
+    """
+    from t2t_vqem.training import trainer
+
+    unknown = sorted(request.keys() - trainer.Request.__dataclass_fields__.keys())
+    if unknown:
+        raise UsageError(
+            registry.unknown_name("argument", unknown[0], [*trainer.Request.__dataclass_fields__])
+        )
+    return trainer.run(
+        trainer.Request(
+            output_dir=os.fspath(output_dir),
+            hparams=_as_text(hparams),
+            problem_params=_as_text(problem_params),
+            **request,
+        )
+    )
+
+
+def _as_text(overrides: Mapping[str, Any] | str) -> str:
+    """Returns settings as the commands take them: name=value,name=value."""
+    if isinstance(overrides, str):
+        return overrides
+    return ",".join(f"{name}={value!r}" for name, value in overrides.items())

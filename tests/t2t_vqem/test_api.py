@@ -1,0 +1,208 @@
+"""The Python API does what the commands do."""
+
+import ast
+import pathlib
+import re
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import t2t_vqem as t2t
+from t2t_vqem.hparams.transformer import TransformerHParams
+from t2t_vqem.hparams.transformer_nat import TransformerNATHParams
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SIZES = {
+    "num_encoder_layers": 1,
+    "num_decoder_layers": 1,
+    "hidden_size": 16,
+    "filter_size": 16,
+    "num_heads": 2,
+    "max_length": 32,
+}
+TEXTS = ["one two three", "", "😀 ten", "nine " * 40]
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    heavy = ("tensorflow", "keras", "numpy", "sentencepiece", "absl", "gin")
+    program = f"import sys, t2t_vqem; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_what_a_plug_in_declares_needs_no_tensorflow():
+    program = (
+        "import sys, t2t_vqem as t2t\n"
+        "t2t.load, t2t.train, t2t.generate, t2t.Problem, t2t.TextProblem, t2t.ImageProblem\n"
+        "t2t.option, t2t.HParams, t2t.TransformerHParams, t2t.registry.problems\n"
+        "print('tensorflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
+
+
+def test_every_public_name_is_there_for_type_checkers_and_described():
+    tree = ast.parse((ROOT / "t2t_vqem" / "__init__.py").read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    imported = {
+        (node.module, alias.name)
+        for node in block.body
+        for alias in node.names
+        if node.module != "t2t_vqem"
+    }
+    assert imported == {(f"t2t_vqem.{m}", n) for m, names in t2t._EXPORTS.items() for n in names}
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    described = set(re.findall(r"`t2t\.(\w+)", page))
+    assert described == set(t2t.__all__)
+    for name in t2t.__all__:
+        assert getattr(t2t, name) is not None
+        assert name in dir(t2t)
+    with pytest.raises(AttributeError, match="no attribute 'lode'"):
+        _ = t2t.lode
+
+
+@pytest.fixture(scope="module")
+def run(untrained_run, tmp_path_factory):
+    return untrained_run(tmp_path_factory.mktemp("run"), TransformerHParams(**SIZES))
+
+
+@pytest.fixture(scope="module")
+def latent_run(untrained_run, tmp_path_factory):
+    hparams = TransformerNATHParams(
+        **SIZES, num_predictor_layers=1, num_target_encoder_layers=1, num_codes=9, code_size=4
+    )
+    return untrained_run(tmp_path_factory.mktemp("latent"), hparams)
+
+
+@pytest.fixture(scope="module")
+def translator(run):
+    with t2t.load(run.path) as translator:
+        yield translator
+
+
+def test_translations_are_those_of_the_commands(translator, run):
+    from t2t_vqem.decoding.options import DecodeOptions
+    from t2t_vqem.inference.translate import load_translator
+
+    wanted = list(load_translator(run, None, DecodeOptions(beam_size=3)).translate(TEXTS))
+    assert translator.translate(TEXTS, beam_size=3) == [found.text for found in wanted]
+    details = translator.translate(TEXTS, beam_size=3, return_details=True)
+    assert [found.text for found in details] == [found.text for found in wanted]
+    assert [d.score for d in details] == pytest.approx([w.score for w in wanted], rel=1e-5)
+    assert not translator.has_latents
+
+
+def test_several_hypotheses_are_sorted_by_score(translator):
+    (found,) = translator.translate(["one two"], num_best=3, return_details=True)
+    scores = [found.score, *(other.score for other in found.others)]
+    assert len(scores) == 3
+    assert scores == sorted(scores, reverse=True)
+    with pytest.raises(t2t.UsageError, match="num_best=3 needs return_details=True"):
+        translator.translate(["one"], num_best=3)
+
+
+def test_a_sample_depends_on_seed_and_position_alone(translator):
+    texts = ["one two three four"] * 3
+    first = translator.translate(texts, temperature=1.0, seed=7)
+    assert first == translator.translate(texts, temperature=1.0, seed=7)
+    assert len(set(first)) == 3
+    assert first != translator.translate(texts, temperature=1.0, seed=8)
+
+
+def test_a_single_string_is_refused(translator):
+    with pytest.raises(t2t.UsageError, match=r"translate\(\[text\]\)\[0\]"):
+        translator.translate("one two")
+
+
+def test_an_option_out_of_range_is_explained(translator):
+    with pytest.raises(t2t.UsageError, match="extra_length must be at least 1, got 0"):
+        translator.translate(["one"], extra_length=0)
+
+
+def test_several_threads_get_their_own_answers(translator):
+    wanted = translator.translate(TEXTS)
+    answers = {}
+
+    def ask(index: int) -> None:
+        answers[index] = translator.translate([TEXTS[index]])
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(len(TEXTS))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [answers[i] for i in range(len(TEXTS))] == [[text] for text in wanted]
+
+
+def test_a_closed_model_says_so(run):
+    translator = t2t.load(run.path)
+    translator.close()
+    translator.close()
+    with pytest.raises(t2t.UsageError, match="was closed: load it again"):
+        translator.translate(["one"])
+
+
+def test_latents_are_among_the_details(latent_run):
+    with t2t.load(pathlib.Path(latent_run.path)) as translator:
+        assert translator.has_latents
+        (found,) = translator.translate(["one two three"], return_details=True)
+        assert found.codes
+        assert all(0 <= code < 9 for code in found.codes)
+
+
+@pytest.mark.slow
+def test_an_export_has_the_same_interface(run, tmp_path):
+    from t2t_vqem.export.exporter import export_litert
+
+    export_litert(run, str(tmp_path / "export"))
+    with t2t.load(run.path) as translator, t2t.load(tmp_path / "export") as exported:
+        assert exported.translate(TEXTS) == translator.translate(TEXTS)
+        with pytest.raises(t2t.UsageError, match=r"beam_size is 4, .* exported? .*made with 1"):
+            exported.translate(["one"], beam_size=4)
+    with pytest.raises(t2t.UsageError, match="is an export, in which checkpoint"):
+        t2t.load(tmp_path / "export", checkpoint="best")
+
+
+def test_what_is_no_model_is_refused(tmp_path):
+    with pytest.raises(t2t.UsageError, match="no output directory of t2t-trainer"):
+        t2t.load(tmp_path)
+
+
+@pytest.mark.slow
+def test_images_from_data_to_samples(tmp_path):
+    sizes = {
+        "hidden_size": 8, "num_residual_blocks": 1, "residual_size": 4, "num_mixtures": 2,
+        "num_codes": 12, "num_codebooks": 2, "code_size": 6, "prior_layers": 1, "prior_size": 8,
+        "prior_filter_size": 8, "prior_heads": 2, "batch_size": 31,
+    }  # fmt: skip
+    dataset = t2t.generate("image_digits", tmp_path / "data")
+    outcome = t2t.train(
+        tmp_path / "run",
+        problem="image_digits",
+        hparams_set="vqvae_digits",
+        hparams=sizes,
+        data_dir=str(tmp_path / "data"),
+        train_steps=2,
+        xla=False,
+    )
+    assert outcome == (2, False)
+    images = dataset.problem.make_batch(dataset.records(t2t.TEST).read(range(5)), 1)["images"]
+    with t2t.load(tmp_path / "run") as codec:
+        codes = codec.encode(images)
+        assert codes.shape == (5, 16, 2)
+        assert codes.min() >= 0
+        assert codes.max() < 12
+        decoded = codec.decode(codes)
+        assert decoded.shape == images.shape
+        assert decoded.dtype == np.uint8
+        np.testing.assert_array_equal(codec.reconstruct(images), decoded)
+        drawn = codec.sample(3, seed=5)
+        np.testing.assert_array_equal(codec.sample(2, seed=5), drawn[:2])
+
+
+def test_an_argument_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(t2t.UsageError, match="Did you mean train_steps"):
+        t2t.train(tmp_path, train_step=3)
