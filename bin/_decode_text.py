@@ -10,7 +10,8 @@ from typing import Any, TextIO
 
 from absl import flags
 
-from t2t_vqem import __version__, registry
+from t2t_vqem import __version__, capabilities
+from t2t_vqem.capabilities import LatentTextModel, ScoringModel
 from t2t_vqem.constants import UsageError
 from t2t_vqem.data.lines import read_stream
 from t2t_vqem.data.progress import Progress
@@ -87,7 +88,6 @@ def make_translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
     import tensorflow as tf
 
     from t2t_vqem.decoding.options import DecodeOptions
-    from t2t_vqem.inference.latents import LatentTextModel
     from t2t_vqem.inference.translate import DEFAULT_BATCH_TOKENS, WINDOW_LINES, load_translator
     from t2t_vqem.output_dir import OutputDir, checkpoint_hash
 
@@ -111,7 +111,7 @@ def make_translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
         "xla": values.xla,
     }
     model = output_dir.hparams().model
-    if not issubclass(registry.models.get(model), LatentTextModel):
+    if not capabilities.offers(model, LatentTextModel):
         _refuse_latent_flags(values, model)
     rescorer, rescorer_hash = _rescorer(values, output_dir.vocabulary())
     translator = load_translator(output_dir, checkpoint, options, **settings, rescorer=rescorer)
@@ -150,6 +150,12 @@ def _rescorer(values: flags.FlagValues, vocabulary: Any) -> tuple[Any, str | Non
             f"--num_candidates={values.num_candidates}: give more, for example 9"
         )
     output_dir = OutputDir(values.rescore_dir)
+    name = output_dir.hparams().model
+    if not capabilities.offers(name, ScoringModel):
+        raise UsageError(
+            f"--rescore_dir={values.rescore_dir} holds a run of {name!r}: expected one of a model "
+            f"that {ScoringModel.offers}, {capabilities.models_that_offer(ScoringModel)}"
+        )
     theirs = output_dir.vocabulary()
     if theirs is None or theirs.hash != vocabulary.hash:
         raise UsageError(
@@ -158,11 +164,6 @@ def _rescorer(values: flags.FlagValues, vocabulary: Any) -> tuple[Any, str | Non
             f"was trained on data distilled by it share theirs"
         )
     model = output_dir.build_model()
-    if not hasattr(model, "score"):
-        raise UsageError(
-            f"--rescore_dir={values.rescore_dir} holds a run of {model.name!r}, which cannot score "
-            f"translations: expected one of 'transformer'"
-        )
     return model, checkpoint_hash(output_dir.restore_for_inference(model))
 
 

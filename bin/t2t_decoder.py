@@ -41,6 +41,7 @@ from absl import flags
 
 from t2t_vqem import registry
 from t2t_vqem.bin import _main, _outputs
+from t2t_vqem.capabilities import ImageModel, TranslationModel
 from t2t_vqem.constants import BLEU_TOKENIZERS, DEV, TEST, UsageError
 
 FLAGS = flags.FlagValues()
@@ -221,9 +222,14 @@ def main(argv: list[str]) -> None:
         os.environ["TF_NUM_INTRAOP_THREADS"] = str(FLAGS.intra_op_threads)
     registry.load_plugins(FLAGS.t2t_usr_dir)
     problem = _problem_of_run()
-    from t2t_vqem.image_problem import ImageProblem  # here, so that --help answers at once
-
-    images = issubclass(registry.problems.get(problem), ImageProblem)
+    problem_class = registry.problems.get(problem)
+    images = problem_class.needs_a(ImageModel)
+    if not images and not problem_class.needs_a(TranslationModel):
+        raise UsageError(
+            f"the run in {FLAGS.output_dir} is of the problem {problem!r}, which is neither text "
+            "nor images: t2t-decoder does nothing with it. Its figures on dev are shown by "
+            f"t2t-trainer --output_dir={FLAGS.output_dir} --schedule=evaluate"
+        )
     for name in TEXT_ONLY if images else IMAGES_ONLY:
         if FLAGS[name].present:
             kinds = ("text", "images") if images else ("images", "text")

@@ -17,6 +17,7 @@ __version__ = "0.2.0"
 # What may be used from outside, by the module that defines it. Everything else may change.
 _EXPORTS = {
     "api": ("ImageCodec", "Translator", "generate", "load", "train"),
+    "capabilities": ("ImageModel", "LatentTextModel", "ScoringModel", "TranslationModel"),
     "config": ("BottleneckHParams", "HParams"),
     "constants": (
         "DEV", "EOS_ID", "INPUTS", "PAD_ID", "SPLITS", "TARGETS", "TEST", "TRAIN", "UNK_ID",
@@ -44,11 +45,17 @@ _EXPORTS = {
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
 
-__all__ = ["registry", *sorted(_MODULE_OF)]  # noqa: PLE0604
+__all__ = ["registry", *sorted(_MODULE_OF)]
 
 if TYPE_CHECKING:  # the same for editors and type checkers; tests/t2t_vqem/test_api.py compares
     from t2t_vqem import registry as registry
     from t2t_vqem.api import ImageCodec, Translator, generate, load, train
+    from t2t_vqem.capabilities import (
+        ImageModel,
+        LatentTextModel,
+        ScoringModel,
+        TranslationModel,
+    )
     from t2t_vqem.config import BottleneckHParams, HParams
     from t2t_vqem.constants import (
         DEV,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from t2t_vqem import registry
-from t2t_vqem.capabilities import LatentTextModel, offers
+from t2t_vqem.capabilities import ImageModel, LatentTextModel, TranslationModel, offers
 from t2t_vqem.constants import UsageError
 from t2t_vqem.problem import Dataset, make_problem
 from t2t_vqem.runtime import ImageRuntime, TextRuntime
@@ -78,16 +78,21 @@ def _load_run(
     from t2t_vqem.output_dir import OutputDir
 
     run = OutputDir(path)
-    problem = run.problem()
-    if run.settings().vocabulary is not None:
+    model_name = run.hparams().model
+    if offers(model_name, TranslationModel):
         return Translator(_TextRun(run, checkpoint, rescore_dir))
+    if not offers(model_name, ImageModel):
+        raise UsageError(
+            f"{path} is a run of {model_name!r}: expected a model that {TranslationModel.offers}, "
+            f"or one that {ImageModel.offers}"
+        )
     if rescore_dir:
         raise UsageError(f"rescore_dir={rescore_dir} is for translation; {path} is of images")
     from t2t_vqem.inference.images import ImageDecoder
 
     model = run.build_model()
     run.restore_for_inference(model, checkpoint)
-    return ImageCodec(ImageDecoder(model, image_shape=problem.image_shape))
+    return ImageCodec(ImageDecoder(model, image_shape=run.problem().image_shape))
 
 
 class _TextExport:

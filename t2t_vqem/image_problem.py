@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from t2t_vqem.capabilities import ImageModel
 from t2t_vqem.constants import SPLITS, UsageError
 from t2t_vqem.data import image_building
 from t2t_vqem.data.image_folder import read_image
@@ -49,6 +50,7 @@ class ImageProblem(Problem):
     """
 
     dataset_class = ImageDataset
+    needs = ImageModel
     for_own_files = "image_folder"
 
     @property

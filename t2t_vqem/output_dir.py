@@ -31,6 +31,7 @@ import tensorflow as tf
 
 import t2t_vqem
 from t2t_vqem import registry
+from t2t_vqem.capabilities import check_fits
 from t2t_vqem.config import HParams, from_json, hparams_class, to_json
 from t2t_vqem.constants import UsageError
 from t2t_vqem.data.vocabulary import Vocabulary
@@ -359,8 +360,9 @@ def make_model(hparams: HParams, problem: Problem, vocabulary: Vocabulary | None
     """Returns the model of `hparams`, without variables, for the data of a problem.
 
     Raises:
-        UsageError: the model is for other data, images instead of text for example.
+        UsageError: the model does not offer what the problem needs, or takes other arguments.
     """
+    check_fits(problem, hparams.model)
     arguments = problem.model_arguments(vocabulary)
     model = registry.models.get(hparams.model)
     try:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from t2t_vqem import config, registry
+from t2t_vqem.capabilities import Capability
 from t2t_vqem.constants import UsageError
 from t2t_vqem.data import building, sample_building
 from t2t_vqem.data.batching import BatchPlan
@@ -195,6 +196,7 @@ class Problem(abc.ABC):
         Config: type of `config`.
         config: settings; frozen.
         dataset_class: what `open` returns.
+        needs: what a model has to offer, see `capabilities`; None where any model will do.
         accepts: flags of t2t-datagen that the data can come from, "source_dir" for example; none
             for a problem that makes its data itself.
         base: problem whose data, in the same data_dir, this one's are made of; None for none.
@@ -208,6 +210,7 @@ class Problem(abc.ABC):
     name: ClassVar[str]
     Config: ClassVar[type[Config]] = Config
     dataset_class: ClassVar[type[Dataset]] = Dataset
+    needs: ClassVar[type[Capability] | None] = None
     accepts: ClassVar[tuple[str, ...]] = ()
     base: ClassVar[type[Problem] | None] = None
     for_own_files: ClassVar[str] = ""
@@ -448,6 +451,11 @@ class Problem(abc.ABC):
                 kept = array[tuple(slice(size) for size in batch[name].shape[1:])]
                 batch[name][(row, *(slice(size) for size in kept.shape))] = kept
         return {**batch, "mask": np.array([record is not None for record in records])}
+
+    @classmethod
+    def needs_a(cls, capability: type[Capability]) -> bool:
+        """Returns whether each model of the problem offers something."""
+        return cls.needs is not None and issubclass(cls.needs, capability)
 
     def model_arguments(self, vocabulary: Vocabulary | None) -> dict[str, Any]:
         """Returns what a model's constructor needs to know of the data, by name."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from t2t_vqem.capabilities import TranslationModel
 from t2t_vqem.config import HParams
 from t2t_vqem.constants import INPUTS, SPLITS, TARGETS, TRAIN, UsageError
 from t2t_vqem.data import groups, text_building
@@ -138,6 +139,7 @@ class TextProblem(Problem):
     Config = TextConfig
     config: TextConfig
     dataset_class = TextDataset
+    needs = TranslationModel
     for_own_files = "translate_text"
 
     @property

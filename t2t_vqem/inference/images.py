@@ -8,35 +8,18 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from t2t_vqem.capabilities import ImageModel
 from t2t_vqem.constants import UsageError
 from t2t_vqem.models.base import LossOutput
 from t2t_vqem.output_dir import named_weights
 
 DEFAULT_BATCH_SIZE = 64
 _Progress = Callable[[int], None] | None
-
-
-@runtime_checkable
-class ImageModel(Protocol):
-    """What a model of images offers beside its loss, such as `models.vqvae.VQVAE`."""
-
-    hparams: Any  # with num_codes, K
-
-    def encode_to_codes(self, images: tf.Tensor, *, search_passes: int = 0) -> tf.Tensor:
-        """Encodes uint8 [B, H, W, channels] to codes int32 [B, L, C], searching for better ones."""
-
-    def decode_codes(self, ids: tf.Tensor) -> tf.Tensor:
-        """Decodes int32 [B, L, C] to images uint8 [B, H, W, channels]."""
-
-    def sample_codes(
-        self, num: int, *, temperature: float, top_k: int, seed: tf.Tensor, row_ids: tf.Tensor
-    ) -> tf.Tensor:
-        """Draws codes int32 [num, L, C]; row r depends on the seed and row_ids[r] alone."""
 
 
 class ImageDecoder:
@@ -66,15 +49,7 @@ class ImageDecoder:
           batch_size: B, images of a batch; the last one is filled up.
           search_passes: of a search, in `encode`, for codes whose images are nearer.
           xla: whether to compile with XLA: faster steps, some seconds of compilation.
-
-        Raises:
-          UsageError: the model has no codes.
         """
-        if not isinstance(model, ImageModel):
-            raise UsageError(
-                f"the model {model.name!r} has no codes: images are sampled and reconstructed by "
-                f"models with encode_to_codes, decode_codes and sample_codes"
-            )
         self._model = model
         self._image_shape = tuple(image_shape)
         self._batch_size = batch_size

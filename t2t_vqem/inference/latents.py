@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
 
 import tensorflow as tf
 
+from t2t_vqem.capabilities import LatentTextModel
 from t2t_vqem.constants import INPUTS, TARGETS
 from t2t_vqem.data.lines import one_line
 from t2t_vqem.data.reader import Examples
 from t2t_vqem.data.vocabulary import Vocabulary
-
-
-@runtime_checkable
-class LatentTextModel(Protocol):
-    """What a model offers that translates by latents, such as `transformer_nat`."""
-
-    def reconstruct(self, inputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-        """Translates int32 [B, S] with the latents of targets [B, T]: int32 [B, T']."""
 
 
 class Reconstructor:

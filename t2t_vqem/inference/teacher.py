@@ -6,6 +6,7 @@ import dataclasses
 import os
 from typing import Any
 
+from t2t_vqem.capabilities import check_fits
 from t2t_vqem.constants import UsageError
 from t2t_vqem.data import building
 from t2t_vqem.data.text_source import hash_file
@@ -61,6 +62,7 @@ class Teacher:
                 f"the teacher in {self._run.path} was trained on {run.problem}, expected a run of "
                 f"{problem.name}, whose training sources it is to translate."
             )
+        check_fits(problem, run.hparams.model)
         remedy = (
             f"Use the --data_dir that it was trained from, {run.data_dir}, or train a teacher on "
             f"the data in {os.path.dirname(folder)}."

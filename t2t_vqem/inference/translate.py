@@ -6,11 +6,13 @@ import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from t2t_vqem import capabilities
+from t2t_vqem.capabilities import ScoringModel, TranslationModel
 from t2t_vqem.constants import EOS_ID, LEAST_SCORE, PAD_ID, UsageError
 from t2t_vqem.data.lines import one_line
 from t2t_vqem.data.vocabulary import Vocabulary
@@ -29,16 +31,6 @@ _USED = ("tokens", "scores", "codes", "num_repeats")  # of what a model decodes
 _logger = logging.getLogger(__name__)
 
 
-class Rescorer(Protocol):
-    """What scores the candidates of a latent model, such as `models.transformer.Transformer`."""
-
-    def encode(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Encodes ids int32 [B, S] to a memory [B, S, D] and its attention bias."""
-
-    def score(self, targets: tf.Tensor, memory: tf.Tensor, memory_bias: tf.Tensor) -> tf.Tensor:
-        """Returns the log-probability of translations int32 [N, T]: float32 [N], nats."""
-
-
 def load_translator(
     run: OutputDir, checkpoint: str | None, options: DecodeOptions, **settings: Any
 ) -> Translator:
@@ -53,15 +45,26 @@ def load_translator(
     Raises:
       UsageError: the run is not of text, its checkpoint cannot be used, or a setting is wrong.
     """
+    check_translates(run)
     vocabulary = run.vocabulary()
-    if vocabulary is None:
-        raise UsageError(
-            f"the run in {run.path} is of problem {run.settings().problem}, which is no text: "
-            "expected a run of a model that translates"
-        )
     model = run.build_model()
     _logger.info("weights of %s", run.restore_for_inference(model, checkpoint))
     return Translator(model, vocabulary, options, max_length=run.hparams().max_length, **settings)
+
+
+def check_translates(run: OutputDir) -> None:
+    """Checks what a run is of, without its weights.
+
+    Raises:
+      UsageError: its problem is no text, or its model does not translate.
+    """
+    problem, model = run.problem(), run.hparams().model
+    if not problem.needs_a(TranslationModel):
+        raise UsageError(
+            f"the run in {run.path} is of the problem {problem.name!r} and the model {model!r}: "
+            f"expected a run of text, of a model that {TranslationModel.offers}"
+        )
+    capabilities.check_fits(problem, model)
 
 
 class Translator:
@@ -76,7 +79,7 @@ class Translator:
 
     def __init__(
         self,
-        model: Any,
+        model: TranslationModel,
         vocabulary: Vocabulary,
         options: DecodeOptions,
         *,
@@ -85,12 +88,12 @@ class Translator:
         seed: int = 0,
         xla: bool = True,
         concurrency: int = 2,
-        rescorer: Rescorer | None = None,
+        rescorer: ScoringModel | None = None,
     ):
         """Makes a translator; nothing is compiled yet.
 
         Args:
-          model: a built model with `infer(inputs, options, *, seed, row_ids, max_length)`.
+          model: a built model.
           vocabulary: turns text into ids and back.
           options: how to search.
           max_length: source ids of a line, with EOS; what is longer is cut, with a warning.

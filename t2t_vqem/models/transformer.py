@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import tensorflow as tf
 
 from t2t_vqem import registry
+from t2t_vqem.capabilities import ScoringModel, TranslationModel
 from t2t_vqem.constants import MAX_EXTRA_LENGTH, PAD_ID
 from t2t_vqem.decoding import candidates
 from t2t_vqem.decoding.beam import beam_search
@@ -33,7 +34,7 @@ if TYPE_CHECKING:  # hparams/ is a higher layer than models/
 
 
 @registry.models.register()
-class Transformer(Model):
+class Transformer(Model, TranslationModel, ScoringModel):
     """Encoder-decoder Transformer (Vaswani et al. 2017), pre-norm, all embeddings shared.
 
     Depths of encoder and decoder are separate, so a deep encoder with a shallow decoder (Kasai et

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from t2t_vqem import registry
+from t2t_vqem.capabilities import LatentTextModel
 from t2t_vqem.constants import MAX_EXTRA_LENGTH, UsageError
 from t2t_vqem.decoding import candidates
 from t2t_vqem.decoding.beam import length_penalty
@@ -38,7 +39,7 @@ _BATCH_LENGTHS = (1.25,)
 
 
 @registry.models.register()
-class TransformerNAT(QuantizedModel):
+class TransformerNAT(QuantizedModel, LatentTextModel):
     """Latent Transformer with vector quantised latents (arXiv 1805.11063, section 5).
 
     In training the target is read as a whole, shortened to a latent for each 2^n_c tokens, and

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from t2t_vqem import registry
+from t2t_vqem.capabilities import ImageModel
 from t2t_vqem.constants import FIRST_CODE, UsageError
 from t2t_vqem.decoding.code_search import search_codes
 from t2t_vqem.decoding.greedy import decode
@@ -31,7 +32,7 @@ if TYPE_CHECKING:  # hparams/ is a higher layer than models/
 
 
 @registry.models.register()
-class VQVAE(QuantizedModel):
+class VQVAE(QuantizedModel, ImageModel):
     """VQ-VAE (van den Oord et al. 2017) with a Transformer as the prior over its codes.
 
     The autoencoder and the prior are trained together, as if they were apart: codes are integers,

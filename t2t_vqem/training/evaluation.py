@@ -6,14 +6,12 @@ from typing import Any
 
 import tensorflow as tf
 
+from t2t_vqem.capabilities import ImageModel, TranslationModel
 from t2t_vqem.config import HParams
 from t2t_vqem.constants import DEV, UsageError
-from t2t_vqem.image_problem import ImageProblem
-from t2t_vqem.inference.images import ImageModel
 from t2t_vqem.metrics.bleu import Score, choose_tokenizer
 from t2t_vqem.models.base import LossOutput, Model
 from t2t_vqem.problem import Dataset
-from t2t_vqem.text_problem import TextProblem
 from t2t_vqem.training.pictures import Pictures
 from t2t_vqem.training.signals import StoppedError, StopRequest
 from t2t_vqem.training.strategies import ReplicaBatch, Replicas
@@ -53,21 +51,21 @@ class Evaluator:
         self._dataset = dataset
         examples = dataset.examples(split, hparams, seed=0, shuffle=False, epochs=1)
         self._own_examples = examples._replace(plan=self._replicas.own_rows(examples.plan))
+        images, text = (dataset.problem.needs_a(x) for x in (ImageModel, TranslationModel))
         # Images have one shape, and compiled their loss takes a fraction of the time. Text has many
         # shapes: one forward pass over a small split costs less than compiling them would.
         self._loss = tf.function(
             lambda features: model.loss(features, rng=None),
-            jit_compile=xla and isinstance(dataset.problem, ImageProblem),
+            jit_compile=xla and images,
             autograph=False,
         )
         self._functions: dict[Any, Callable[[ReplicaBatch], LossOutput]] = {}
         self._pictures = None
         replicas = self._replicas
-        draws = isinstance(dataset.problem, ImageProblem) and isinstance(model, ImageModel)
-        if draws and replicas.is_chief:
+        if images and replicas.is_chief:
             self._pictures = Pictures(model, dataset, split=split)
         self._translate = None
-        if isinstance(dataset.problem, TextProblem):
+        if text:
             self._translate = TextEvaluator(
                 model,
                 dataset,

@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from t2t_vqem.capabilities import ImageModel
 from t2t_vqem.image_problem import ImageDataset
 from t2t_vqem.inference.image_files import image_grid, side_by_side
-from t2t_vqem.inference.images import ImageDecoder, ImageModel
+from t2t_vqem.inference.images import ImageDecoder
 
 _COUNTED_IMAGES = 1024  # whose codes the histogram counts
 _SHOWN_PAIRS = 32

@@ -5,16 +5,16 @@ import logging
 
 import numpy as np
 
+from t2t_vqem.capabilities import LatentTextModel, TranslationModel
 from t2t_vqem.data.reader import Examples
 from t2t_vqem.decoding.options import DecodeOptions
-from t2t_vqem.inference.latents import LatentTextModel, Reconstructor
+from t2t_vqem.inference.latents import Reconstructor
 from t2t_vqem.inference.translate import Hypothesis, Translator
 from t2t_vqem.metrics.bleu import (
     Score,
     sacrebleu_counts,
     sacrebleu_of_counts,
 )
-from t2t_vqem.models.base import Model
 from t2t_vqem.text_problem import TextDataset
 from t2t_vqem.training.signals import StoppedError, StopRequest
 from t2t_vqem.training.strategies import Replicas
@@ -33,7 +33,7 @@ class TextEvaluator:
 
     def __init__(
         self,
-        model: Model,
+        model: TranslationModel,
         dataset: TextDataset,
         examples: Examples,
         split: str,

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from t2t_vqem import registry
+from t2t_vqem.capabilities import check_fits
 from t2t_vqem.config import Resolved, from_json, resolve
 from t2t_vqem.constants import DEV, TRAIN, UsageError
 from t2t_vqem.data import building
@@ -132,6 +133,7 @@ def resolve_settings(request: Request, output_dir: OutputDir) -> tuple[RunSettin
         problem_params=request.problem_params,
         base=_base(problem_class, manifest, saved),
     )
+    check_fits(problem_class, resolved.hparams.model)
     dataset = problem_class(resolved.problem_config).open(data_dir, manifest)
     vocabulary = dataset.vocabulary
     warm_start_from = request.warm_start_from or (saved and saved.warm_start_from)

@@ -425,7 +425,10 @@ def test_candidates_are_rescored_and_may_keep_repeats(run, decode, latent_run, t
     ("arguments", "message"),
     [
         (["--rescore_dir={teacher}"], "nothing to choose from with --num_candidates=1"),
-        (["--num_candidates=3", "--rescore_dir={latent}"], "which cannot score translations"),
+        (
+            ["--num_candidates=3", "--rescore_dir={latent}"],
+            "of 'transformer_nat': expected one of a model that scores translations, transformer",
+        ),
         (["--num_candidates=3", "--rescore_dir=absent"], "is no output directory of t2t-trainer"),
         (["--num_candidates=3", "--beam_size=2", "--sampling_temp=1"], "exclude each other"),
     ],

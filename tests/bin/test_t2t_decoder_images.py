@@ -13,6 +13,8 @@ from PIL import Image
 from t2t_vqem.bin import _main, t2t_datagen, t2t_decoder, t2t_trainer
 from t2t_vqem.inference.image_files import image_grid, side_by_side
 from t2t_vqem.output_dir import OutputDir, named_weights
+from t2t_vqem.problem import Problem
+from t2t_vqem.registry import problems
 
 TINY = (
     "hidden_size=8,num_residual_blocks=1,residual_size=4,num_mixtures=2,num_codes=12,"
@@ -305,6 +307,20 @@ def test_flags_for_images_are_not_for_text(tmp_path, capfd):
         assert f"{name} is for runs of images, and the one in {tmp_path} is of text" in (
             capfd.readouterr().err
         )
+
+
+class Counts(Problem):
+    """Neither text nor images."""
+
+
+def test_a_run_of_something_else_is_refused(tmp_path, capfd):
+    (tmp_path / "flags.json").write_text(json.dumps({"problem": "counts"}))
+    with problems.temporary():
+        problems.register()(Counts)
+        assert run(t2t_decoder, f"--output_dir={tmp_path}", "--decode_split=dev") == 2
+    error = capfd.readouterr().err
+    assert "is of the problem 'counts', which is neither text nor images" in error
+    assert "t2t-trainer --output_dir" in error
 
 
 @pytest.mark.slow

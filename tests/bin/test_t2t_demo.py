@@ -11,7 +11,9 @@ import pytest
 
 from t2t_vqem.bin import _demo_chapters, _demo_report
 from t2t_vqem.bin import t2t_demo as demo
+from t2t_vqem.capabilities import check_fits
 from t2t_vqem.constants import UsageError
+from t2t_vqem.registry import problems
 from tests.conftest import wait_until
 
 TEST = _demo_report.TestFiles("x/data/test.en", "x/data/test.de")
@@ -34,6 +36,13 @@ def test_command_has_flags_that_exist(command):
     module = importlib.import_module(command.module())
     values = copy.deepcopy(module.FLAGS)
     assert values([command.program, *command.words()]) == [command.program]
+
+
+def test_models_fit_their_problems():
+    trained = [c.flags for c in all_commands() if c.program == "t2t-trainer"]
+    assert len(trained) == 3
+    for settings in trained:
+        check_fits(problems.get(settings["problem"]), settings["model"])
 
 
 def test_typed_command_is_quoted_for_the_shell():

@@ -7,6 +7,7 @@ import dataclasses
 
 import tensorflow as tf
 
+from t2t_vqem.capabilities import TranslationModel
 from t2t_vqem.config import HParams, option
 from t2t_vqem.constants import EOS_ID, PAD_ID
 from t2t_vqem.decoding.greedy import Decoded
@@ -25,7 +26,7 @@ class EchoHParams(HParams):
 
 
 @models.register()
-class Echo(Model):
+class Echo(Model, TranslationModel):
     """Returns the source ids, in reverse order if the weight `reverse` is 1."""
 
     def __init__(self, hparams: EchoHParams, *, vocab_size: int):

@@ -160,7 +160,7 @@ def test_an_export_has_the_same_interface(run, tmp_path):
     export_litert(run, str(tmp_path / "export"))
     with t2t.load(run.path) as translator, t2t.load(tmp_path / "export") as exported:
         assert exported.translate(TEXTS) == translator.translate(TEXTS)
-        with pytest.raises(t2t.UsageError, match=r"beam_size is 4, .* exported? .*made with 1"):
+        with pytest.raises(t2t.UsageError, match="beam_size is 4, but the export was made with 1"):
             exported.translate(["one"], beam_size=4)
     with pytest.raises(t2t.UsageError, match="is an export, in which checkpoint"):
         t2t.load(tmp_path / "export", checkpoint="best")

@@ -444,6 +444,15 @@ def test_a_teacher_of_other_data_is_an_error(copy, tmp_path, values, message):
     assert not (pathlib.Path(copy.data_dir) / f"{NAME}.partial").exists()
 
 
+def test_a_teacher_that_does_not_translate_is_an_error(copy, tmp_path):
+    teacher_dir = change_flags(copy, tmp_path / "other", model="vqvae")
+    (tmp_path / "other/hparams.json").write_text("{}")
+    message = "the model 'vqvae' does not fit the problem 'translate_text', which needs a model"
+    with pytest.raises(UsageError, match=message):
+        generate(copy, teacher_dir=teacher_dir)
+    assert not (pathlib.Path(copy.data_dir) / f"{NAME}.partial").exists()
+
+
 def test_a_teacher_folder_without_a_run_or_weights_is_an_error(copy, tmp_path):
     with pytest.raises(UsageError, match="is no output directory of t2t-trainer"):
         generate(copy, teacher_dir=str(tmp_path))

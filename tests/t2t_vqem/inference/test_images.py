@@ -161,12 +161,6 @@ def test_codes_of_another_model_are_errors(decoder):
             decoder.decode(bad)
 
 
-def test_a_model_without_codes_is_an_error():
-    model = Model(BlocksHParams(), name="other")
-    with pytest.raises(UsageError, match=r"the model 'other' has no codes"):
-        ImageDecoder(model, image_shape=SHAPE)
-
-
 def test_digest_depends_only_on_the_values(model):
     other = Blocks()
     other.build_variables()

@@ -3,9 +3,10 @@
 import numpy as np
 import tensorflow as tf
 
+from t2t_vqem.capabilities import LatentTextModel
 from t2t_vqem.constants import DEV
 from t2t_vqem.hparams.transformer_nat import TransformerNATHParams
-from t2t_vqem.inference.latents import LatentTextModel, Reconstructor
+from t2t_vqem.inference.latents import Reconstructor
 from t2t_vqem.models.transformer import Transformer
 from t2t_vqem.models.transformer_nat import TransformerNAT
 

@@ -19,6 +19,7 @@ import pytest
 import tensorflow as tf
 
 from t2t_vqem import registry
+from t2t_vqem.capabilities import TranslationModel
 from t2t_vqem.config import HParams
 from t2t_vqem.fields import option
 from t2t_vqem.models.base import LossOutput, Model
@@ -51,7 +52,7 @@ class ToyHParams(HParams):
     max_length: int = option(16, "positions", minimum=2)
 
 
-class Toy(Model):
+class Toy(Model, TranslationModel):
     """Predicts the i-th target token from the i-th source token alone."""
 
     def __init__(self, hparams: ToyHParams, *, vocab_size: int):

@@ -1,5 +1,6 @@
 """Whole runs of the toy model on the tiny translation task."""
 
+import dataclasses
 import itertools
 import json
 import os
@@ -12,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 from t2t_vqem.constants import UsageError
+from t2t_vqem.data import building
 from t2t_vqem.output_dir import OutputDir
 from t2t_vqem.training import loop, trainer
 from t2t_vqem.training.averaging import average_checkpoints
@@ -298,3 +300,40 @@ def test_other_settings_in_the_same_folder(request_for, options, message):
 def test_what_is_missing_or_wrong(request_for, options, message):
     with pytest.raises(UsageError, match=message):
         trainer.run(request_for(**options))
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Counts how often manifests are read, and hashed."""
+    counts = {"read": 0, "hashed": 0}
+    checksum, read = building._checksum, building.read_manifest
+
+    def counted_read(directory, identity=None):
+        manifest = read(directory, identity)
+        counts["read"] += manifest is not None
+        return manifest
+
+    def counted_checksum(manifest):
+        counts["hashed"] += 1
+        return checksum(manifest)
+
+    monkeypatch.setattr(building, "read_manifest", counted_read)
+    monkeypatch.setattr(building, "_checksum", counted_checksum)
+    return counts
+
+
+def test_the_manifest_is_read_once_in_a_run(request_for, reads):
+    request = request_for(schedule="train_and_evaluate", train_steps=2, local_eval_frequency=1)
+    trainer.run(request)
+    assert reads == {"read": 1, "hashed": 1}
+    trainer.run(dataclasses.replace(request, train_steps=3))  # goes on
+    trainer.run(dataclasses.replace(request, schedule="evaluate"))
+    assert reads == {"read": 3, "hashed": 3}
+
+
+def test_a_model_that_does_not_fit_is_refused_before_data_is_looked_for(request_for, tmp_path):
+    request = request_for(hparams_set="vqvae_digits", data_dir=str(tmp_path / "nowhere"))
+    message = "the model 'vqvae' does not fit the problem 'translate_text'"
+    with pytest.raises(UsageError, match=message):
+        trainer.run(request)
+    assert not pathlib.Path(request.output_dir).exists()
