@@ -145,12 +145,12 @@ def test_evaluates_and_keeps_the_best(request_for, tiny_text_data, caplog):
     output_dir = OutputDir(request.output_dir)
     evaluations = [line for line in MetricsLog.read(output_dir) if line["kind"] == "eval"]
     assert [line["step"] for line in evaluations] == [3, 6]
-    model, problem = output_dir.build_model(), tiny_text_data.problem
-    records = problem.records(tiny_text_data.data_dir, "dev").read(range(40))
+    model, dataset = output_dir.build_model(), tiny_text_data.dataset
+    records = dataset.records("dev").read(range(40))
     for line in evaluations:
         path = output_dir.join("checkpoints", f"ckpt-{line['step']}")
         output_dir.restore_for_inference(model, path)
-        output = model.loss(problem.make_batch(records, model.hparams.max_length))
+        output = model.loss(dataset.problem.make_batch(records, model.hparams.max_length))
         assert line["loss"] == pytest.approx(float(output.loss / output.weight), rel=1e-5)
         for name in ("nll", "accuracy"):
             value, weight = output.metrics[name]
