@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from t2t_vqem.constants import UsageError
+from t2t_vqem.constants import MAX_SEED, UsageError
 from t2t_vqem.data import building
 from t2t_vqem.output_dir import OutputDir
 from t2t_vqem.training import loop, trainer
@@ -337,3 +337,11 @@ def test_a_model_that_does_not_fit_is_refused_before_data_is_looked_for(request_
     with pytest.raises(UsageError, match=message):
         trainer.run(request)
     assert not pathlib.Path(request.output_dir).exists()
+
+
+def test_the_largest_seed_trains_and_a_larger_one_is_refused(request_for):
+    request = request_for(train_steps=1, seed=MAX_SEED)
+    assert trainer.run(request).step == 1
+    for seed in (-1, MAX_SEED + 1):
+        with pytest.raises(UsageError, match=f"--seed={seed}: expected a number from 0 to "):
+            trainer.run(dataclasses.replace(request, seed=seed))
