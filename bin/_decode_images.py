@@ -40,9 +40,9 @@ def run(values: flags.FlagValues) -> None:
         _decode_codes(values, image_files.read_codes(values.decode_from_file), output_dir, problem)
     elif values.decode_split or values.decode_from_file:
         images = _read_images(values, output_dir, problem)
-        _reconstruct(values, images, _load(values, output_dir, problem))
+        _reconstruct(values, images, _load(values, output_dir, problem, len(images.images)))
     else:
-        _sample(values, _load(values, output_dir, problem).decoder)
+        _sample(values, _load(values, output_dir, problem, values.num_samples).decoder)
 
 
 def _check(values: flags.FlagValues) -> bool:
@@ -103,16 +103,20 @@ def _check_output(values: flags.FlagValues, sources: list[str], from_codes: bool
         )
 
 
-def _load(values: flags.FlagValues, output_dir: Any, problem: ImageProblem) -> _Loaded:
+def _load(
+    values: flags.FlagValues, output_dir: Any, problem: ImageProblem, num_images: int
+) -> _Loaded:
+    """Loads the model; a batch larger than there are images would be computed for nothing."""
     from t2t_vqem.inference.images import DEFAULT_BATCH_SIZE, ImageDecoder, weights_digest
 
     model = output_dir.build_model()
     checkpoint = output_dir.restore_for_inference(model, values.checkpoint)
     _logger.info("weights of %s", checkpoint)
+    batch_size = values.batch_size or DEFAULT_BATCH_SIZE
     decoder = ImageDecoder(
         model,
         image_shape=problem.image_shape,
-        batch_size=values.batch_size or DEFAULT_BATCH_SIZE,
+        batch_size=min(batch_size, max(num_images, DEFAULT_BATCH_SIZE)),
         search_passes=values.search_passes,
         xla=values.xla,
     )
@@ -165,7 +169,7 @@ def _decode_codes(
     values: flags.FlagValues, codes: CodeSet, output_dir: Any, problem: ImageProblem
 ) -> None:
     """Writes the images of codes, if this model has made them."""
-    loaded = _load(values, output_dir, problem)
+    loaded = _load(values, output_dir, problem, len(codes.codes))
     if codes.weights != loaded.weights:
         raise UsageError(
             f"{values.decode_from_file} holds codes by the weights in {codes.checkpoint}, which "

@@ -42,7 +42,7 @@ from absl import flags
 from t2t_vqem import registry
 from t2t_vqem.bin import _main, _outputs
 from t2t_vqem.capabilities import ImageModel, TranslationModel
-from t2t_vqem.constants import BLEU_TOKENIZERS, DEV, TEST, UsageError
+from t2t_vqem.constants import BLEU_TOKENIZERS, DEV, MAX_SAMPLING_SEED, TEST, UsageError
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("output_dir", None, "The run: what t2t-trainer wrote to.", flag_values=FLAGS)
@@ -174,7 +174,7 @@ flags.DEFINE_integer(
     "Of sampling: the same seed, line number and text give the same translation, the same seed "
     "and number the same image.",
     lower_bound=0,
-    upper_bound=2**31 - 1,
+    upper_bound=MAX_SAMPLING_SEED,
     flag_values=FLAGS,
 )
 flags.DEFINE_integer(

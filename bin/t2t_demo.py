@@ -32,13 +32,18 @@ from t2t_vqem.bin._demo_chapters import (
     transformer_chapter,
 )
 from t2t_vqem.bin._demo_report import Command, TestFiles, milliseconds, report
-from t2t_vqem.constants import UsageError
+from t2t_vqem.constants import MAX_SAMPLING_SEED, UsageError
 from t2t_vqem.extras import import_extra
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("output_dir", "demo", "Folder for data, runs and results.", flag_values=FLAGS)
 flags.DEFINE_integer(
-    "seed", 1, "Seed of the data and of training.", lower_bound=0, flag_values=FLAGS
+    "seed",
+    1,
+    "Seed of the data, of training and of sampling.",
+    lower_bound=0,
+    upper_bound=MAX_SAMPLING_SEED,
+    flag_values=FLAGS,
 )
 flags.DEFINE_integer(
     "train_size", 10_000, "Number of training sentences.", lower_bound=1, flag_values=FLAGS

@@ -15,7 +15,7 @@ from absl import flags
 
 from t2t_vqem import registry
 from t2t_vqem.bin import _main, _registry_flag
-from t2t_vqem.constants import UsageError
+from t2t_vqem.constants import MAX_SEED, UsageError
 
 FLAGS = flags.FlagValues()
 
@@ -24,8 +24,12 @@ def _define_flags() -> None:
     def text(name: str, default: str | None, help: str) -> None:
         flags.DEFINE_string(name, default, help, flag_values=FLAGS)
 
-    def number(name: str, default: int | None, help: str, least: int) -> None:
-        flags.DEFINE_integer(name, default, help, lower_bound=least, flag_values=FLAGS)
+    def number(
+        name: str, default: int | None, help: str, least: int, most: int | None = None
+    ) -> None:
+        flags.DEFINE_integer(
+            name, default, help, lower_bound=least, upper_bound=most, flag_values=FLAGS
+        )
 
     text("output_dir", None, "Folder of the run.")
     text("problem", None, "Registered problem.")
@@ -45,7 +49,7 @@ def _define_flags() -> None:
         "Output directory of another run: begin with those of its weights that have the same names "
         "and shapes, as a latent model does with its teacher's.",
     )
-    number("seed", None, "Seed of weights, batches and dropout; default: 1.", 0)
+    number("seed", None, "Seed of weights, batches and dropout; default: 1.", 0, MAX_SEED)
     number("train_steps", None, "Updates in all; default: 250000.", 1)
     flags.DEFINE_enum(
         "schedule",

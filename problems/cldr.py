@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Iterable
 
-from t2t_vqem.constants import DEV, TEST, TRAIN, UsageError
+from t2t_vqem.constants import DEV, MAX_SEED, TEST, TRAIN, UsageError
 from t2t_vqem.extras import import_extra
 from t2t_vqem.fields import option
 from t2t_vqem.problems.cldr_text import phrases
@@ -35,7 +35,10 @@ class TranslateEndeCldr(TextProblem):
         test_size: int = option(500, "number of sentences for testing", minimum=1)
         vocab_size: int = 3000
         seed: int = option(
-            0, "seed of the sentences and of the sample to train the vocabulary on", minimum=0
+            0,
+            "seed of the sentences and of the sample to train the vocabulary on",
+            minimum=0,
+            maximum=MAX_SEED,
         )
 
         def __post_init__(self) -> None:

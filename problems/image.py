@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from t2t_vqem.constants import DEV, TEST, TRAIN, UsageError
+from t2t_vqem.constants import DEV, MAX_SEED, TEST, TRAIN, UsageError
 from t2t_vqem.data import cifar10
 from t2t_vqem.data.image_folder import FITS, FolderImages, read_image
 from t2t_vqem.data.image_source import ArrayImages, ImageSource, hold_out_images, read_tfds
@@ -98,7 +98,12 @@ class ImageFolder(ImageProblem):
         test_share: float = option(
             0.05, "of the images to train on, held out as test where it has no folder", minimum=0
         )
-        seed: int = option(0, "chooses what is held out, by the contents of the files", minimum=0)
+        seed: int = option(
+            0,
+            "chooses what is held out, by the contents of the files",
+            minimum=0,
+            maximum=MAX_SEED,
+        )
         unreadable: str = option(
             "error",
             "files that cannot be read: error stops at the first, drop leaves them out and lists "

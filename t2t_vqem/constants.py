@@ -11,6 +11,9 @@ MAX_EXTRA_LENGTH = 256
 
 LEAST_SCORE = -1e8  # what a search scores less is no hypothesis
 
+MAX_SEED = 2**32 - 1  # of data and of training: what NumPy and SentencePiece take
+MAX_SAMPLING_SEED = 2**31 - 1  # of decoding, where a seed is an int32
+
 INPUTS = "inputs"
 TARGETS = "targets"
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from t2t_vqem.capabilities import TranslationModel
 from t2t_vqem.config import HParams
-from t2t_vqem.constants import INPUTS, SPLITS, TARGETS, TRAIN, UsageError
+from t2t_vqem.constants import INPUTS, MAX_SEED, SPLITS, TARGETS, TRAIN, UsageError
 from t2t_vqem.data import groups, text_building
 from t2t_vqem.data.lines import read_lines
 from t2t_vqem.data.reader import MakeBatch
@@ -44,7 +44,7 @@ class TextConfig(Config):
         "EOS, are dropped; 0 for none",
         minimum=0,
     )
-    seed: int = option(0, "seed of the vocabulary's sample", minimum=0)
+    seed: int = option(0, "seed of the vocabulary's sample", minimum=0, maximum=MAX_SEED)
 
     def __post_init__(self) -> None:
         super().__post_init__()

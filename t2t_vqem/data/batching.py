@@ -74,7 +74,8 @@ class BatchPlan:
 
     Args:
         lengths: length of each example [n]; longer ones are cut to `max_length`.
-        batch_size: positions in a batch, including padding: rows x length.
+        batch_size: positions in a batch, including padding: rows x length. A batch has no more rows
+            than there are examples.
         max_length: the longest length of a row.
         num_buckets: the largest number of different lengths.
         seed: seed of the shuffling.
@@ -109,7 +110,7 @@ class BatchPlan:
         self._shuffle = shuffle
         self._epochs = epochs
         bounds = bucket_lengths(lengths, max_length, num_buckets)
-        rows = [max(1, batch_size // bound) for bound in bounds]
+        rows = [max(1, min(batch_size // bound, len(lengths))) for bound in bounds]
         bucket = np.searchsorted(bounds, lengths)
         # The examples sorted by bucket; within a bucket they are in the order of the data.
         self._by_bucket = np.argsort(bucket, kind="stable").astype(np.int32)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from t2t_vqem.constants import SPLITS, UsageError
-from t2t_vqem.data.building import remove_unfinished
 from t2t_vqem.data.progress import Progress
 from t2t_vqem.data.records import RecordWriter, Schema, lengths_file
 from t2t_vqem.files import replacing, writing
@@ -86,7 +86,6 @@ def build_samples(
         UsageError: a split is empty, or a sample is not as the schema says.
         OSError: the disk is full.
     """
-    remove_unfinished(scratch)
     splits = {}
     for split in SPLITS:
         shard, lengths = f"{split}-00000-of-00001.array_record", lengths_file(split)
@@ -97,7 +96,7 @@ def build_samples(
         if not count:
             raise UsageError(f"{source.describe()}: the {split} split is empty.")
         if any(None in field.shape for field in source.schema.fields):
-            np.save(os.path.join(directory, lengths), np.load(result))
+            shutil.copy(result, os.path.join(directory, lengths))
         splits[split] = {"shards": [shard], "num_examples": count}
     return {"schema": source.schema.to_json(), "splits": splits}
 

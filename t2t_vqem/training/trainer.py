@@ -15,7 +15,7 @@ import tensorflow as tf
 from t2t_vqem import registry
 from t2t_vqem.capabilities import check_fits
 from t2t_vqem.config import Resolved, from_json, resolve
-from t2t_vqem.constants import DEV, TRAIN, UsageError
+from t2t_vqem.constants import DEV, MAX_SEED, TRAIN, UsageError
 from t2t_vqem.data import building
 from t2t_vqem.data.batching import BatchPlan
 from t2t_vqem.data.reader import Examples
@@ -120,6 +120,8 @@ def resolve_settings(request: Request, output_dir: OutputDir) -> tuple[RunSettin
             raise UsageError(
                 f"--{flag} is missing, and {output_dir.path} holds no run to go on with"
             )
+    if request.seed is not None and not 0 <= request.seed <= MAX_SEED:
+        raise UsageError(f"--seed={request.seed}: expected a number from 0 to {MAX_SEED}")
     data_dir = os.path.abspath(os.path.expanduser(data_dir))
     problem_class = registry.problems.get(problem_name)
     manifest = building.read_manifest(os.path.join(data_dir, problem_class.name))

@@ -55,7 +55,22 @@ def test_shapes(settings):
     for rows, length in plan.shapes:
         assert length % 4 == 0 or length == settings["max_length"]
         assert length <= settings["max_length"]
-        assert rows == max(1, settings["batch_size"] // length)
+        assert rows == max(1, min(settings["batch_size"] // length, len(settings["lengths"])))
+
+
+def test_a_batch_larger_than_the_data_has_no_more_rows_than_there_are_examples():
+    lengths = np.tile([3, 9, 14, 30], 10)
+    settings = {"max_length": 256, "num_buckets": 6, "seed": 0}
+    plan = BatchPlan(lengths, batch_size=2_000_000, **settings)
+    assert plan.shapes == [(40, 4), (40, 12), (40, 16), (40, 32)]
+    assert plan.steps_per_epoch == 4
+    # What fits as it is stays as it is.
+    assert BatchPlan(lengths, batch_size=512, **settings).shapes == [
+        (40, 4),
+        (40, 12),
+        (32, 16),
+        (16, 32),
+    ]
 
 
 @hypothesis.given(plans, st.lists(st.integers(0, 100), max_size=5))

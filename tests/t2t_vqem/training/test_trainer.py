@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from t2t_vqem.constants import UsageError
+from t2t_vqem.constants import MAX_SEED, UsageError
 from t2t_vqem.data import building
 from t2t_vqem.output_dir import OutputDir
 from t2t_vqem.training import loop, trainer
@@ -145,12 +145,12 @@ def test_evaluates_and_keeps_the_best(request_for, tiny_text_data, caplog):
     output_dir = OutputDir(request.output_dir)
     evaluations = [line for line in MetricsLog.read(output_dir) if line["kind"] == "eval"]
     assert [line["step"] for line in evaluations] == [3, 6]
-    model, problem = output_dir.build_model(), tiny_text_data.problem
-    records = problem.records(tiny_text_data.data_dir, "dev").read(range(40))
+    model, dataset = output_dir.build_model(), tiny_text_data.dataset
+    records = dataset.records("dev").read(range(40))
     for line in evaluations:
         path = output_dir.join("checkpoints", f"ckpt-{line['step']}")
         output_dir.restore_for_inference(model, path)
-        output = model.loss(problem.make_batch(records, model.hparams.max_length))
+        output = model.loss(dataset.problem.make_batch(records, model.hparams.max_length))
         assert line["loss"] == pytest.approx(float(output.loss / output.weight), rel=1e-5)
         for name in ("nll", "accuracy"):
             value, weight = output.metrics[name]
@@ -337,3 +337,11 @@ def test_a_model_that_does_not_fit_is_refused_before_data_is_looked_for(request_
     with pytest.raises(UsageError, match=message):
         trainer.run(request)
     assert not pathlib.Path(request.output_dir).exists()
+
+
+def test_the_largest_seed_trains_and_a_larger_one_is_refused(request_for):
+    request = request_for(train_steps=1, seed=MAX_SEED)
+    assert trainer.run(request).step == 1
+    for seed in (-1, MAX_SEED + 1):
+        with pytest.raises(UsageError, match=f"--seed={seed}: expected a number from 0 to "):
+            trainer.run(dataclasses.replace(request, seed=seed))
