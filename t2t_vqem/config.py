@@ -165,17 +165,31 @@ def _bind_overrides(name: str | None, cls: type | None, text: str, flag: str) ->
 
 
 def _parse_gin(files: Sequence[str], params: Sequence[str], names: Sequence[str]) -> None:
-    for path in files:
-        if "://" not in path and not os.path.isfile(path):
-            raise UsageError(f"--gin_file={path}: there is no such file")
     try:
-        gin.parse_config_files_and_bindings(list(files), list(params), finalize_config=False)
+        for path in files:
+            _parse_gin_file(path)
+        gin.parse_config(list(params))
+    except UsageError:
+        raise
     except (OSError, SyntaxError, TypeError, ValueError, tokenize.TokenError) as error:
         message = str(error)
         unknown = re.search(r"No configurable matching '([^']*)'", message)
         if unknown:
             message += "\n" + registry.unknown_name("model or problem", unknown[1], sorted(names))
         raise UsageError(f"gin: {message}") from error
+
+
+def _parse_gin_file(path: str) -> None:
+    if "://" in path:
+        gin.parse_config_file(path)
+        return
+    if not os.path.exists(path):
+        raise UsageError(f"--gin_file={path}: there is no such file")
+    try:
+        with open(path, encoding="utf-8-sig") as file:  # a byte-order mark is no gin
+            gin.parse_config(file)
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--gin_file={path}: not UTF-8 ({error.reason})") from error
 
 
 def _refuse_lost_bindings(names: Sequence[str], chosen: dict[str | None, type | None]) -> None:

@@ -128,7 +128,8 @@ def test_settings_of_the_base_data_need_not_be_repeated(made, tmp_path, capsys):
         ),
         (["--source_dir=text"], "is made from --teacher_dir. Leave the flag out."),
         (["--checkpoint=averaged"], "there is no checkpoint 'averaged'"),
-        (["--problem_params=beam_size=0"], "beam_size=0 is out of range"),
+        (["--problem_params=beam_size=0"], "beam_size is given twice"),
+        (["--problem_params=num_translations=0"], "num_translations=0 is out of range"),
         (
             ["--problem=translate_text"],
             "or take --problem=translate_text_distilled: the output directory of the teacher",

@@ -145,6 +145,7 @@ def test_stop_reaches_the_command(tmp_path, how):
         "    signal.signal(signal.SIGTERM, stop)\n"
         f"    pathlib.Path({str(ready)!r}).touch()\n"
         "    time.sleep(60)\n"
+        "def entry_point(argv): main(argv)\n"
     )
     (tmp_path / "parent.py").write_text(
         "import signal, time\n"

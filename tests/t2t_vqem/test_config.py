@@ -178,6 +178,15 @@ def test_what_is_refused(arguments, message):
         resolve(**{"hparams_set": "toy_set", **arguments})
 
 
+def test_a_gin_file_may_begin_with_a_byte_order_mark(tmp_path):
+    path = tmp_path / "a.gin"
+    path.write_bytes("\ufefftransformer.hidden_size = 96".encode())
+    assert resolve(model="transformer", gin_files=[str(path)]).hparams.hidden_size == 96
+    path.write_bytes("transformer.hidden_size = 96".encode("utf-16"))
+    with pytest.raises(UsageError, match=f"^--gin_file={path}: not UTF-8"):
+        resolve(model="transformer", gin_files=[str(path)])
+
+
 def test_the_place_in_a_gin_file_is_named(tmp_path):
     path = tmp_path / "mine.gin"
     path.write_text("# a comment\ntransfomer.num_heads = 2\n")
