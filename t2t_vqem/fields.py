@@ -152,7 +152,7 @@ def _check_limits(field: dataclasses.Field, value: Any, where: str) -> None:
 
 
 def limits(field: dataclasses.Field) -> str:
-    """Returns the values that `field` allows, such as "at least 0 and below 1"; "" if all are allowed."""
+    """Returns the values that `field` allows, "at least 0 and below 1"; "" if all are allowed."""
     low, high = field.metadata.get("minimum"), field.metadata.get("maximum")
     below, choices = field.metadata.get("below"), field.metadata.get("choices")
     parts = ["one of " + ", ".join(map(repr, choices))] if choices else []
