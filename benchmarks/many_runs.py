@@ -5,8 +5,8 @@
 
 A plan is a JSON file: a list of runs, each with its "name" and the "flags" of t2t-trainer. Each run
 has a folder of its name in --work_dir and resumes from it, so the same command continues what an
-earlier one could not finish. When the time is over, all runs save and end, and the exit status is 75,
-like that of t2t-trainer. What the project keeps of a run (settings, figures and log, a few hundred
+earlier one could not finish. When the time is over, all runs save and end with exit status 75, like
+t2t-trainer. What the project keeps of a run (settings, figures and log, a few hundred
 kilobytes) is copied to --keep_dir every minute, with --keep_weights also the best weights.
 """
 
