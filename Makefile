@@ -1,5 +1,5 @@
-# make demo   a translator and a model of images from nothing, in minutes: BLEU and pictures
-# make test   linter, formatter and all tests
+# make demo   trains two translators and a VQ-VAE in minutes, prints BLEU, draws digits
+# make test   runs linter, formatter and all tests
 #
 # Both install into .venv, with the versions in constraints.txt. Another Python from 3.10 to 3.13:
 # make test PYTHON=python3.12
@@ -8,7 +8,7 @@ PYTHON ?= python3
 VENV ?= .venv
 
 BIN := $(VENV)/bin
-# Part of the stamps' names, so that another Python makes another environment.
+# Part of the stamp files' names, so that another Python gets another environment.
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
@@ -29,7 +29,7 @@ clean:
 	rm -rf $(VENV)
 
 $(VENV)/python-$(VERSION):
-	$(if $(VERSION),,$(error $(PYTHON) is not there: make $(MAKECMDGOALS) PYTHON=python3.12))
+	$(if $(VERSION),,$(error $(PYTHON) was not found: make $(MAKECMDGOALS) PYTHON=python3.12))
 	$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 

@@ -23,8 +23,8 @@ def packages() -> list[str]:
     return engine + [f"t2t_vqem.{name}" for name in content]
 
 
-# Lower ends: the oldest versions with wheels for the newest supported Python. Upper ends: the next
-# version that may break us. What is tested exactly is in constraints.txt.
+# Lower bounds: the oldest versions with wheels for the newest supported Python. Upper bounds: the
+# next version that may be incompatible. The versions that are tested are in constraints.txt.
 DEPENDENCIES = [
     "absl-py>=2.0",
     "ai-edge-litert>=2.0,<3",

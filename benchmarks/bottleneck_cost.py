@@ -32,7 +32,7 @@ REFERENCE = "distance product alone (XLA)"
 PEER = "vector-quantize-pytorch"
 OURS = ("ours, vq", "ours, hard EM", "ours, soft EM, 10 draws", "ours, soft EM, expectation")
 T2T = ("one-hot (as Tensor2Tensor), hard EM", "one-hot (as Tensor2Tensor), soft EM, 10 draws")
-CONTESTANTS = (REFERENCE, *OURS, *T2T, PEER)
+SYSTEMS = (REFERENCE, *OURS, *T2T, PEER)
 
 
 def data(num_vectors: int, num_codes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -209,7 +209,7 @@ def main() -> None:
         "--runs", type=int, default=10, help="Timed runs of a system in each round."
     )
     parser.add_argument("--rounds", type=int, default=3, help="How often each system is measured.")
-    parser.add_argument("--worker", choices=CONTESTANTS, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=SYSTEMS, help=argparse.SUPPRESS)
     parser.add_argument("--size", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
@@ -223,7 +223,7 @@ def main() -> None:
     packages = ["tensorflow", "torch", "vector-quantize-pytorch", "numpy"]
     lines = header("Cost of the bottleneck alone", packages)
     for size in SIZES:
-        lines += measure(size, CONTESTANTS, args.runs, args.rounds)
+        lines += measure(size, SYSTEMS, args.runs, args.rounds)
     lines += measure(LARGE, OURS[:3], 2, 1)
     write(lines, args.results)
 

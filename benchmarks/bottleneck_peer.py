@@ -47,7 +47,7 @@ PEER = {
         "threshold_ema_dead_code": 2,
     },
 }
-CONTESTANTS = (*OURS, *PEER)
+SYSTEMS = (*OURS, *PEER)
 
 
 def images(source_dir: str, split: str) -> np.ndarray:
@@ -289,7 +289,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500, help="Updates of each training.")
     parser.add_argument("--seeds", default="1,2", help="Seeds, separated by commas.")
     parser.add_argument("--results", help="Markdown file to write; default: only print.")
-    parser.add_argument("--worker", choices=CONTESTANTS, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=SYSTEMS, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--compiled", type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -299,9 +299,9 @@ def main() -> None:
     recommended = list(PEER)[-1]
     tries = {flag: run_worker(recommended, 0, args, compiled=flag, steps=60) for flag in (0, 1)}
     compiled = min(tries, key=lambda flag: tries[flag]["step"])
-    results: dict[str, list[dict[str, float]]] = {name: [] for name in CONTESTANTS}
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in SYSTEMS}
     for seed in args.seeds.split(","):
-        for name in CONTESTANTS:
+        for name in SYSTEMS:
             steps = round(SHARE_OF_STEPS * args.steps) if name == FEWER_STEPS else args.steps
             found = run_worker(name, int(seed), args, compiled=compiled, steps=steps)
             results[name].append(found)

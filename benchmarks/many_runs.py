@@ -1,12 +1,12 @@
-"""Trains many runs side by side for a limited time, on one GPU or on processors.
+"""Trains many runs side by side for a limited time, on one GPU or on CPUs.
 
     python benchmarks/many_runs.py --plan=benchmarks/plans/cifar10_long.json --data_dir=data \\
         --work_dir=runs --parallel=6 --minutes=10 --keep_dir=kept
 
 A plan is a JSON file: a list of runs, each with its "name" and the "flags" of t2t-trainer. Each run
 has a folder of its name in --work_dir and resumes from it, so the same command continues what an
-earlier one could not finish. When the time is up, all runs save and end, and the exit status is 75,
-like that of t2t-trainer. What the project keeps of a run (settings, figures and log, a few hundred
+earlier one could not finish. When the time is over, all runs save and end with exit status 75, like
+t2t-trainer. What the project keeps of a run (settings, figures and log, a few hundred
 kilobytes) is copied to --keep_dir every minute, with --keep_weights also the best weights.
 """
 
@@ -39,7 +39,7 @@ class Run(NamedTuple):
 
 
 def main() -> int:
-    """Runs the plan until all runs are done or the time is up."""
+    """Runs the plan until all runs are done or the time is over."""
     args = parse_arguments()
     deadline = time.monotonic() + 60 * args.minutes
     waiting = read_plan(args.plan)
@@ -85,7 +85,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def read_plan(path: str) -> list[Run]:
-    """Returns the runs of a plan; every name may stand in it once."""
+    """Returns the runs of a plan; each name must occur only once."""
     entries: list[dict[str, Any]] = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     runs = [Run(entry["name"], entry["flags"]) for entry in entries]
     names = [run.name for run in runs]

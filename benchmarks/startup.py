@@ -1,9 +1,9 @@
-"""How long the package takes to import, and each command to answer --help.
+"""Time to import the package, and time of each command to answer --help.
 
     python benchmarks/startup.py --results=benchmarks/results/startup.md
 
-Each program runs in a process of its own, in turns with the others; the first round brings files
-into memory and does not count. `python -c pass` is what Python alone takes.
+Each program runs in a process of its own, in alternation with the others; the first round fills the
+file cache and is not counted. `python -c pass` is the time of Python alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BIN = pathlib.Path(__file__).resolve().parents[1] / "bin"
 
 
 def programs() -> dict[str, list[str]]:
-    """Returns the command lines to be timed by what they are called in the table."""
+    """Returns the command lines to be timed, by their names in the table."""
     found = {
         "python -c pass": [sys.executable, "-c", "pass"],
         "import t2t_vqem": [sys.executable, "-c", "import t2t_vqem"],
@@ -35,7 +35,7 @@ def programs() -> dict[str, list[str]]:
 
 
 def seconds(words: list[str]) -> float:
-    """Returns how long a program runs."""
+    """Returns the seconds that a program runs."""
     began = time.perf_counter()
     subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
     return time.perf_counter() - began
@@ -54,7 +54,7 @@ def main() -> None:
             took = seconds(words)
             if round_:
                 times[name].append(took)
-    lines = header("How long a start takes", ["t2t-vqem", "tensorflow", "absl-py"])
+    lines = header("Start-up time", ["t2t-vqem", "tensorflow", "absl-py"])
     lines += ["| program | median, seconds | slowest, seconds |", "|:--|--:|--:|"]
     for name, took in times.items():
         lines.append(f"| `{name}` | {statistics.median(took):.2f} | {max(took):.2f} |")

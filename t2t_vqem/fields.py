@@ -152,14 +152,17 @@ def _check_limits(field: dataclasses.Field, value: Any, where: str) -> None:
 
 
 def limits(field: dataclasses.Field) -> str:
-    """Returns the values that `field` allows, such as "from 0 below 1"; "" if all are allowed."""
+    """Returns the values that `field` allows, "at least 0 and below 1"; "" if all are allowed."""
     low, high = field.metadata.get("minimum"), field.metadata.get("maximum")
     below, choices = field.metadata.get("below"), field.metadata.get("choices")
     parts = ["one of " + ", ".join(map(repr, choices))] if choices else []
-    parts += [f"from {low}"] if low is not None else []
-    parts += [f"to {high}"] if high is not None else []
+    if low is not None and high is not None:
+        parts.append(f"{low} to {high}")
+    else:
+        parts += [f"at least {low}"] if low is not None else []
+        parts += [f"at most {high}"] if high is not None else []
     parts += [f"below {below}"] if below is not None else []
-    return " ".join(parts)
+    return " and ".join(parts)
 
 
 def default_of(field: dataclasses.Field) -> Any:

@@ -323,7 +323,7 @@ def test_errors_about_the_source_folder(tmp_path):
         ("dev_share=0.5,test_share=0.5", "leave nothing to train on, expected a sum below 1"),
         ("fit=stretch", "fit='stretch' is out of range, expected one of 'crop', 'resize'"),
         ("unreadable=ignore", "unreadable='ignore' is out of range"),
-        ("height=0", "height=0 is out of range, expected from 1"),
+        ("height=0", "height=0 is out of range, expected at least 1"),
     ],
 )
 def test_invalid_settings_are_errors(params, message):

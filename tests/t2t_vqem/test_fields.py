@@ -32,11 +32,11 @@ class Example(Config):
         ({"flag": 1}, "flag=1 is of type int, expected bool"),
         ({"rate": True}, "rate=True is of type bool, expected float"),
         ({"rate": "a"}, "rate='a' is of type str, expected float"),
-        ({"rate": math.nan}, "rate=nan is out of range, expected from 0 below 1"),
+        ({"rate": math.nan}, "rate=nan is out of range, expected at least 0 and below 1"),
         ({"rate": math.inf}, "rate=inf is out of range"),
-        ({"rate": 1.0}, "rate=1.0 is out of range, expected from 0 below 1: how much"),
+        ({"rate": 1.0}, "rate=1.0 is out of range, expected at least 0 and below 1: how much"),
         ({"rate": -0.1}, "rate=-0.1 is out of range"),
-        ({"count": 0}, "count=0 is out of range, expected from 1 to 9"),
+        ({"count": 0}, "count=0 is out of range, expected 1 to 9"),
         ({"count": 10}, "count=10 is out of range"),
         ({"name": "c"}, "name='c' is out of range, expected one of 'a', 'b'"),
         ({"sizes": (1, "2")}, r"expected tuple\[int, ...\]"),
@@ -83,6 +83,6 @@ def test_describe_shows_every_field_with_type_value_and_description():
     for field in dataclasses.fields(Example):
         assert field.metadata["meaning"] in text
     assert "count: int = 7" in text
-    assert "how many (from 1 to 9)" in text
+    assert "how many (1 to 9)" in text
     assert "sizes: tuple[int, ...] = (1, 2)" in text
     assert "count: int = 3" in describe(Example)
