@@ -2,7 +2,6 @@ import io
 import json
 import lzma
 import os
-import re
 import signal
 import stat
 import subprocess
