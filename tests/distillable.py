@@ -48,7 +48,7 @@ def echo_registered() -> Iterator[None]:
 
 
 def make_distillable(folder: pathlib.Path, *, train: int = 300, max_length: int = 32):
-    """Writes text, records and the teacher's run; the echo model has to be registered.
+    """Writes text, records and the teacher's run; the echo model must be registered.
 
     Args:
         folder: where to.

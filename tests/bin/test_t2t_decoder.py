@@ -2,7 +2,6 @@ import io
 import json
 import lzma
 import os
-import re
 import signal
 import stat
 import subprocess
@@ -257,7 +256,7 @@ def test_interactive_answers_before_it_reads_on(run, decode):
 def test_killed_run_goes_on_to_the_same_file(run, decode, tmp_path):
     source, whole, killed = (str(tmp_path / name) for name in ("in", "whole", "killed"))
     with open(source, "w", encoding="utf-8") as file:
-        file.writelines(f"{line}\n" for i in range(1200) for line in (*WILD[:6], f"one {i}"))
+        file.writelines(f"{line}\n" for i in range(700) for line in (*WILD[:6], f"one {i}"))
     decode(f"--decode_from_file={source}", f"--decode_to_file={whole}")
     again = command(run, f"--decode_from_file={source}", f"--decode_to_file={killed}")
     process = subprocess.Popen(again, stderr=subprocess.DEVNULL)
@@ -267,7 +266,7 @@ def test_killed_run_goes_on_to_the_same_file(run, decode, tmp_path):
     assert not os.path.exists(killed)
     with open(f"{killed}.partial.json", encoding="utf-8") as file:
         done = json.load(file)["lines"]
-    assert 0 < done < 8400
+    assert 0 < done < 4900
 
     result = subprocess.run(again, capture_output=True, check=True)
     assert f"killed.partial has {done} lines already: going on" in result.stderr.decode()
@@ -341,36 +340,6 @@ def test_threads_are_chosen_before_tensorflow_makes_them(run):
         )
         found[threads] = int(done.stderr.decode().splitlines()[-1])
     assert found["1"] < found["3"]
-
-
-@pytest.mark.slow
-def test_trained_model_translates(tiny_text_data, tmp_path, decode):
-    """The real commands, on a task that must be learned: number words in reverse order."""
-    path, out = tmp_path / "run", tmp_path / "out.de"
-    trainer = [
-        f"--problem={tiny_text_data.problem_name}",
-        f"--problem_params={tiny_text_data.problem_params}",
-        "--model=transformer",
-        "--hparams_set=transformer_tiny",
-        "--hparams=hidden_size=64,filter_size=128,num_heads=2,batch_size=512,max_length=32,"
-        "num_buckets=1,learning_rate=0.004,warmup_steps=100,dropout=0.0,attention_dropout=0.0,"
-        "relu_dropout=0.0,ema_decay=0.0",
-        f"--data_dir={tiny_text_data.data_dir}",
-        f"--output_dir={path}",
-        "--train_steps=800",
-        "--local_eval_frequency=800",
-        "--save_checkpoints_steps=800",
-    ]
-    module = [sys.executable, "-m", "t2t_vqem.bin.t2t_trainer"]
-    trained = subprocess.run([*module, *trainer], capture_output=True, check=False)
-    assert trained.returncode == 0, trained.stderr.decode()
-    assert not re.search(rb"^([IWEF]\d{4} |WARNING: All log)|\.cc:\d", trained.stderr, re.M)
-    run = f"--output_dir={path}"
-    result = decode(run, "--decode_split=test", f"--decode_to_file={out}", "--xla")
-    value = float(result.out.splitlines()[0].removeprefix("BLEU = ").split()[0])
-    assert value > 60
-    answers = decode(run, "--decode_interactive", stdin=b"one two three\n\nfour\n").out
-    assert answers == "drei zwei eins\n\nvier\n"
 
 
 def test_latent_model_keeps_the_promises_on_lines(decode, source, latent_run, tmp_path):

@@ -99,8 +99,6 @@ def test_samples_follow_from_the_seed_and_their_number(sample):
     assert five.shape == (5, 8, 8, 1)
     assert five.dtype == np.uint8
     np.testing.assert_array_equal(sample("--num_samples=3", "--seed=1"), five[:3])
-    compiled = sample("--num_samples=5", "--seed=1", "--xla")
-    assert (np.abs(compiled.astype(int) - five) <= 1).mean() > 0.9  # roundings may differ
     assert (sample("--num_samples=5", "--seed=2") != five).any()
     assert (sample("--num_samples=5", "--seed=1", "--sampling_temp=0.3") != five).any()
 
@@ -345,6 +343,9 @@ def test_trained_model_copies_digits_and_draws_some(tmp_path, capfd):
     samples = tmp_path / "samples.npy"
     assert run(t2t_decoder, f"--output_dir={path}", f"--decode_to_file={samples}") == 0
     images, originals = np.load(samples).astype(float), np.load(out)["images"].astype(float)
+    assert run(t2t_decoder, f"--output_dir={path}", f"--decode_to_file={samples}", "--noxla") == 0
+    # Where roundings differ a code may too, and with it those that are drawn after it.
+    assert (np.abs(np.load(samples) - images) <= 1).mean() > 0.9
     # As digits: dark in the same places, and each like no other.
     similarity = np.corrcoef(images.mean(0).ravel(), originals.mean(0).ravel())[0, 1]
     assert similarity > 0.8

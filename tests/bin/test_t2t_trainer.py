@@ -1,5 +1,6 @@
 """The real commands on a toy task that the model must learn."""
 
+import io
 import json
 import pathlib
 import re
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from t2t_vqem.bin import _main, t2t_avg_all, t2t_trainer
+from t2t_vqem.bin import _main, t2t_avg_all, t2t_decoder, t2t_trainer
 from tests.conftest import wait_until
 
 
@@ -49,7 +50,7 @@ SMALL = (
 
 
 @pytest.mark.slow
-def test_learns_the_toy_language(tiny_text_data, tmp_path, capsys):
+def test_learns_the_toy_language(tiny_text_data, tmp_path, capsys, monkeypatch):
     folder = str(tmp_path / "run")
     status = run(
         t2t_trainer,
@@ -82,6 +83,13 @@ def test_learns_the_toy_language(tiny_text_data, tmp_path, capsys):
     assert bleu > 80
     assert "tok:13a" in printed
 
+    out = f"--decode_to_file={tmp_path}/out.de"
+    assert run(t2t_decoder, f"--output_dir={folder}", "--decode_split=test", out, "--xla") == 0
+    assert float(capsys.readouterr().out.removeprefix("BLEU = ").split()[0]) > 80
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"one two\n\nfour\n")))
+    assert run(t2t_decoder, f"--output_dir={folder}", "--decode_interactive", "--noxla") == 0
+    assert capsys.readouterr().out == "zwei eins\n\nvier\n"
+
 
 @pytest.mark.slow
 def test_a_run_stopped_by_sigterm_continues_to_the_same_numbers(tiny_text_data, tmp_path):
@@ -112,6 +120,8 @@ def test_a_run_stopped_by_sigterm_continues_to_the_same_numbers(tiny_text_data, 
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 75, stderr
     assert "stopped by SIGTERM; the same command goes on after step" in stderr
+    # No line of TensorFlow's C++ logs on a healthy start.
+    assert not re.search(r"^([IWEF]\d{4} |WARNING: All log)|\.cc:\d", stderr, re.M)
     subprocess.run(command(stopped), check=True, timeout=600)
 
     readers = [tf.train.load_checkpoint(str(f / "checkpoints")) for f in (unbroken, stopped)]

@@ -171,7 +171,7 @@ def test_the_decoder_sees_no_future():
         np.testing.assert_array_equal(seen, np.arange(5) <= position)
 
 
-def test_nobody_sees_the_padding_of_the_source():
+def test_the_padding_of_the_source_is_unreachable():
     """Whatever the vector of PAD is, and only the tokens before it, reach a source's logits."""
     model, batch = make(), example()
     lengths = (batch["inputs"].numpy() > 0).sum(1)
