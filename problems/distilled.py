@@ -1,4 +1,4 @@
-"""Translation with a teacher's translations to train on, for each problem of parallel text."""
+"""Distilled translation: for each text problem, a problem with a teacher's translations."""
 
 from t2t_vqem.distilled_problem import distilled
 from t2t_vqem.problems.cldr import TranslateEndeCldr

@@ -1,4 +1,4 @@
-"""Images: CIFAR-10, the user's own, and handwritten digits that need no download."""
+"""Image problems: CIFAR-10, the user's own images, and digits that need no download."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from t2t_vqem.problem import SourceFlags
 from t2t_vqem.registry import problems
 
 _CIFAR10 = "cifar10"
-_SEED = 0  # of what is held out, so that everybody's dev split is the same
+_SEED = 0  # fixed, so that the held-out images are the same for all users
 
 
 @problems.register()
 class ImageCifar10(ImageProblem):
-    """CIFAR-10: 60,000 colour images of 32x32; 49,000 to train on, 1,000 as dev, 10,000 to test on.
+    """CIFAR-10: 60,000 colour images of 32x32 (49,000 for train, 1,000 for dev, 10,000 for test).
 
-    From TFDS: prepared in --tfds_dir, or downloaded where neither directory is given. Or from the
+    From TFDS: prepared in --tfds_dir, or downloaded if neither directory is given. Or from the
     published archives in --source_dir: cifar-10-python.tar.gz or cifar-10-binary.tar.gz, packed or
-    unpacked. CIFAR-10 has no dev split of its own. Which images it gets depends on their pixels
-    alone: it is the same wherever they come from.
+    unpacked. CIFAR-10 has no dev split, so some training images are held out. They are chosen only
+    by their pixels, so dev is the same for every source.
     """
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class ImageCifar10(ImageProblem):
 
         dev_size: int = option(
             1000,
-            "training images held out to choose a checkpoint by; always the same ones",
+            "number of training images held out as dev; always the same images",
             minimum=1,
             maximum=25_000,
         )
@@ -53,7 +53,7 @@ class ImageCifar10(ImageProblem):
         return cifar10.IMAGE_SHAPE
 
     def source(self, flags: SourceFlags) -> ImageSource:
-        """Returns the published files, the prepared TFDS data set, or the downloaded one."""
+        """Returns the published files, the prepared TFDS data set, or a downloaded one."""
         if flags.source_dir:
             found = cifar10.find(flags.source_dir)
             where, read = f"CIFAR-10 in {found.path}", functools.partial(cifar10.read, found)
@@ -67,47 +67,45 @@ class ImageCifar10(ImageProblem):
             divided = hold_out_images(images[TRAIN], {DEV: self.config.dev_size}, _SEED)
             return {**divided, TEST: images[TEST]}
 
-        return ArrayImages(where, load, notes=["dev is held out of CIFAR-10's training images"])
+        return ArrayImages(where, load, notes=["dev is held out from CIFAR-10's training images"])
 
 
 @problems.register()
 class ImageFolder(ImageProblem):
-    """Your own images of any size, in --source_dir, brought to one size by --problem_params or gin.
+    """Your own images of any size, in --source_dir, fitted to one size by --problem_params or gin.
 
-    The folders train, dev and test in it are the splits; dev and test are held out where they have
-    no folder. Common formats (PNG, JPEG, WebP, GIF, BMP, TIFF, PNM); other files are left out.
-    Needs the extra "images" (Pillow).
+    The subfolders train, dev and test are the splits. A dev or test split without a folder is held
+    out from the training images. Reads common formats (PNG, JPEG, WebP, GIF, BMP, TIFF, PNM) and
+    ignores other files. Needs the extra "images" (Pillow).
     """
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Config(Config):
         """Settings for the user's own images."""
 
-        height: int = option(32, "rows of pixels", minimum=1)
-        width: int = option(32, "columns of pixels", minimum=1)
-        grey: bool = option(False, "one channel of grey, not three of colour")
+        height: int = option(32, "height in pixels", minimum=1)
+        width: int = option(32, "width in pixels", minimum=1)
+        grey: bool = option(False, "greyscale images with one channel instead of three")
         fit: str = option(
             "crop",
-            "crop: scale until both sides are covered, cut off the same on both sides; resize: "
-            "scale each side by itself, which may distort",
+            "crop: scale the image to cover the size and crop it at the centre; resize: scale "
+            "height and width independently, which may distort",
             choices=FITS,
         )
         dev_share: float = option(
-            0.05, "of the images to train on, held out as dev where it has no folder", minimum=0
+            0.05, "share of the training images held out as dev if it has no folder", minimum=0
         )
         test_share: float = option(
-            0.05, "of the images to train on, held out as test where it has no folder", minimum=0
+            0.05,
+            "share of the training images held out as test if it has no folder",
+            minimum=0,
         )
         seed: int = option(
-            0,
-            "chooses what is held out, by the contents of the files",
-            minimum=0,
-            maximum=MAX_SEED,
+            0, "seed of the choice of held-out images", minimum=0, maximum=MAX_SEED
         )
         unreadable: str = option(
             "error",
-            "files that cannot be read: error stops at the first, drop leaves them out and lists "
-            "them",
+            "files that cannot be read; error: stop at the first one, drop: drop and list them",
             choices=("error", "drop"),
         )
 
@@ -115,8 +113,8 @@ class ImageFolder(ImageProblem):
             super().__post_init__()
             if self.dev_share + self.test_share >= 1:
                 raise UsageError(
-                    f"dev_share={self.dev_share} and test_share={self.test_share} leave nothing to "
-                    "train on, expected a sum below 1"
+                    f"dev_share={self.dev_share} and test_share={self.test_share} leave no images "
+                    "for training, expected a sum below 1"
                 )
 
     config: Config
@@ -139,24 +137,24 @@ class ImageFolder(ImageProblem):
         )
 
     def read_image(self, path: str) -> np.ndarray:
-        """Returns the image in a file, fitted as the data was; see `ImageProblem.read_image`."""
+        """Reads an image file and fits it like the data; see `ImageProblem.read_image`."""
         return read_image(path, self.image_shape, self.config.fit)
 
 
 @problems.register()
 class ImageDigits(ImageProblem):
-    """Handwritten digits, 1,797 grey images of 8x8, which scikit-learn ships (UCI's test set).
+    """Handwritten digits: 1,797 greyscale images of 8x8, part of scikit-learn (UCI's test set).
 
-    Needs no download, but the extra "demo" (scikit-learn). Values 0 to 16 become 0 to 255. The
-    set has no splits: dev and test are held out, always the same images.
+    Needs no download, but the extra "demo" (scikit-learn). The values 0 to 16 are scaled to 0 to
+    255. The set has no splits; dev and test are held out and are always the same images.
     """
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Config(Config):
         """Settings for the digits."""
 
-        dev_size: int = option(150, "images to choose a checkpoint by", minimum=1)
-        test_size: int = option(150, "images to test on", minimum=1)
+        dev_size: int = option(150, "number of images for choosing a checkpoint", minimum=1)
+        test_size: int = option(150, "number of images for testing", minimum=1)
 
     config: Config
 
@@ -169,7 +167,7 @@ class ImageDigits(ImageProblem):
     def _images(self) -> dict[str, np.ndarray]:
         """The images of each split, uint8 [n, 8, 8, 1]."""
         datasets = import_extra("sklearn.datasets", "demo")
-        values = datasets.load_digits().images  # float64 [n, 8, 8], whole numbers to 16
+        values = datasets.load_digits().images  # float64 [n, 8, 8], integers from 0 to 16
         images = np.round(values * (255 / 16)).astype(np.uint8)[..., None]
         sizes = {DEV: self.config.dev_size, TEST: self.config.test_size}
         return hold_out_images(images, sizes, _SEED)

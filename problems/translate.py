@@ -1,4 +1,4 @@
-"""Translation of parallel text: WMT'14 English-German, Multi30k, and the user's own."""
+"""Translation problems: WMT'14 English-German, Multi30k, and the user's own parallel text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WMT14 = "wmt14_translate/de-en"
 class FileTextProblem(TextProblem):
     """Parallel text in --source_dir: {train,dev,test}.LANGUAGE, plain or .gz."""
 
-    # Names that the files of a split may have, before the dot.
+    # Possible names of the files of a split, without the extension.
     stems = {TRAIN: ("train",), DEV: ("dev",), TEST: ("test",)}  # noqa: RUF012 (not changed)
 
     accepts = ("source_dir",)
@@ -41,10 +41,10 @@ class FileTextProblem(TextProblem):
 
 @problems.register()
 class TranslateEndeMulti30k(FileTextProblem):
-    """Multi30k, captions of images, English to German: 29,000 pairs (files in --source_dir).
+    """Multi30k, image captions, English to German: 29,000 pairs (files in --source_dir).
 
-    Files are {train,val,test_2016_flickr}.{en,de}, as published, or {train,dev,test}.{en,de}; plain
-    or .gz.
+    The files are {train,val,test_2016_flickr}.{en,de}, as published, or {train,dev,test}.{en,de},
+    plain or .gz.
     """
 
     stems = {  # noqa: RUF012 (not changed)
@@ -62,10 +62,10 @@ class TranslateEndeMulti30k(FileTextProblem):
 
 @problems.register()
 class TranslateEndeWmt14(FileTextProblem):
-    """WMT'14 English to German, 4.5 million pairs; tested on newstest2014.
+    """WMT'14 English to German, 4.5 million pairs; the test set is newstest2014.
 
-    From TFDS: prepared in --tfds_dir, or downloaded where neither directory is given. Or from files
-    in --source_dir: {train,dev,test}.{en,de}, plain or .gz.
+    From TFDS: prepared in --tfds_dir, or downloaded if neither directory is given. Or from files in
+    --source_dir: {train,dev,test}.{en,de}, plain or .gz.
     """
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class TranslateEndeWmt14(FileTextProblem):
     accepts = ("source_dir", "tfds_dir")
 
     def source(self, flags: SourceFlags) -> PairSource:
-        """Returns the files, the prepared TFDS data set, or the downloaded one."""
+        """Returns the files, the prepared TFDS data set, or a downloaded one."""
         if flags.source_dir:
             return super().source(flags)
         directory = find_tfds(flags.tfds_dir, _WMT14)
@@ -87,29 +87,29 @@ class TranslateEndeWmt14(FileTextProblem):
 
 @problems.register()
 class TranslateText(FileTextProblem):
-    """Your own parallel text: files and languages by --problem_params or gin.
+    """Your own parallel text; --problem_params or gin set files and languages.
 
-    Files are {train,dev,test}.LANGUAGE in --source_dir, plain or .gz, or those that the settings
-    name.
+    The files are {train,dev,test}.LANGUAGE in --source_dir, or those named in the settings, plain
+    or .gz.
     """
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Config(TextConfig):
         """Settings for the user's own text."""
 
-        train_source: str = option("", "file, in --source_dir if relative; '' for train.LANGUAGE")
-        train_target: str = option("", "file, in --source_dir if relative; '' for train.LANGUAGE")
-        dev_source: str = option("", "file, in --source_dir if relative; '' for dev.LANGUAGE")
-        dev_target: str = option("", "file, in --source_dir if relative; '' for dev.LANGUAGE")
-        test_source: str = option("", "file, in --source_dir if relative; '' for test.LANGUAGE")
-        test_target: str = option("", "file, in --source_dir if relative; '' for test.LANGUAGE")
+        train_source: str = option("", "file, relative to --source_dir; '' for train.LANGUAGE")
+        train_target: str = option("", "file, relative to --source_dir; '' for train.LANGUAGE")
+        dev_source: str = option("", "file, relative to --source_dir; '' for dev.LANGUAGE")
+        dev_target: str = option("", "file, relative to --source_dir; '' for dev.LANGUAGE")
+        test_source: str = option("", "file, relative to --source_dir; '' for test.LANGUAGE")
+        test_target: str = option("", "file, relative to --source_dir; '' for test.LANGUAGE")
 
     def source_given(self, flags: SourceFlags) -> bool:
-        """Returns whether a folder or all files are named; see `Problem.source_given`."""
+        """Returns whether a folder or all files are given; see `Problem.source_given`."""
         return super().source_given(flags) or all(self._named(split, None) for split in SPLITS)
 
     def source(self, flags: SourceFlags) -> PairSource:
-        """Returns the files that the settings name, the others from --source_dir."""
+        """Returns the files named in the settings, and the others from --source_dir."""
         files = {split: self._named(split, flags.source_dir) for split in SPLITS}
         for split in [split for split in SPLITS if not files[split]]:
             files[split] = self.find_files(split, flags.source_dir)
@@ -121,9 +121,11 @@ class TranslateText(FileTextProblem):
         if not any(names):
             return None
         if not all(names):
-            raise UsageError(f"{fields[0]}={names[0]!r} and {fields[1]}={names[1]!r}: give both.")
+            raise UsageError(
+                f"got {fields[0]}={names[0]!r} and {fields[1]}={names[1]!r}: give both or neither."
+            )
         paths = [os.path.join(source_dir or "", os.path.expanduser(name)) for name in names]
         for field, path in zip(fields, paths, strict=True):
             if not os.path.isfile(path):
-                raise UsageError(f"missing file: {field} is {path}, and there is no such file.")
+                raise UsageError(f"missing file: {field} is {path}, which does not exist.")
         return paths[0], paths[1]

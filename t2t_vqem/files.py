@@ -1,7 +1,7 @@
-"""Files that appear whole or not at all, and locks that keep other processes out.
+"""Atomic writing of files, and locks between processes.
 
-Everything that this package writes under a final name goes through here: it is written aside,
-synced to the disk and renamed, so that neither a kill nor a power cut leaves half a file.
+Every file that this package writes is written under a temporary name, synced to the disk and
+renamed. So neither a kill nor a power failure leaves an incomplete file under the final name.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _logger = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def replacing(path: str, *, folder: str | None = None, shared: bool = False) -> Iterator[str]:
-    """Yields the name of a file to write, which takes the place of `path` when the block ends.
+    """Yields the temporary name of a file to write, which is renamed to `path` afterwards.
 
-    After an error the new file is removed and `path` is as it was.
+    After an error the temporary file is removed and `path` is unchanged.
 
     Args:
-        path: the final name; where it is a symbolic link, the file that it leads to is replaced.
-        folder: where the new file is written, on the same file system; default: beside the other.
-        shared: whether other processes may write the same file at the same time. A kill then leaves
-            a file of another name each time.
+        path: the final name. If it is a symbolic link, the file that it points to is replaced.
+        folder: folder of the temporary file, on the same file system; default: that of `path`.
+        shared: whether other processes may write the same file at the same time. Then temporary
+            names are unique, and every kill leaves another temporary file.
     """
     path = os.path.realpath(path)
     folder, name = folder or os.path.dirname(path), os.path.basename(path)
@@ -56,9 +56,9 @@ def replacing(path: str, *, folder: str | None = None, shared: bool = False) -> 
 
 @contextlib.contextmanager
 def writing(path: str, *, shared: bool = False) -> Iterator[BinaryIO]:
-    """Opens a file that takes the place of `path` when the block ends; see `replacing`.
+    """Opens a file for writing that replaces `path` at the end of the block; see `replacing`.
 
-    A device or a pipe is never replaced: it is written to.
+    A device or a pipe is never replaced, but written to.
     """
     if is_special(path):
         with open(path, "wb") as file:
@@ -105,7 +105,7 @@ def _sync(path: str) -> None:
 
 
 def is_special(path: str) -> bool:
-    """Returns whether a path is a device, a pipe or a socket: neither a file nor a folder."""
+    """Returns whether a path is a device, a pipe or a socket, so neither a file nor a folder."""
     try:
         mode = os.stat(path).st_mode
     except OSError:
@@ -114,7 +114,7 @@ def is_special(path: str) -> bool:
 
 
 def same_file(path: str, other: str) -> bool:
-    """Returns whether two paths lead to the same file, which need not exist."""
+    """Returns whether two paths are the same file, which need not exist."""
     try:
         return os.path.samefile(path, other)
     except OSError:
@@ -122,14 +122,14 @@ def same_file(path: str, other: str) -> bool:
 
 
 def check_output(path: str, name: str | None = None) -> None:
-    """Checks that a file can be written, before hours are spent on its content.
+    """Checks that a file can be written, before hours are spent on computing its content.
 
     Args:
-        path: the file; its folder is made where there is none.
-        name: what to call it in the message, such as a flag with its value.
+        path: the file. Its folder is created if it does not exist.
+        name: the file's name in the message, such as a flag with its value.
 
     Raises:
-        UsageError: nothing can be written there.
+        UsageError: the file cannot be written.
     """
     name = name or path
     if os.path.isdir(path):
@@ -146,11 +146,11 @@ def check_output(path: str, name: str | None = None) -> None:
 
 @contextlib.contextmanager
 def full_disk_explained(path: str, kept: str) -> Iterator[None]:
-    """Raises the OSError of a full disk as a UsageError.
+    """Converts the OSError of a full disk to a UsageError.
 
     Args:
-        path: what is being written.
-        kept: what is kept of the work so far, and how to go on with it: whole sentences.
+        path: the file or folder that is being written.
+        kept: which finished work is kept, and how to continue it: complete sentences.
     """
     try:
         yield
@@ -166,17 +166,17 @@ def full_disk_explained(path: str, kept: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked(path: str, conflict: str, *, remedy: str, shared: bool = False) -> Iterator[None]:
-    """Keeps other processes out of what a lock file stands for.
+    """Holds a lock against other processes.
 
-    The system releases the lock when the process ends, however it ends; a file that a kill leaves
-    is in nobody's way. Network file systems pass the lock on to other machines; on a file system
-    that has no locks there is a warning and no lock.
+    The operating system releases the lock when the process ends, in any way; a lock file left by a
+    kill blocks nobody. Network file systems share locks between machines. On a file system without
+    locks there is a warning and no lock.
 
     Args:
-        path: the lock file; its folder is made where there is none.
-        conflict: what to say when another process holds the lock: who does what where.
-        remedy: what to do about it, a whole sentence.
-        shared: whether to keep out only those who do not share the lock.
+        path: the lock file. Its folder is created if it does not exist.
+        conflict: the message if another process holds the lock: who does what and where.
+        remedy: what to do about it, a complete sentence.
+        shared: whether other processes may hold the lock at the same time if they also share it.
 
     Raises:
         UsageError: another process holds the lock, or the file cannot be written.
@@ -190,7 +190,7 @@ def locked(path: str, conflict: str, *, remedy: str, shared: bool = False) -> It
         yield
     finally:
         with file:
-            # Only who holds it alone may delete it. In between, another may have deleted it.
+            # Only an exclusive holder may delete the file. Another one may have deleted it already.
             if (not shared or _try_lock(file, shared=False)) and _is_at(file, path):
                 os.unlink(path)
 
@@ -199,7 +199,7 @@ def _open_locked(path: str, conflict: str, shared: bool) -> TextIO:
     while True:
         try:
             os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-            # On NFS a shared lock takes a file that can be read, an exclusive one a writable file.
+            # On NFS, a shared lock needs a readable file and an exclusive lock a writable one.
             file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (the caller closes it)
         except OSError as error:
             if error.errno in FULL_DISK:
@@ -212,14 +212,14 @@ def _open_locked(path: str, conflict: str, shared: bool) -> TextIO:
                 file.seek(0)
                 holder = file.read().strip() or "a process that shares it"
             raise UsageError(conflict.replace("{holder}", holder))
-        # The holder before may have deleted the file meanwhile: lock the one that is there.
+        # The previous holder may have deleted the file meanwhile: then lock the current one.
         if _is_at(file, path):
             return file
         file.close()
 
 
 def _try_lock(file: TextIO, *, shared: bool) -> bool:
-    """Locks a file, or changes the kind of its lock; returns False where another process has it."""
+    """Locks a file, or changes the type of the lock; returns False if another process holds it."""
     if fcntl is None:
         return True
     try:
@@ -230,7 +230,7 @@ def _try_lock(file: TextIO, *, shared: bool) -> bool:
         if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
             raise
         _logger.warning(
-            "%s lies on a file system without locks (%s): make sure that no other process does the "
+            "%s is on a file system without locks (%s): make sure that no other process does the "
             "same work",
             file.name,
             error.strerror,

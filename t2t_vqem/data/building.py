@@ -1,8 +1,8 @@
-"""Writes a data set aside and puts it in place when it is whole.
+"""Generates a data set in a temporary folder and renames it when it is complete.
 
-While it is being made, a data set lies in NAME.partial; what is finished there is reused when the
-command is started again. The manifest is written last, then the folder is renamed to NAME: a folder
-of that name is always complete.
+While a data set is being generated, it is in the folder NAME.partial. A restarted command reuses
+finished parts. The manifest is written last, then the folder is renamed to NAME. So a folder of
+that name is always complete.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from t2t_vqem.constants import UsageError
 from t2t_vqem.files import full_disk_explained, locked, move, write_json
 
 MANIFEST = "manifest.json"
-REPORT = "report.txt"  # what was kept and what was dropped, in words
-SCRATCH = "scratch"  # inside NAME.partial: what the finished data set does not need
+REPORT = "report.txt"  # what was kept and what was dropped, for people to read
+SCRATCH = "scratch"  # inside NAME.partial: temporary files
 _IDENTITY = "identity.json"
-_CHECKSUM = "checksum"  # name of the manifest's own hash in it
+_CHECKSUM = "checksum"  # key of the manifest's own hash
 _logger = logging.getLogger(__name__)
 
 
@@ -35,23 +35,23 @@ def build(
     keep: bool = False,
     defaults: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Returns the manifest of the data set in `directory`, after making it if it is not there.
+    """Returns the manifest of the data set in `directory`. Generates the data set if needed.
 
     Args:
-        directory: where the data set shall be.
-        identity: what it is made from and how; JSON. The same identity gives the same files.
-        make: called with the folder to write into and a folder for what is needed on the way;
-            returns what the manifest says besides `identity`. Finds there what an earlier, killed
-            call with the same identity has left.
-        keep: whether what a call with another identity has left is too costly to be removed, and
-            an error instead.
+        directory: the folder of the data set.
+        identity: JSON value that describes sources and settings. The same identity gives the same
+            files.
+        make: generates the data set and returns the entries of the manifest other than `identity`.
+            It is called with the folder to write to and a folder for temporary files; both have the
+            files of an earlier call with the same identity that was killed.
+        keep: whether unfinished files of another identity are an error; if False they are removed.
         defaults: see `compare`.
 
     Raises:
-        UsageError: `directory` holds a data set with another identity, the disk is full, or the
-            same data set is being made by another process.
+        UsageError: `directory` has a data set with another identity, the disk is full, or another
+            process is generating the same data set.
     """
-    identity = json.loads(json.dumps(identity))  # as it will be read again
+    identity = json.loads(json.dumps(identity))  # as it will be when read from a file
     directory = os.path.abspath(directory)
     partial = f"{directory}.partial"
     scratch = os.path.join(partial, SCRATCH)
@@ -59,7 +59,7 @@ def build(
         existing = _finished(directory, identity, defaults)
         if existing is not None:
             return existing
-        # A kill between the manifest and the renaming leaves both done but the renaming.
+        # After a kill between writing the manifest and renaming, only the renaming is missing.
         if read_manifest(partial, identity) is None:
             _start(partial, scratch, identity, keep=keep, defaults=defaults)
             write_manifest(partial, {**identity, **make(partial, scratch)})
@@ -72,22 +72,22 @@ def build(
 def shared_work(
     directory: str, identity: dict[str, Any], share: str, *, defaults: dict[str, Any] | None = None
 ) -> Iterator[str | None]:
-    """Lets several processes, also on several machines, do parts of the work of one data set.
+    """Divides the generation of a data set between processes, also on several machines.
 
-    Each leaves what it has finished where the `make` of a later `build` finds it. While one of them
-    is at work `build` is refused, and the other way round.
+    Each process leaves its finished files where the `make` of a later `build` finds them. While one
+    of these processes works, `build` is an error, and vice versa.
 
     Args:
-        directory: where the data set shall be, on a file system that all of them see.
+        directory: the folder of the data set, on a file system that all processes share.
         identity: as in `build`.
-        share: name of the part of the work; no two processes may be at the same one.
+        share: name of this part of the work. Only one process at a time may work on it.
         defaults: see `compare`.
 
     Yields:
-        The folder for what is needed on the way; None where the data set is already there.
+        The folder for temporary files; None if the data set exists already.
 
     Raises:
-        UsageError: as `build`; also if the others work with another identity.
+        UsageError: as in `build`; also if another process works with another identity.
     """
     identity = json.loads(json.dumps(identity))
     directory = os.path.abspath(directory)
@@ -108,7 +108,7 @@ def shared_work(
 def _locked(
     directory: str, share: str = "", *, shared: bool = False
 ) -> contextlib.AbstractContextManager[None]:
-    """Keeps other processes from making a data set, or the same share of it."""
+    """Locks a data set, or one share of it, against other processes."""
     what = f"{share} of {directory}" if share else directory
     return locked(
         f"{directory}.{share}.lock" if share else f"{directory}.lock",
@@ -121,32 +121,32 @@ def _locked(
 def _full_disk_explained(directory: str) -> contextlib.AbstractContextManager[None]:
     return full_disk_explained(
         directory,
-        f"Nothing was put in place; finished parts are kept in {directory}.partial. Make room and "
-        "run the same command again, it goes on from there.",
+        f"The data set is incomplete; finished parts are kept in {directory}.partial. Free some "
+        "space and run the same command again: it continues from there.",
     )
 
 
 def _finished(
     directory: str, identity: dict[str, Any], defaults: dict[str, Any] | None
 ) -> dict[str, Any] | None:
-    """Returns the manifest if the data set is there already, None if there is nothing."""
+    """Returns the manifest of an existing data set; None if the folder is missing or empty."""
     existing = read_manifest(directory)
     if existing is not None:
         compare(existing, identity, directory, defaults)
-        _logger.info("%s is already generated from the same sources: done.", directory)
+        _logger.info("%s is already generated from the same sources: done", directory)
     elif os.path.isdir(directory) and os.listdir(directory):
         raise UsageError(
-            f"{directory} holds files but no {MANIFEST}: it was not made by this command, "
-            "or not left whole. Move it away, or use another --data_dir."
+            f"{directory} has files but no {MANIFEST}: it was not made by this command, or files "
+            "were deleted. Move it away, or use another --data_dir."
         )
     return existing
 
 
 def read_manifest(directory: str, identity: dict[str, Any] | None = None) -> dict[str, Any] | None:
-    """Returns the manifest in a folder; None if there is none, or none with that identity.
+    """Returns the manifest in a folder; None if there is none, or it has another identity.
 
     Raises:
-        UsageError: the manifest cannot be read, or is not as it was written.
+        UsageError: the manifest cannot be read, or has changed since it was written.
     """
     path = os.path.join(directory, MANIFEST)
     if not os.path.exists(path):
@@ -160,7 +160,7 @@ def read_manifest(directory: str, identity: dict[str, Any] | None = None) -> dic
         ) from error
     if not isinstance(manifest, dict) or manifest.pop(_CHECKSUM, None) != _checksum(manifest):
         raise UsageError(
-            f"{path}: not as t2t-datagen wrote it (its checksum is missing or another one). "
+            f"{path}: changed since t2t-datagen wrote it (its checksum is missing or wrong). "
             f"Delete {directory} and run t2t-datagen again."
         )
     if identity is not None and any(manifest.get(key) != identity[key] for key in identity):
@@ -169,7 +169,7 @@ def read_manifest(directory: str, identity: dict[str, Any] | None = None) -> dic
 
 
 def write_manifest(directory: str, manifest: dict[str, Any]) -> None:
-    """Writes a manifest, with a checksum by which `read_manifest` knows it to be whole."""
+    """Writes a manifest, with a checksum that `read_manifest` verifies."""
     written = {**manifest, _CHECKSUM: _checksum(manifest)}
     write_json(os.path.join(directory, MANIFEST), written)
 
@@ -179,7 +179,7 @@ def _checksum(manifest: dict[str, Any]) -> str:
 
 
 def remove_unfinished(scratch: str) -> None:
-    """Removes the shards that killed workers were writing into; many kills would fill the disk."""
+    """Removes the unfinished shards of killed workers, which could fill the disk."""
     for name in os.listdir(scratch):
         if ".array_record." in name:
             os.unlink(os.path.join(scratch, name))
@@ -193,16 +193,16 @@ def _start(
     keep: bool,
     defaults: dict[str, Any] | None,
 ) -> None:
-    """Makes the folders; what a run with another identity has left is removed, or refused."""
+    """Makes the folders; files left by a run with another identity are removed, or an error."""
     path = os.path.join(scratch, _IDENTITY)
     before = _read_identity(path)
     if before == identity:
-        _logger.info("going on from what an earlier run has left in %s", partial)
+        _logger.info("continuing from the files of an earlier run in %s", partial)
         return
     if keep and before is not None:
         compare(before, identity, partial, defaults)
     if not keep and os.path.isdir(partial):
-        _logger.info("%s was left by a run with other sources or settings: removed", partial)
+        _logger.info("removing %s, left by a run with other sources or settings", partial)
         shutil.rmtree(partial)
     os.makedirs(scratch, exist_ok=True)
     write_json(path, identity, shared=True)
@@ -222,17 +222,17 @@ def compare(
     directory: str,
     defaults: dict[str, Any] | None = None,
 ) -> None:
-    """Compares a manifest with an identity that is wanted; what the identity leaves out is free.
+    """Compares a manifest with the expected identity. Other keys of the manifest do not matter.
 
     Args:
         existing: the manifest.
-        identity: as in `build`.
-        directory: where the manifest is, for the message.
-        defaults: by key of the identity, what a dict under it means where it lacks a name: data
-            made before there was a setting are those of its default.
+        identity: the expected identity, as in `build`.
+        directory: the folder of the manifest, for the message.
+        defaults: for a key of the identity, values of settings that may be missing in the manifest.
+            Data made before a setting existed counts as made with its default.
 
     Raises:
-        UsageError: they differ; the message has what was and what is wanted.
+        UsageError: they differ; the message has the existing and the expected values.
     """
     differences = []
     for key, wanted in identity.items():
@@ -249,5 +249,5 @@ def compare(
         raise UsageError(
             f"{directory} was generated differently:\n  "
             + "\n  ".join(differences)
-            + "\nUse another --data_dir, or delete that folder to generate it anew."
+            + "\nUse another --data_dir, or delete that folder to generate it again."
         )

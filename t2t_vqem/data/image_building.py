@@ -1,7 +1,7 @@
-"""Makes an image data set: images in, records out.
+"""Writes the records of an image data set.
 
-Each split is written in parts, on all cores; a killed run leaves a part finished or not at all.
-What comes out depends on the images alone, not on the number of workers.
+Each split is written in parts, on all cores. A part is written completely or not at all, even if
+the process is killed. The result depends only on the images, not on the number of workers.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ from t2t_vqem.files import replacing, write_json
 
 IMAGE = "image"
 
-_PART_IMAGES = 2048  # of a part, at most,
-_PART_BYTES = 1 << 25  # as are these,
-_MAX_PARTS = 256  # unless there would be more parts than that
+# Limits of the size of a part. Parts are larger if there would be more than _MAX_PARTS of them.
+_PART_IMAGES = 2048
+_PART_BYTES = 1 << 25
+_MAX_PARTS = 256
 _SHOWN_DROPS = 20
 
 
 class _Part(NamedTuple):
-    """Some images of one split, which become one shard."""
+    """The images of one shard."""
 
     directory: str
     scratch: str
@@ -48,7 +49,7 @@ class _Part(NamedTuple):
 
     @property
     def result(self) -> str:
-        """File that says that the part is finished, and what came of it."""
+        """The file that marks the part as finished and lists its dropped images."""
         return os.path.join(self.scratch, f"{self.split}-{self.number:05}.json")
 
 
@@ -64,18 +65,19 @@ def build_images(
     """Writes records and the report.
 
     Args:
-        directory: where to; what an earlier run with the same source and shape left is reused.
-        scratch: a folder for what is needed on the way, kept between the runs.
+        directory: the folder to write to. Finished parts of an earlier run with the same source and
+            shape are reused.
+        scratch: a folder for temporary files, kept between runs.
         source: the images.
         shape: height, width and channels of each image.
-        num_workers: processes that write.
+        num_workers: number of processes.
         progress: whether to show the progress.
 
     Returns:
-        What the manifest says about the data: schema, splits.
+        The entries of the manifest about the data: schema, splits.
 
     Raises:
-        UsageError: an image that cannot be used, with its file, or a split without any.
+        UsageError: an image cannot be used (the message names its file), or a split is empty.
         OSError: the disk is full.
     """
     remove_unfinished(scratch)
@@ -114,7 +116,7 @@ def schema(shape: tuple[int, int, int]) -> Schema:
 def _parts(
     directory: str, scratch: str, source: ImageSource, split: str, shape: tuple[int, int, int]
 ) -> list[_Part]:
-    """Cuts a split into parts: a function of the number of images and their size alone."""
+    """Divides a split into parts, depending only on the number of images and their size."""
     total = source.num_images(split)
     size = max(1, min(_PART_IMAGES, _PART_BYTES // math.prod(shape)), -(-total // _MAX_PARTS))
     starts = range(0, total, size)
@@ -134,10 +136,10 @@ def _parts(
 
 
 def _write_part(part: _Part) -> None:
-    """Writes the images of a part into its shard (in a worker process)."""
+    """Writes the images of a part to its shard, in a worker process."""
     shard = os.path.join(part.directory, part.shard)
     dropped = []
-    # Shared: a worker whose parent was killed may still be at the same part.
+    # Shared, because a worker whose parent was killed may still be writing the same part.
     with (
         replacing(shard, folder=part.scratch, shared=True) as unfinished,
         RecordWriter(unfinished, schema(part.shape)) as writer,
@@ -145,7 +147,7 @@ def _write_part(part: _Part) -> None:
         for image in part.images:
             check_parent()
             if isinstance(image, Unreadable):
-                # Names of files may hold bytes that are no UTF-8.
+                # Names of files may contain bytes that are not UTF-8.
                 dropped.append(image.reason.encode(errors="backslashreplace").decode())
             else:
                 writer.write({IMAGE: image})
@@ -153,7 +155,7 @@ def _write_part(part: _Part) -> None:
 
 
 def _dropped(parts: Iterable[_Part]) -> list[str]:
-    """Returns why images of these parts were dropped, each naming its file."""
+    """Returns the reason for each dropped image of these parts, with the name of its file."""
     reasons = []
     for part in parts:
         with open(part.result, encoding="utf-8") as file:
@@ -164,7 +166,7 @@ def _dropped(parts: Iterable[_Part]) -> list[str]:
 def _describe(
     splits: dict[str, Any], dropped: dict[str, list[str]], shape: tuple[int, int, int]
 ) -> list[str]:
-    """Returns what came of each split, in words."""
+    """Returns the lines of the report about the splits."""
     lines = []
     size = "x".join(map(str, shape))
     for split, numbers in splits.items():

@@ -1,4 +1,4 @@
-"""Images in the user's own folder: any size, any common format."""
+"""Reads images of any size and any common format from a folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from t2t_vqem.extras import import_extra
 CROP = "crop"
 RESIZE = "resize"
 FITS = (CROP, RESIZE)
-SUFFIXES = (  # in any case of letters
+SUFFIXES = (  # in upper or lower case
     ".bmp",
     ".gif",
     ".jpeg",
@@ -34,9 +34,9 @@ SUFFIXES = (  # in any case of letters
     ".webp",
 )
 
-# Names that the folder of a split may have.
+# Possible names of the folder of each split.
 _FOLDERS = {TRAIN: ("train",), DEV: ("dev", "val", "valid", "validation"), TEST: ("test",)}
-_SHOWN = 10  # names in a message, at most
+_SHOWN = 10  # the largest number of names in a message
 _logger = logging.getLogger(__name__)
 
 
@@ -45,18 +45,18 @@ class UnreadableImageError(UsageError):
 
 
 class FolderImages(ImageSource):
-    """The image files in a folder and all folders in it.
+    """The image files in a folder and in all folders below it.
 
-    Where the folder holds train, dev and test, those are the splits. Where it holds train and not
-    the others, they are held out of train; where it has no train either, of all images.
+    The subfolders train, dev and test are the splits. If dev or test has no folder, it is held out
+    from train. If there is no train either, dev and test are held out from all images.
 
     Args:
-        folder: where the files are.
-        shape: height, width and channels that every image is brought to.
-        fit: how, see `read_image`.
-        held_out: for dev and test, the share that they get where they have no folder.
-        seed: chooses what is held out, see `image_source.hold_out`.
-        drop_unreadable: whether files that cannot be read are dropped, not an error.
+        folder: the folder.
+        shape: height, width and channels to fit every image to.
+        fit: the method of fitting, see `read_image`.
+        held_out: the shares of dev and test, for those that have no folder.
+        seed: seed of the choice of held-out images, see `image_source.hold_out`.
+        drop_unreadable: whether to drop files that cannot be read instead of raising an error.
 
     Raises:
         UsageError: there are no images, or none for one of the splits.
@@ -133,20 +133,21 @@ class FolderImages(ImageSource):
         lines = []
         held_out = [split for split in self._held_out if split not in self._given]
         if held_out:
-            lines.append(f"held out of the images to train on: {', '.join(held_out)}")
+            lines.append(f"held out from the training images: {', '.join(held_out)}")
         if self._left_out:
-            lines.append(f"left out ({len(self._left_out):,}): {_listing(self._left_out)}")
+            lines.append(f"ignored files ({len(self._left_out):,}): {_listing(self._left_out)}")
         return lines
 
 
 class ImageFiles:
-    """Some image files, read when iterated over.
+    """Some image files. They are read during iteration.
 
     Args:
         paths: the files.
-        shape: height, width and channels that every image is brought to.
-        fit: how, see `read_image`.
-        drop_unreadable: whether to yield `Unreadable` for a file that cannot be read, not raise.
+        shape: height, width and channels to fit every image to.
+        fit: the method of fitting, see `read_image`.
+        drop_unreadable: whether to yield `Unreadable` for a file that cannot be read instead of
+            raising an error.
     """
 
     def __init__(
@@ -164,23 +165,23 @@ class ImageFiles:
             except UnreadableImageError as error:
                 if not self._drop_unreadable:
                     raise UsageError(
-                        f"{error} Mend or remove the file; or have all such files dropped and "
-                        "listed, with --problem_params=unreadable=drop."
+                        f"{error} Repair or remove the file, or use "
+                        "--problem_params=unreadable=drop to drop and list all such files."
                     ) from error
                 yield Unreadable(str(error))
 
 
 def find_images(folder: str) -> tuple[list[str], list[str]]:
-    """Returns the image files in a folder and all folders in it, and the other files there.
+    """Finds the image files and the other files in a folder and in all folders below it.
 
-    An image file is one by the end of its name, see SUFFIXES. What is hidden, with a name that
-    begins with a dot, is passed over.
+    Image files are recognised by their suffix, see SUFFIXES. Hidden files and folders, whose names
+    begin with a dot, are ignored.
 
     Returns:
-        Two sorted lists of paths, relative to the folder.
+        The image files and the other files: two sorted lists of paths, relative to the folder.
 
     Raises:
-        UsageError: the folder, or one in it, cannot be read.
+        UsageError: the folder, or one below it, cannot be read.
     """
 
     def fail(error: OSError) -> None:
@@ -199,17 +200,17 @@ def find_images(folder: str) -> tuple[list[str], list[str]]:
 def _given_splits(
     folder: str, images: Sequence[str], others: Sequence[str]
 ) -> dict[str, list[str]]:
-    """Returns the image files of the splits that the folder shows; train is among them."""
+    """Returns the image files of the splits that have a folder, and always those of train."""
     folders = {
         split: name
         for split, names in _FOLDERS.items()
-        for name in reversed(names)  # the first one there is stays
+        for name in reversed(names)  # the first existing name wins
         if os.path.isdir(os.path.join(folder, name))
     }
     if folders and TRAIN not in folders:
         raise UsageError(
-            f"{folder} holds the folder {' and '.join(folders.values())} but not train. Put the "
-            "images to train on into train, or all into one folder of another name."
+            f"{folder} holds the folder {' and '.join(folders.values())} but no folder train. Put "
+            "the training images into train, or all images into one folder of another name."
         )
     if not folders:
         given = {TRAIN: list(images)}
@@ -234,23 +235,23 @@ def _listing(names: Sequence[str]) -> str:
 
 
 def read_image(path: str, shape: tuple[int, int, int], fit: str = CROP) -> np.ndarray:
-    """Reads an image file and brings it to a shape.
+    """Reads an image file and fits it to a shape.
 
-    It is turned as its camera says. What is transparent becomes white, more than 8 bits become 8,
-    and of several pictures in the file the first is taken.
+    The image is rotated according to its EXIF orientation. Transparent pixels become white, and
+    more than 8 bits are reduced to 8. If the file has several frames, the first one is used.
 
     Args:
         path: the file.
-        shape: height, width and channels; 1 channel makes the image grey.
-        fit: "crop" scales it until it covers the shape and cuts off what stands out, the same on
-            both sides; "resize" scales height and width each to its size. An image of that size
-            already stays as it is.
+        shape: height, width and channels; with 1 channel the image becomes greyscale.
+        fit: "crop" scales the image to cover the shape and crops it at the centre; "resize" scales
+            height and width independently. An image that has the size already does not change.
 
     Returns:
         uint8 [height, width, channels].
 
     Raises:
-        UnreadableImageError: the file is no image, is cut off or damaged, or cannot be opened.
+        UnreadableImageError: the file is not an image, is truncated or damaged, or cannot be
+            opened.
     """
     height, width, channels = shape
     pil = import_extra("PIL.Image", "images")
@@ -258,7 +259,7 @@ def read_image(path: str, shape: tuple[int, int, int], fit: str = CROP) -> np.nd
     size = (width, height)
     try:
         with pil.open(path) as file:
-            # Decodes a large JPEG at a fraction of its size, which is several times as fast.
+            # Decodes a large JPEG at a reduced size, which is several times as fast.
             file.draft(None, (2 * max(size), 2 * max(size)))
             upright = operations.exif_transpose(file)
         image = _flatten(pil, upright, "L" if channels == 1 else "RGB")
@@ -266,20 +267,20 @@ def read_image(path: str, shape: tuple[int, int, int], fit: str = CROP) -> np.nd
             image = image.resize(size, pil.Resampling.LANCZOS)
         else:
             image = operations.fit(image, size, pil.Resampling.LANCZOS)
-    except Exception as error:  # of whatever kind its decoders raise
+    except Exception as error:  # its decoders raise any type of exception
         why = getattr(error, "strerror", None) or error
         if isinstance(error, pil.UnidentifiedImageError):
-            why = "in no format that Pillow knows"
+            why = "its format is unknown to Pillow"
         raise UnreadableImageError(f"{path}: cannot be read as an image ({why}).") from error
     return np.asarray(image, np.uint8).reshape(shape)
 
 
 def _flatten(pil, image, mode: str):
-    """Returns an image of 8 bits, without transparency, in the mode "L" or "RGB"."""
-    if image.mode.startswith("I"):  # 16 bits, which Pillow itself would clip
+    """Converts an image to 8 bits without transparency, in the mode "L" or "RGB"."""
+    if image.mode.startswith("I"):  # 16 bits, which Pillow would clip
         values = np.asarray(image)
         if values.min() < 0 or values.max() >= 1 << 16:
-            raise ValueError(f"a pixel of {values.min()} or {values.max()}, expected 16 bits")
+            raise ValueError(f"pixels from {values.min()} to {values.max()}, expected 16 bits")
         image = pil.fromarray(((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
     elif image.mode == "F":
         raise ValueError("pixels are floating-point numbers, expected 8 or 16 bits")

@@ -1,4 +1,4 @@
-"""Where images come from: arrays in memory or a TFDS data set. Folders: see `image_folder`.
+"""Sources of images: arrays in memory or a TFDS data set. For folders, see `image_folder`.
 
 An image is uint8 [height, width, channels], with 1 channel (grey) or 3 (red, green, blue).
 """
@@ -19,9 +19,9 @@ from t2t_vqem.data.text_source import import_tfds
 
 
 class Unreadable(NamedTuple):
-    """Stands for an image that cannot be read and is to be dropped."""
+    """Takes the place of an image that cannot be read and will be dropped."""
 
-    reason: str  # names the file
+    reason: str  # includes the name of the file
 
 
 class ImageSource(abc.ABC):
@@ -29,26 +29,26 @@ class ImageSource(abc.ABC):
 
     @abc.abstractmethod
     def describe(self) -> str:
-        """Returns where the images come from, for messages."""
+        """Returns a description of the source, for messages."""
 
     @abc.abstractmethod
     def fingerprint(self) -> dict[str, str]:
-        """Returns hashes that change when the images do, by the name of what they cover."""
+        """Returns hashes that change when the images change, with a name for each."""
 
     @abc.abstractmethod
     def num_images(self, split: str) -> int:
-        """Returns how many images a split has."""
+        """Returns the number of images in a split."""
 
     @abc.abstractmethod
     def part(self, split: str, start: int, end: int) -> Iterable[np.ndarray | Unreadable]:
         """Returns the images `start` to `end` of a split.
 
-        What is returned can be pickled and iterated over in another process, and only that
-        does the work. Iterating raises a UsageError where an image cannot be used.
+        The result can be pickled and iterated over in another process. Images are read only during
+        the iteration, which raises a UsageError for an image that cannot be used.
         """
 
     def notes(self) -> list[str]:
-        """Returns what the report should say about the source, a line each."""
+        """Returns lines about the source for the report."""
         return []
 
 
@@ -56,10 +56,10 @@ class ArrayImages(ImageSource):
     """Images of one size that fit into memory.
 
     Args:
-        description: where they come from, for messages.
-        load: returns the images of each split, uint8 [n, H, W, channels]. Called once, and not
-            before they are needed.
-        notes: for the report.
+        description: description of the source, for messages.
+        load: returns the images of each split, uint8 [n, H, W, channels]. It is called once, when
+            the images are first needed.
+        notes: lines for the report.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class ArrayImages(ImageSource):
         return self._description
 
     def fingerprint(self) -> dict[str, str]:
-        # Of the pixels, not of the files: another packing of the same images changes nothing.
+        # Hashes pixels, not files, so that another file format of the same images has no effect.
         return {
             f"{split} images": hashlib.sha256(np.ascontiguousarray(images)).hexdigest()
             for split, images in self._images.items()
@@ -100,27 +100,27 @@ class ArrayImages(ImageSource):
 def hold_out_images(
     images: np.ndarray, sizes: Mapping[str, int], seed: int
 ) -> dict[str, np.ndarray]:
-    """Divides images [n, ...] among the splits in `sizes` and train; see `hold_out`."""
+    """Divides images [n, ...] between the splits in `sizes` and train; see `hold_out`."""
     digests = [hashlib.sha256(image.tobytes()).digest() for image in images]
     return {split: images[numbers] for split, numbers in hold_out(digests, sizes, seed).items()}
 
 
 def hold_out(digests: Sequence[bytes], sizes: Mapping[str, int], seed: int) -> dict[str, list[int]]:
-    """Divides examples among the splits in `sizes` and train, which gets what is left.
+    """Divides examples between the splits in `sizes` and train, which gets all others.
 
-    Where an example goes follows from the contents and the seed alone: not from the order of the
-    examples, nor from names. Copies of one example all go to the same split.
+    The split of an example depends only on the contents of all examples and the seed, not on the
+    order or the names of examples. All copies of an example go to the same split.
 
     Args:
         digests: a hash of each example's content.
-        sizes: how many examples each split gets; copies of its last one come on top.
-        seed: chooses among the divisions.
+        sizes: number of examples for each split, to which copies of its last example are added.
+        seed: seed of the random division.
 
     Returns:
-        For each split, the numbers of its examples, rising.
+        For each split, the indices of its examples in ascending order.
 
     Raises:
-        UsageError: nothing is left for train.
+        UsageError: no example is left for train.
     """
     draws = [hashlib.sha256(f"{seed} ".encode() + digest).digest() for digest in digests]
     order = sorted(range(len(draws)), key=draws.__getitem__)
@@ -135,8 +135,8 @@ def hold_out(digests: Sequence[bytes], sizes: Mapping[str, int], seed: int) -> d
     if start >= len(order):
         wanted = " and ".join(f"{size:,} for {split}" for split, size in sizes.items())
         raise UsageError(
-            f"{len(digests):,} images, of which {wanted} are to be held out: none is left to "
-            "train on. Hold out fewer, or add images."
+            f"got {len(digests):,} images, of which {wanted} would be held out: none is left for "
+            "training. Hold out fewer, or add images."
         )
     return {**splits, TRAIN: sorted(order[start:])}
 
@@ -144,30 +144,30 @@ def hold_out(digests: Sequence[bytes], sizes: Mapping[str, int], seed: int) -> d
 def read_tfds(
     directory: str, splits: Sequence[str], shape: tuple[int, int, int]
 ) -> dict[str, np.ndarray]:
-    """Reads the images of an image data set that TFDS has prepared, never the network.
+    """Reads the images of an image data set that TFDS has prepared. Never uses the network.
 
     Args:
-        directory: the prepared version, the folder with dataset_info.json.
+        directory: the folder of the prepared version, which contains dataset_info.json.
         splits: TFDS's names of the splits to read.
-        shape: height, width and channels that the images must have.
+        shape: expected height, width and channels of the images.
 
     Returns:
         For each split, uint8 [n, *shape], in the order of the files.
 
     Raises:
-        UsageError: another data set, or one that is damaged or not complete.
+        UsageError: it is another data set, or it is damaged or incomplete.
     """
     tfds = import_tfds()
     try:
         builder = tfds.builder_from_directory(directory)
         features = builder.info.features
         found = tuple(features["image"].shape) if "image" in features else "none"
-    except Exception as error:  # of whatever kind its parsers raise
-        raise UsageError(f"{directory}: no data set that TFDS can open ({error}).") from error
+    except Exception as error:  # its parsers raise any type of exception
+        raise UsageError(f"{directory}: TFDS cannot open this data set ({error}).") from error
     if found != shape:
         raise UsageError(
-            f"{directory}: shape of the images is {found}, expected {shape}: this is "
-            f"{builder.info.full_name}, another data set."
+            f"{directory}: the images have the shape {found}, expected {shape}: this is another "
+            f"data set, {builder.info.full_name}."
         )
     there = builder.info.splits
     missing = [split for split in splits if split not in there]
@@ -182,18 +182,18 @@ def read_tfds(
 def _read_tfds_split(
     tfds, builder, split: str, shape: tuple[int, int, int], directory: str
 ) -> np.ndarray:
-    import tensorflow as tf  # brought by TFDS's reading anyway
+    import tensorflow as tf  # TFDS imports it to read anyway
 
     images = np.empty((builder.info.splits[split].num_examples, *shape), np.uint8)
     count = 0
     try:
-        # One file after the other: the order must not depend on timing.
+        # Reads one file after the other, so that the order does not depend on timing.
         dataset = builder.as_dataset(
             split=split,
             shuffle_files=False,
             read_config=tfds.ReadConfig(interleave_cycle_length=1),
         )
-        # TFDS itself raises where there are not as many as its dataset_info.json says.
+        # TFDS itself raises if the number of examples differs from that in dataset_info.json.
         for example in tfds.as_numpy(dataset):
             images[count] = example["image"]
             count += 1

@@ -1,7 +1,7 @@
-r"""Reads lines of text, whatever a file is compressed with.
+r"""Reads lines of text from plain and compressed files.
 
-A line ends at a line feed and nowhere else. A carriage return before it belongs to the line end, as
-in files from Windows; any other control character or Unicode line separator is part of the text.
+A line ends only at a line feed. A carriage return before it belongs to the line end, as in files
+from Windows. Any other control character or Unicode line separator is part of the text.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import BinaryIO
 
 from t2t_vqem.constants import UsageError
 
-SUFFIXES = ("", ".gz", ".xz", ".bz2")  # of files that `read_lines` reads
+SUFFIXES = ("", ".gz", ".xz", ".bz2")  # of the files that `read_lines` supports
 _BOM = b"\xef\xbb\xbf"
-# Beginnings of files, none of which is that of a text in UTF-8.
+# Patterns for the first bytes of a file. UTF-8 text never begins with any of these.
 _COMPRESSED = {
     rb"\x1f\x8b": ("gzip", gzip.open),
     rb"\xfd7zXZ\x00": ("xz", lzma.open),
@@ -41,25 +41,26 @@ _REFUSED = {
     rb"(?s:[^\x00]\x00){2}": "UTF-16 without a byte-order mark: iconv -f UTF-16LE -t UTF-8",
     rb"(?s:\x00[^\x00]){2}": "UTF-16 without a byte-order mark: iconv -f UTF-16BE -t UTF-8",
 }
-_BEGINNING = 10  # bytes that tell
-# Everything at which str.splitlines() breaks a line.
+_BEGINNING = 10  # number of bytes to compare with the patterns
+# All separators at which str.splitlines() breaks a line.
 _LINE_SEPARATOR = re.compile("\r\n|[\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
 _DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
 
 
 def one_line(text: str) -> str:
-    """Returns `text` with every line separator made a space: one line for every reader."""
+    """Replaces every line separator by a space, so that every program reads one line."""
     return _LINE_SEPARATOR.sub(" ", text)
 
 
 def read_lines(path: str) -> Iterator[bytes]:
     """Returns the lines of a file: UTF-8, without line ends.
 
-    Plain text or compressed by gzip, xz or bzip2, in UTF-8 or with the byte-order mark of UTF-16 or
-    UTF-32: the first bytes tell, not the name. The file is opened once, so it may be a pipe.
+    The text may be compressed by gzip, xz or bzip2. It must be UTF-8, or UTF-16 or UTF-32 with a
+    byte-order mark. The format is detected by the first bytes, not by the name. The file is opened
+    once, so it may be a pipe.
 
     Raises:
-        UsageError: a file that cannot be read, is cut off, or is not UTF-8 (with the line).
+        UsageError: the file cannot be read, is truncated, or is not UTF-8 (with the line).
     """
     try:
         with open(path, "rb") as file:
@@ -69,7 +70,7 @@ def read_lines(path: str) -> Iterator[bytes]:
 
 
 def lines_of(file: BinaryIO, name: str) -> Iterator[bytes]:
-    """Returns the lines of an open file; `name` stands for it in messages. See `read_lines`."""
+    """Returns the lines of an open file, called `name` in messages. See `read_lines`."""
     number = 0
     kind = "file"
     with contextlib.ExitStack() as stack:
@@ -90,16 +91,16 @@ def lines_of(file: BinaryIO, name: str) -> Iterator[bytes]:
         except UnicodeDecodeError as error:
             if error.encoding != "utf-8":
                 raise UsageError(
-                    f"{name}: damaged or cut-off {error.encoding} after line {number} "
+                    f"{name}: damaged or truncated {error.encoding} after line {number} "
                     f"({error.reason})."
                 ) from error
             raise _not_utf8(error, name, number) from error
         except (*_DAMAGED, OSError) as error:
-            if isinstance(error, OSError) and error.errno:  # a real one, of the system
+            if isinstance(error, OSError) and error.errno:  # from the operating system
                 raise
             raise UsageError(
-                f"{name}: damaged or cut-off {kind} file after line {number} ({error}). Fetch it "
-                "again."
+                f"{name}: damaged or truncated {kind} file after line {number} ({error}). Download "
+                "it again."
             ) from error
 
 
@@ -109,7 +110,7 @@ def read_stream(stream: BinaryIO, name: str) -> Iterator[str]:
     Raises:
         UsageError: a line is not UTF-8.
     """
-    # Not `for line in stream`, which would wait for a buffer to fill.
+    # Not `for line in stream`, which would wait until a buffer is full.
     for number, raw in enumerate(iter(stream.readline, b""), start=1):
         if number == 1:
             _refuse(raw, name)
@@ -117,7 +118,7 @@ def read_stream(stream: BinaryIO, name: str) -> Iterator[str]:
             for known in (_COMPRESSED, _UTF):
                 if found := _find(known, raw):
                     kind = found if isinstance(found, str) else found[0]
-                    raise UsageError(f"{name}: {kind}, expected lines of UTF-8 as they are typed.")
+                    raise UsageError(f"{name}: got {kind}, expected typed lines in UTF-8.")
         try:
             yield raw.decode().removesuffix("\n").removesuffix("\r")
         except UnicodeDecodeError as error:
@@ -125,7 +126,7 @@ def read_stream(stream: BinaryIO, name: str) -> Iterator[str]:
 
 
 def _seekable(file: BinaryIO, stack: contextlib.ExitStack) -> BinaryIO:
-    """Returns the file, or a copy of a pipe's content that can be read from its start again."""
+    """Returns the file; or for a pipe, a temporary file with a copy of its content."""
     if file.seekable():
         return file
     copy = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
@@ -160,11 +161,11 @@ def _recoded(file: BinaryIO, encoding: str) -> Iterator[bytes]:
 def _not_utf8(error: UnicodeDecodeError, name: str, number: int) -> UsageError:
     return UsageError(
         f"{name}, line {number}: not UTF-8 (byte 0x{error.object[error.start]:02x} at position "
-        f"{error.start + 1}). Convert the text first, for example by iconv -f ISO-8859-1 -t UTF-8 "
-        "where it is in ISO-8859-1; the command `file` may tell."
+        f"{error.start + 1}). Convert the text first, for example with iconv -f ISO-8859-1 -t "
+        "UTF-8 if it is in ISO-8859-1; the command `file` may detect the encoding."
     )
 
 
 def find_compressed(path: str) -> str | None:
-    """Returns `path`, or the path with the suffix of a compression, whichever file there is."""
+    """Returns `path`, or `path` with a suffix of a compressed file, whichever exists."""
     return next((path + end for end in SUFFIXES if os.path.isfile(path + end)), None)

@@ -1,9 +1,9 @@
-"""Makes a text data set: parallel text in, vocabulary and records out.
+"""Writes vocabulary and records of a parallel text data set.
 
-In four steps, each of which a killed run leaves finished or not at all: the text of each split is
-copied and checked; the vocabulary is trained on a sample of the training text; the text is encoded
-in parts, on all cores; lengths and counts of the parts are put together. What comes out depends on
-the text and the settings alone, not on the number of workers.
+There are four steps: copy and check the text of each split; train the vocabulary on a sample of the
+training text; encode the text in parts, on all cores; combine the lengths and counts of the parts.
+The results of a step, and of each part, are written completely or not at all, even if the process
+is killed. They depend only on the text and the settings, not on the number of workers.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from t2t_vqem.files import replacing, write_json, writing
 VOCABULARY = "vocab.model"
 DROP_REASONS = ("empty", "too long", "ratio")
 
-_MARK_LINES = 1024  # the place of every so many lines is kept, so that a worker finds its part
-_PART_LINES = 8192  # of a part, at least
-_MAX_PARTS = 256  # above which parts grow instead
-_CHUNK_LINES = 256  # encoded at once
+_MARK_LINES = 1024  # the offset of every 1024th line is stored, so that a worker finds its part
+_PART_LINES = 8192  # lines in a part, more if there would be more than _MAX_PARTS parts
+_MAX_PARTS = 256
+_CHUNK_LINES = 256  # lines encoded in one call
 _logger = logging.getLogger(__name__)
 
 
 class TextSettings(NamedTuple):
-    """How text becomes records; the fields mean what those of a text problem's config do."""
+    """Settings of the encoding; the fields have the meaning of those in `TextConfig`."""
 
     languages: tuple[str, str]
     vocab_size: int
@@ -52,7 +52,7 @@ class TextSettings(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """A row of lines of one split that becomes one shard."""
+    """A range of lines of one split, which becomes one shard."""
 
     directory: str
     scratch: str
@@ -71,7 +71,7 @@ class _Part(NamedTuple):
 
     @property
     def result(self) -> str:
-        """File that says that the part is finished, and what came of it."""
+        """The file that marks the part as finished and has its lengths and counts."""
         return os.path.join(self.scratch, f"{self.split}-{self.number:05}.npz")
 
 
@@ -87,23 +87,24 @@ def build_text(
     """Writes vocabulary, records, lengths, dev and test text, and the report.
 
     Args:
-        directory: where to; what an earlier run with the same source and settings left is reused.
-        scratch: a folder for what is needed on the way, kept between the runs.
+        directory: the folder to write to. Finished parts of an earlier run with the same source and
+            settings are reused.
+        scratch: a folder for temporary files, kept between runs.
         source: the text.
-        settings: how to encode and what to drop.
-        num_workers: processes that encode.
+        settings: how to encode the text and which pairs to drop.
+        num_workers: number of processes that encode.
         progress: whether to show the progress.
 
     Returns:
-        What the manifest says about the data: schema, vocabulary, splits.
+        The entries of the manifest about the data: schema, vocabulary, splits.
 
     Raises:
-        UsageError: text that cannot be used, with file and line.
+        UsageError: the text cannot be used; the message has file and line.
         OSError: the disk is full.
     """
     marks = {}
     for split in SPLITS:
-        # Training text is needed only on the way; the others are references to score against.
+        # Training text is temporary; the text of dev and test is kept as references for scores.
         folder = scratch if split == TRAIN else directory
         marks[split] = _copy_text(folder, scratch, source, split, settings.languages, progress)
     vocabulary = _train_vocabulary(directory, marks[TRAIN], settings)
@@ -128,13 +129,13 @@ def build_text(
 
 
 def schema(vocab_size: int) -> Schema:
-    """Returns the schema of a pair: ids without EOS, in the smallest type that holds them."""
+    """Returns the schema of a pair: ids without EOS, in the smallest type that is large enough."""
     dtype = "uint16" if vocab_size <= 1 << 16 else "int32"
     return Schema([Field(INPUTS, dtype, (None,)), Field(TARGETS, dtype, (None,))])
 
 
 class _Marks(NamedTuple):
-    """Where the lines of a split are."""
+    """The text files of a split, with the offsets of some lines."""
 
     split: str
     texts: tuple[str, str]
@@ -150,7 +151,7 @@ def _copy_text(
     languages: tuple[str, str],
     progress: bool,
 ) -> _Marks:
-    """Copies the text of a split to files whose lines can be found, and checks it on the way."""
+    """Copies the text of a split to files, checks it, and records the offsets of lines."""
     texts = tuple(os.path.join(folder, f"{split}.{code}") for code in languages)
     state = os.path.join(scratch, f"{split}.json")
     if os.path.exists(state):
@@ -189,7 +190,7 @@ def _train_vocabulary(directory: str, marks: _Marks, settings: TextSettings) -> 
     vocabulary = Vocabulary(path)
     if vocabulary.size < settings.vocab_size:
         _logger.info(
-            "the text supports %d pieces, fewer than vocab_size=%d",
+            "the text has enough different pieces for %d ids, fewer than vocab_size=%d",
             vocabulary.size,
             settings.vocab_size,
         )
@@ -197,7 +198,7 @@ def _train_vocabulary(directory: str, marks: _Marks, settings: TextSettings) -> 
 
 
 def _sample_lines(marks: _Marks, count: int, seed: int) -> Iterator[str]:
-    """Returns lines of both languages, `count` of each, drawn without reading all into memory."""
+    """Yields `count` random lines of each language without reading all text into memory."""
     chosen = sorted(random.Random(seed).sample(range(marks.num_lines), count))
     for text in marks.texts:
         numbers = iter(chosen)
@@ -212,7 +213,7 @@ def _sample_lines(marks: _Marks, count: int, seed: int) -> Iterator[str]:
 def _parts(
     directory: str, scratch: str, marks: _Marks, settings: TextSettings, vocabulary_hash: str
 ) -> list[_Part]:
-    """Cuts a split into parts: a function of the number of lines alone."""
+    """Divides a split into parts, depending only on the number of lines."""
     marks_per_part = max(_PART_LINES // _MARK_LINES, -(-len(marks.offsets) // _MAX_PARTS))
     starts = range(0, len(marks.offsets), marks_per_part)
     lines = marks_per_part * _MARK_LINES
@@ -243,14 +244,14 @@ def _encode_parts(parts: list[_Part], num_workers: int, progress: bool) -> None:
 
 
 def _encode_part(part: _Part) -> None:
-    """Encodes the lines of a part into its shard (in a worker process)."""
+    """Encodes the lines of a part and writes its shard, in a worker process."""
     vocabulary = _vocabulary(os.path.join(part.directory, VOCABULARY), part.vocabulary_hash)
     shard = os.path.join(part.directory, part.shard)
     lengths: list[np.ndarray] = []
     dropped: Counter[str] = Counter()
     record_schema = schema(vocabulary.size)
     dtype = record_schema.fields[0].dtype
-    # Shared: a worker whose parent was killed may still be at the same part.
+    # Shared, because a worker whose parent was killed may still be writing the same part.
     with (
         replacing(shard, folder=part.scratch, shared=True) as unfinished,
         RecordWriter(unfinished, record_schema) as writer,
@@ -273,7 +274,7 @@ def _encode_part(part: _Part) -> None:
 
 
 def _lengths(pairs: list[dict[str, np.ndarray]], vocabulary: Vocabulary) -> np.ndarray:
-    """Returns tokens with EOS, int32 [n, 2 + groups]: source, target, and target in groups."""
+    """Returns lengths with EOS, int32 [n, 2 + groups]: source, target, and grouped target."""
     plain = [[len(pair[side]) + 1 for side in (INPUTS, TARGETS)] for pair in pairs]
     grouped = grouped_lengths([pair[TARGETS] for pair in pairs], vocabulary.word_starts)
     return np.concatenate([np.array(plain, np.int32).reshape(-1, 2), grouped], 1)
@@ -289,7 +290,7 @@ def _save_result(part: _Part, lengths: list[np.ndarray], dropped: Counter[str]) 
 
 
 def _drop(left: str, right: str, size: tuple[int, int], settings: TextSettings) -> str | None:
-    """Returns why a training pair is dropped, None if it is kept."""
+    """Returns the reason to drop a training pair; None to keep it."""
     if not left.strip() or not right.strip():
         return "empty"
     if max(size) > settings.max_length:
@@ -300,7 +301,7 @@ def _drop(left: str, right: str, size: tuple[int, int], settings: TextSettings) 
 
 
 def _chunks(part: _Part) -> Iterator[tuple[list[str], list[str]]]:
-    """Returns the lines of a part, a few at a time."""
+    """Yields the lines of a part in chunks."""
     with open(part.texts[0], "rb") as left, open(part.texts[1], "rb") as right:
         left.seek(part.offsets[0])
         right.seek(part.offsets[1])
@@ -314,15 +315,18 @@ def _chunks(part: _Part) -> Iterator[tuple[list[str], list[str]]]:
 
 @functools.lru_cache(maxsize=1)
 def _vocabulary(path: str, model_hash: str) -> Vocabulary:
-    """Returns the vocabulary, loaded once in a process; the hash tells a new one at an old path."""
+    """Returns the vocabulary, loaded once per process and hash.
+
+    A new vocabulary may be at the path of an old one, so the hash is compared.
+    """
     vocabulary = Vocabulary(path)
     if vocabulary.hash != model_hash:
-        raise UsageError(f"{path} has changed while it was in use. Run t2t-datagen again.")
+        raise UsageError(f"{path} changed while it was in use. Run t2t-datagen again.")
     return vocabulary
 
 
 def _join(directory: str, parts: list[_Part]) -> dict[str, Any]:
-    """Writes the lengths of a split and returns what the manifest says of it."""
+    """Writes the lengths of a split and returns its entry in the manifest."""
     split = parts[0].split
     lengths, dropped = [], np.zeros(len(DROP_REASONS), np.int64)
     for part in parts:
@@ -343,7 +347,7 @@ def _join(directory: str, parts: list[_Part]) -> dict[str, Any]:
 
 
 def format_report(splits: dict[str, Any], settings: TextSettings) -> str:
-    """Returns what came of each split, in words."""
+    """Returns the report about the splits, for people to read."""
     lines = []
     for split, numbers in splits.items():
         source, target = settings.languages

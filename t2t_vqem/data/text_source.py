@@ -1,4 +1,4 @@
-"""Where parallel text comes from: the user's files, a TFDS data set, or a program."""
+"""Sources of parallel text: files, a TFDS data set, or a program that generates pairs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from t2t_vqem.data.lines import SUFFIXES, find_compressed, read_lines
 from t2t_vqem.files import is_special
 
 _COMPRESSION = "|".join(re.escape(suffix) for suffix in SUFFIXES if suffix)
-# Formats that hold both sides, by how their names end, and how to take them apart.
+# Formats with both languages in one file, by file extension, and how to separate the languages.
 _OTHER_FORMATS = {
-    "tsv": "Of tab-separated columns: cut -f1 makes one file, cut -f2 the other.",
-    "csv": "Write each column to a file of its own.",
-    "json": "Write each language to a file of its own.",
-    "jsonl": "Write each language to a file of its own, for example with jq.",
-    "tmx": "Write each language to a file of its own, for example with tmx2corpus.",
+    "tsv": "For tab-separated columns: cut -f1 makes one file, cut -f2 the other.",
+    "csv": "Write each column to a separate file.",
+    "json": "Write each language to a separate file.",
+    "jsonl": "Write each language to a separate file, for example with jq.",
+    "tmx": "Write each language to a separate file, for example with tmx2corpus.",
 }
 _logger = logging.getLogger(__name__)
 
@@ -32,18 +32,18 @@ class PairSource(abc.ABC):
 
     @abc.abstractmethod
     def describe(self) -> str:
-        """Returns where the text comes from, for messages."""
+        """Returns a description of the source, for messages."""
 
     @abc.abstractmethod
     def fingerprint(self) -> dict[str, str]:
-        """Returns hashes that change when the text does, by the name of what they cover."""
+        """Returns hashes that change when the text changes, with a name for each."""
 
     @abc.abstractmethod
     def pairs(self, split: str) -> Iterator[tuple[bytes, bytes]]:
         """Returns the pairs of a split in order: UTF-8, without line feeds.
 
         Raises:
-            UsageError: input that cannot be used, with file and line.
+            UsageError: the input cannot be used; the message has file and line.
         """
 
 
@@ -51,7 +51,7 @@ class FilePairs(PairSource):
     """Two files for each split, plain or compressed.
 
     Args:
-        files: for each split, the file in the source language and that in the target language.
+        files: for each split, the file in the source and the file in the target language.
     """
 
     def __init__(self, files: Mapping[str, tuple[str, str]]):
@@ -74,7 +74,7 @@ class FilePairs(PairSource):
         source, target = read_lines(source_path), read_lines(target_path)
         for left, right in itertools.zip_longest(source, target, fillvalue=missing):
             if left is missing or right is missing:
-                # One of them has given a line already that the other does not have.
+                # The longer file has already yielded one line more than the other.
                 more = count + 1 + sum(1 for _ in source) + sum(1 for _ in target)
                 counts = (count, more) if left is missing else (more, count)
                 raise UsageError(
@@ -91,12 +91,12 @@ class FilePairs(PairSource):
 
 
 class GeneratedPairs(PairSource):
-    """Pairs that a program makes.
+    """Pairs that a program generates.
 
     Args:
-        version: changes whenever the program would make other pairs; None to hash the pairs
-            instead, for which they are made twice.
-        splits: for each split, a function that starts the pairs from the beginning.
+        version: a text that must change whenever the program would generate other pairs. None to
+            hash the pairs instead, which generates them twice.
+        splits: for each split, a function that returns its pairs from the beginning.
     """
 
     def __init__(
@@ -122,15 +122,18 @@ class GeneratedPairs(PairSource):
     def pairs(self, split: str) -> Iterator[tuple[bytes, bytes]]:
         for source, target in self._splits[split]():
             if "\n" in source or "\n" in target:
-                raise ValueError(f"a generated pair holds a line feed: {source!r}, {target!r}")
+                raise ValueError(
+                    f"got a generated pair with a line feed, expected one line for each side: "
+                    f"{source!r}, {target!r}"
+                )
             yield source.encode(), target.encode()
 
 
 class TfdsPairs(PairSource):
-    """A translation data set that TFDS has prepared. Reads it where it lies, never the network.
+    """A translation data set that TFDS has prepared. Never uses the network.
 
     Args:
-        directory: the prepared version, the folder with dataset_info.json.
+        directory: the folder of the prepared version, which contains dataset_info.json.
         languages: codes of the source and the target language.
     """
 
@@ -146,7 +149,9 @@ class TfdsPairs(PairSource):
     def fingerprint(self) -> dict[str, str]:
         paths = sorted(glob.glob(os.path.join(glob.escape(self._directory), "*record*")))
         if not paths:
-            raise UsageError(f"{self._directory}: no records of a TFDS data set in it.")
+            raise UsageError(
+                f"{self._directory}: no records of a TFDS data set in it. Prepare it again."
+            )
         return {os.path.basename(path): hash_file(path) for path in paths}
 
     def pairs(self, split: str) -> Iterator[tuple[bytes, bytes]]:
@@ -158,7 +163,7 @@ class TfdsPairs(PairSource):
                 f"unknown language {unknown[0]!r}: {self._directory} has "
                 f"{', '.join(builder.info.features)}. Set source_language and target_language."
             )
-        # One file after the other: the order must not depend on timing.
+        # Reads one file after the other, so that the order does not depend on timing.
         dataset = builder.as_dataset(
             split=self._SPLITS[split],
             shuffle_files=False,
@@ -181,15 +186,15 @@ def import_tfds():
 
 
 def find_tfds(tfds_dir: str | None, name: str) -> str:
-    """Returns the folder of a prepared TFDS data set: of the newest version that is there.
+    """Returns the folder of the newest version of a prepared TFDS data set.
 
     Args:
-        tfds_dir: what TFDS calls data_dir, or the folder of a version itself; None to download the
-            data set and prepare it where TFDS keeps them.
-        name: data set and configuration, "wmt14_translate/de-en".
+        tfds_dir: TFDS's data_dir, or the folder of a version; None to download the data set and
+            prepare it in TFDS's default folder.
+        name: data set and configuration, such as "wmt14_translate/de-en".
 
     Raises:
-        UsageError: it is not there.
+        UsageError: there is no such prepared data set.
     """
     if not tfds_dir:
         return _download_tfds(name)
@@ -205,7 +210,7 @@ def find_tfds(tfds_dir: str | None, name: str) -> str:
         raise UsageError(
             f"--tfds_dir={tfds_dir}: no prepared data set there, looked for "
             f"{parent}/VERSION/dataset_info.json. Prepare {name} with TFDS, or leave --tfds_dir "
-            "out to have it downloaded."
+            "out to download it."
         )
     newest = max(versions, key=lambda v: [int(n) for n in re.findall(r"\d+", v)])
     return os.path.join(parent, newest)
@@ -219,10 +224,10 @@ def _download_tfds(name: str) -> str:
 
 
 def find_pair(source_dir: str, stems: Sequence[str], languages: tuple[str, str]) -> tuple[str, str]:
-    """Returns the files STEM.LANGUAGE of a split, plain or compressed, of the first such stem.
+    """Returns the files STEM.LANGUAGE of a split, plain or compressed, for the first existing stem.
 
     Raises:
-        UsageError: no such files; the message has what was looked for and what there is.
+        UsageError: there are no such files; the message has the names looked for and those found.
     """
     if not os.path.isdir(source_dir):
         raise UsageError(f"--source_dir={source_dir}: no such directory.")
@@ -247,7 +252,7 @@ def find_pair(source_dir: str, stems: Sequence[str], languages: tuple[str, str])
     for ending, name in endings.items():
         if ending in _OTHER_FORMATS:
             raise UsageError(
-                f"{os.path.join(source_dir, name)}: parallel text in one file is not read, "
+                f"{os.path.join(source_dir, name)}: parallel text in one file is not supported, "
                 f"expected {looked_for}, one sentence on each line. {_OTHER_FORMATS[ending]}"
             )
     codes = sorted(endings)
@@ -269,8 +274,8 @@ def hash_file(path: str) -> str:
     """
     if is_special(path):
         raise UsageError(
-            f"{path}: a pipe or a device, expected a file, since it is read several times. Write "
-            "it to a file first."
+            f"{path}: got a pipe or a device, expected a file, because it is read several times. "
+            "Write the text to a file first."
         )
     digest = hashlib.sha256()
     try:

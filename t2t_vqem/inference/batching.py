@@ -1,12 +1,13 @@
-"""Packing lines of any length into batches of a handful of static shapes.
+"""Packs lines of any length into batches of a few static shapes.
 
-Decoding compiles once for each shape, which takes longer than decoding hundreds of sentences, so
-shapes are few: source lengths are rounded up to `LENGTH_BUCKETS`, and a batch has as many rows (a
-power of two) as fill the token budget at that length. What is left over at the end is decoded in
-the shape before; what would fill no batch at all is divided into as many as run at the same time.
+Decoding is compiled once for each shape, which takes longer than decoding hundreds of sentences. So
+there are few shapes: source lengths are rounded up to `LENGTH_BUCKETS`, and the number of rows is
+the largest power of two within the token budget at that length. The last lines, which do not fill
+a batch, are decoded in the previous shape. If all lines together do not fill one batch, they are
+divided among the batches that run concurrently.
 
-The packing is a pure function of the lengths: a decoder that is killed and started again gives
-every line the same neighbours, and so the same low bits, as one that was not.
+The packing is a pure function of the lengths. So a decoder that was killed and started again puts
+every line into the same batch as one that was not killed, and gets the same result to the last bit.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ LENGTH_BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 
 
 class PackedBatch(NamedTuple):
-    """Which lines go together, and the shape that they are padded to."""
+    """The lines of a batch, and the shape that they are padded to."""
 
     members: np.ndarray  # int64 [n], indices of lines, longest first; n <= rows
     rows: int
-    length: int  # source positions, EOS included
+    length: int  # source positions, including EOS
 
 
 def length_bucket(length: int) -> int:
@@ -37,7 +38,7 @@ def length_bucket(length: int) -> int:
 
 
 def full_rows(length: int, batch_tokens: int) -> int:
-    """Returns the rows of a full batch: the largest power of two within the token budget."""
+    """Returns the number of rows of a full batch: the largest power of two within the budget."""
     return 1 << (max(1, batch_tokens // length).bit_length() - 1)
 
 
@@ -45,13 +46,13 @@ def pack(lengths: Sequence[int], batch_tokens: int, concurrency: int = 1) -> lis
     """Packs lines into batches, longest lines first.
 
     Args:
-      lengths: source ids of each line, EOS included.
-      batch_tokens: padded source positions of a batch (rows times length) not to exceed, except
-        by a single row that is longer.
-      concurrency: batches that run at the same time.
+      lengths: number of source ids of each line, including EOS.
+      batch_tokens: the largest number of padded source positions (rows times length) in a batch. A
+        single longer row may exceed it.
+      concurrency: number of batches that run concurrently.
 
     Returns:
-      Batches in which every line occurs once. Lines of equal length keep their order.
+      Batches that contain every line once. Lines of equal length keep their order.
     """
     order = np.argsort(-np.asarray(lengths, np.int64), kind="stable")
     batches: list[PackedBatch] = []

@@ -1,4 +1,4 @@
-"""How long a sentence takes that comes alone."""
+"""Measures the latency of translating single sentences."""
 
 import statistics
 import time
@@ -9,9 +9,10 @@ from t2t_vqem.inference.translate import Translator
 
 
 def milliseconds_each(translator: Translator, lines: Sequence[str]) -> float:
-    """Translates lines one at a time, from text to text, and returns the median of milliseconds.
+    """Translates lines one at a time, from text to text, and returns the median in milliseconds.
 
-    All are translated twice, and the second time is timed, so that no compilation is.
+    All lines are translated twice, and only the second pass is measured, so the time does not
+    include compilation.
     """
     times = []
     for _ in range(2):
@@ -25,12 +26,12 @@ def milliseconds_each(translator: Translator, lines: Sequence[str]) -> float:
 
 
 def usual_lines(lines: Sequence[str], lengths: Sequence[int], count: int) -> list[str]:
-    """Returns the first lines of the most usual length, which need one compiled shape.
+    """Returns the first lines of the most frequent padded length, which need one compiled shape.
 
     Args:
       lines: source text.
-      lengths: their ids with EOS.
-      count: of lines, at most.
+      lengths: number of ids of each line, with EOS.
+      count: the largest number of lines to return.
     """
     buckets = [length_bucket(length) for length in lengths]
     usual = statistics.mode(buckets)

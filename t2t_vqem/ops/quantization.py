@@ -1,14 +1,15 @@
-"""Vector quantisation by EM as pure functions: assignment, statistics, losses, first codes.
+"""Vector quantisation by EM as pure functions: assignment, statistics, losses, initialisation.
 
-A codebook is a mixture of Gaussians of equal variance and uniform prior ("Theory and Experiments on
-Vector Quantized Autoencoders", arXiv 1805.11063, section 3). The E step gives each vector the
-nearest code (hard EM, which is K-means), or m codes drawn from softmax(-d^2/t) (soft EM). The M
-step sets each code to the mean of what it was given. Shapes: N vectors, K codes, D width, m
-samples; N alone need not be known when a graph is built.
+The codebook is a mixture of Gaussians with equal variances and a uniform prior ("Theory and
+Experiments on Vector Quantized Autoencoders", arXiv 1805.11063, section 3). The E step assigns to
+each vector the nearest code (hard EM, which is K-means), or m codes drawn from softmax(-d^2/t)
+(soft EM). The M step sets each code to the mean of the vectors assigned to it.
 
-Assignment never holds all N times K distances: it goes through the vectors in blocks whose
-distances stay in the processor's cache, and looks at the codes in groups, so that what is expensive
-for one distance (an index, a running sum) is done for one group of them.
+Shapes: N vectors, K codes, D width, m samples. Only N may be unknown when a graph is built.
+
+Assignment never stores all N x K distances. It processes the vectors in blocks whose distances fit
+into the processor's cache. Within a block it processes the codes in groups: operations that are
+expensive per distance (an index, a running sum) are done once per group.
 """
 
 from collections.abc import Callable
@@ -18,25 +19,25 @@ import tensorflow as tf
 
 from t2t_vqem.ops.blocks import divide, in_blocks, num_blocks, num_rows
 
-_BLOCK = 2**21  # numbers, such as distances, of a block of vectors: 8 MiB stay in the cache
-_GROUP = 64  # codes of a group
-_LLOYD_ITERATIONS = 5  # from k-means++; training goes on from there
-_FAR = 1e30  # stands for the distance to a code that is not there
+_BLOCK = 2**21  # numbers (such as distances) for one block of vectors: 8 MiB fit into the cache
+_GROUP = 64  # codes in a group
+_LLOYD_ITERATIONS = 5  # after k-means++; training continues from there
+_FAR = 1e30  # the distance to the codes that pad the last group
 
 
 class Assignment(NamedTuple):
-    """Which codes each vector is given."""
+    """The codes assigned to each vector."""
 
-    nearest: tf.Tensor  # int32 [N]
+    nearest: tf.Tensor  # int32 [N], the nearest code
     distance: tf.Tensor  # float32 [N], squared distance to the nearest code
-    samples: tf.Tensor | None  # int32 [N, m]; None if nothing is drawn
+    samples: tf.Tensor | None  # int32 [N, m], drawn codes; None if nothing is drawn
 
 
 class Moments(NamedTuple):
-    """What the M step needs to know of a batch; those of several batches or replicas add up."""
+    """The sufficient statistics of the M step. They are additive over batches and replicas."""
 
-    counts: tf.Tensor  # float32 [K], vectors that each code was given
-    sums: tf.Tensor  # float32 [K, D], their sum
+    counts: tf.Tensor  # float32 [K], number of vectors assigned to each code
+    sums: tf.Tensor  # float32 [K, D], sum of these vectors
 
 
 def assign(
@@ -47,15 +48,15 @@ def assign(
     uniforms: tf.Tensor | None = None,
     penalties: tf.Tensor | None = None,
 ) -> Assignment:
-    """The E step: finds the nearest code of each vector, and draws codes where asked to.
+    """The E step: finds the nearest code of each vector, and optionally draws codes.
 
-    Among codes at the same distance the first is the nearest. With penalties p "nearest" is the
-    least d^2 + p, and draws are from softmax(-(d^2 + p)/t).
+    Among codes at the same distance, the first one is the nearest. With penalties p, the nearest
+    code is the one with the smallest d^2 + p, and codes are drawn from softmax(-(d^2 + p)/t).
 
     Args:
       x: float32 [N, D].
       codes: float32 [K, D].
-      temperature: t in softmax(-d^2/t), float32 scalar; needed for drawing.
+      temperature: t in softmax(-d^2/t), float32 scalar; required for drawing.
       uniforms: float32 [N, m] in (0, 1), one for each draw; None draws nothing.
       penalties: float32 [K], added to the squared distances.
     """
@@ -86,9 +87,9 @@ def assign(
 
 
 def _padded(codes: tf.Tensor, penalties: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns what a group needs, K' being a multiple of it: numbers [1, K'] and codes [K', D].
+    """Returns half norms [1, K'] and codes [K', D], padded so that K' is a multiple of the group.
 
-    The numbers, less the product with a vector, are half of d^2 + p but for the vector's own norm.
+    For a vector x and a code e, the half norm minus x·e is (d^2 + p - |x|^2) / 2.
     """
     half_norms = _half_norms(codes, penalties)
     missing = -codes.shape[0] % _GROUP
@@ -97,7 +98,7 @@ def _padded(codes: tf.Tensor, penalties: tf.Tensor | None) -> tuple[tf.Tensor, t
 
 
 def _half_norms(codes: tf.Tensor, penalties: tf.Tensor | None) -> tf.Tensor:
-    """Half of squared norm and penalty of each code, [1, K]."""
+    """Returns (|e|^2 + p) / 2 for each code e, [1, K]."""
     norms = tf.reduce_sum(tf.square(codes), -1)
     return (norms if penalties is None else norms + penalties)[None] / 2
 
@@ -105,11 +106,11 @@ def _half_norms(codes: tf.Tensor, penalties: tf.Tensor | None) -> tf.Tensor:
 def _draw(
     scores: tf.Tensor, lowest: tf.Tensor, uniforms: tf.Tensor, temperature: tf.Tensor | float | None
 ) -> tf.Tensor:
-    """Inverts the distribution function twice: first among groups, then inside the group drawn.
+    """Draws codes by inverting the cumulative distribution: of groups, then within the group.
 
     Args:
-      scores: [R, K/G, G], half of d^2 + p, less the same number for each row.
-      lowest: [R], the least of each row.
+      scores: [R, K/G, G], (d^2 + p) / 2 up to a constant for each row.
+      lowest: [R], the minimum of each row.
       uniforms: [R, m].
       temperature: as in `assign`.
 
@@ -126,27 +127,27 @@ def _draw(
     before = tf.gather(reached - masses, group, axis=1, batch_dims=1)
     members = tf.gather(scores, group, axis=1, batch_dims=1)  # [R, m, G]
     inside = _running_sum(tf.exp((lowest[:, None, None] - members) * rate))
-    # Below the last sum, whatever rounding did: above it there is no code that can be drawn.
+    # Rounding must not put the target above the last sum, where there is no code.
     rest = tf.minimum(target - before, inside[..., -1] * (1 - 1e-6))
     return group * _GROUP + _first_above(inside, rest[..., None])[..., 0]
 
 
 def _running_sum(x: tf.Tensor) -> tf.Tensor:
-    """Running sums of the last axis, by a product: XLA's own are slower by far."""
+    """Running sums along the last axis, by a matrix product: XLA's own are much slower."""
     size = x.shape[-1]
     upper = tf.linalg.band_part(tf.ones([size, size]), 0, -1)
     return tf.reshape(tf.reshape(x, [-1, size]) @ upper, [-1, *x.shape[1:]])
 
 
 def _first_above(rising: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
-    """Index of the first element above the target: [..., n] and [..., m] give int32 [..., m]."""
+    """Index of the first element above each target: [..., n], [..., m] -> int32 [..., m]."""
     below = rising[..., None, :] <= target[..., None]
     index = tf.reduce_sum(tf.cast(below, tf.int32), -1)
     return tf.minimum(index, rising.shape[-1] - 1)
 
 
 def moments(x: tf.Tensor, ids: tf.Tensor, weights: tf.Tensor, num_codes: int) -> Moments:
-    """Counts and sums of what each code was given; m draws of a vector count 1/m each.
+    """Counts and sums of the vectors assigned to each code; each of m draws has the weight 1/m.
 
     Args:
       x: float32 [N, D].
@@ -155,14 +156,14 @@ def moments(x: tf.Tensor, ids: tf.Tensor, weights: tf.Tensor, num_codes: int) ->
       num_codes: K.
 
     Returns:
-      Moments whose counts add up to the number of real vectors.
+      Statistics whose counts add up to the number of real vectors.
     """
     num_samples = ids.shape[1]
     weights = weights / num_samples
     weighted = x * weights[:, None]
     counts = tf.zeros([num_codes])
     sums = tf.zeros([num_codes, x.shape[1]])
-    for sample in range(num_samples):  # a copy of x for each draw would need more memory
+    for sample in range(num_samples):  # a single call would need m copies of x in memory
         index = ids[:, sample, None]
         counts = tf.tensor_scatter_nd_add(counts, index, weights)
         sums = tf.tensor_scatter_nd_add(sums, index, weighted)
@@ -170,10 +171,10 @@ def moments(x: tf.Tensor, ids: tf.Tensor, weights: tf.Tensor, num_codes: int) ->
 
 
 def mean_code(codes: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
-    """Returns the mean of the codes that each vector was given.
+    """Returns the mean of the codes assigned to each vector.
 
-    With one each a gradient reaches the codes; with several it goes a block at a time, so that
-    never all N times m of them are held.
+    With one code per vector, gradients reach the codes. With several codes, the mean is computed
+    block by block, so that the N x m codes are never all in memory.
 
     Args:
       codes: float32 [K, D].
@@ -195,7 +196,7 @@ def mean_code(codes: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
 
 
 class Expectation(NamedTuple):
-    """The E step over all codes: the limit of many draws."""
+    """The result of an E step over all codes: the limit of infinitely many draws."""
 
     mean: tf.Tensor  # float32 [N, D], expected code of each vector
     moments: Moments
@@ -208,7 +209,7 @@ def expectation(
     temperature: tf.Tensor | float,
     penalties: tf.Tensor | None = None,
 ) -> Expectation:
-    """Weighs each vector's codes by softmax(-d^2/t) instead of drawing among them.
+    """The E step with exact probabilities softmax(-d^2/t) instead of draws.
 
     Args:
       x: float32 [N, D].
@@ -249,18 +250,18 @@ def straight_through(x: tf.Tensor, quantized: tf.Tensor) -> tuple[tf.Tensor, Cal
 
 
 def squared_error(x: tf.Tensor, y: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """Sum over the vectors of weight times squared distance: [N, D], [N, D], [N] -> scalar.
+    """Weighted sum of the squared distances of vectors: [N, D], [N, D], [N] -> scalar.
 
-    With a gradient for x alone this is the commitment loss, for y alone the codebook loss (van den
-    Oord et al. 2017, equation 3).
+    With a gradient only for x this is the commitment loss, and only for y the codebook loss (van
+    den Oord et al. 2017, equation 3).
     """
     return tf.reduce_sum(tf.reduce_sum(tf.square(x - y), -1) * weights)
 
 
 def perplexity(counts: tf.Tensor) -> tf.Tensor:
-    """exp of the entropy of how often codes are used: counts [..., K] -> [...].
+    """exp of the entropy of the distribution of codes: counts [..., K] -> [...].
 
-    K where all are used alike, 1 where only one is, or none.
+    It is K if all codes are used equally often, and 1 if only one code is used, or none.
     """
     total = tf.reduce_sum(counts, -1, keepdims=True)
     shares = counts / tf.maximum(total, 1e-9)
@@ -268,15 +269,15 @@ def perplexity(counts: tf.Tensor) -> tf.Tensor:
 
 
 def kmeans_plus_plus(x: tf.Tensor, num_codes: int, seed: int) -> tf.Tensor:
-    """Draws first codes among the vectors, far apart (Arthur and Vassilvitskii 2007).
+    """Draws initial codes from the vectors, far apart (Arthur and Vassilvitskii 2007).
 
-    Each next code is a vector drawn with a probability that grows with its squared distance to the
-    nearest code so far. Where all vectors are codes already, they are drawn again.
+    Each code is a vector drawn with a probability proportional to its squared distance to the
+    nearest code drawn before. If all vectors are codes already, vectors are drawn again.
 
     Args:
       x: float32 [N, D].
       num_codes: K.
-      seed: of the draws.
+      seed: seed of the draws.
 
     Returns:
       float32 [K, D].
@@ -297,12 +298,12 @@ def kmeans_plus_plus(x: tf.Tensor, num_codes: int, seed: int) -> tf.Tensor:
         return i + 1, distances, chosen.write(i, code)
 
     chosen = tf.TensorArray(tf.float32, num_codes, element_shape=x.shape[1:])
-    start = tf.constant(0), tf.ones([num_vectors]), chosen  # the first is any vector
+    start = tf.constant(0), tf.ones([num_vectors]), chosen  # the first code is drawn uniformly
     return tf.while_loop(lambda i, *_: i < num_codes, body, start)[2].stack()
 
 
 def lloyd(x: tf.Tensor, codes: tf.Tensor, iterations: int) -> tf.Tensor:
-    """Runs K-means over vectors [N, D] from codes [K, D]; unused codes stay where they are."""
+    """Runs K-means on vectors [N, D] from initial codes [K, D]; unused codes do not change."""
     weights = tf.ones([num_rows(x)])
     for _ in range(iterations):
         found = moments(x, assign(x, codes).nearest[:, None], weights, codes.shape[0])
@@ -313,15 +314,15 @@ def lloyd(x: tf.Tensor, codes: tf.Tensor, iterations: int) -> tf.Tensor:
 
 @tf.function(autograph=False)
 def kmeans(x: tf.Tensor, num_codes: int, seed: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Runs a few iterations of K-means from a k-means++ start.
+    """Runs a few iterations of K-means after k-means++ initialisation.
 
     Args:
       x: float32 [N, D].
       num_codes: K.
-      seed: of the start.
+      seed: seed of the initialisation.
 
     Returns:
-      Codes [K, D] and the mean squared distance of the vectors to the nearest of them.
+      Codes [K, D], and the mean squared distance of the vectors to their nearest codes.
     """
     codes = lloyd(x, kmeans_plus_plus(x, num_codes, seed), _LLOYD_ITERATIONS)
     return codes, tf.reduce_mean(assign(x, codes).distance)

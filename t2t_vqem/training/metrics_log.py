@@ -1,4 +1,4 @@
-"""Writes the figures and pictures of a run: JSON lines for programs, summaries for TensorBoard."""
+"""Writes the metrics and images of a run: JSON lines for programs, summaries for TensorBoard."""
 
 import json
 import os
@@ -19,9 +19,9 @@ EVAL = "eval"
 
 
 def _metadata(plugin_name: str, data_class: str) -> tf.compat.v1.SummaryMetadata:
-    """Returns what tf.summary.scalar and its like write beside a value.
+    """Returns the metadata that tf.summary.scalar and similar functions write with a value.
 
-    Those functions themselves need TensorBoard installed.
+    Those functions themselves need TensorBoard to be installed.
     """
     return tf.compat.v1.SummaryMetadata(
         plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name=plugin_name),
@@ -35,7 +35,7 @@ _HISTOGRAM = _metadata("histograms", "DATA_CLASS_TENSOR")
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
-    """Returns what a line of the log says, None where it is not one."""
+    """Returns the values of a line of the log; None if the line is invalid."""
     try:
         values = json.loads(line)
         whole = values["kind"] in (TRAIN, EVAL) and values["seconds"] >= 0
@@ -45,21 +45,21 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 
 class MetricsLog:
-    """Appends figures to `metrics.jsonl` and to the summaries in train/ and eval/.
+    """Appends metrics to `metrics.jsonl` and to the summaries in train/ and eval/.
 
-    Each line is one JSON object: "kind" ("train" or "eval"), "step", "seconds" (how long the run
-    has taken so far, over all its starts) and the figures.
+    Each line is one JSON object: "kind" ("train" or "eval"), "step", "seconds" (the duration of the
+    run so far, including the time before restarts) and the metrics.
     """
 
     def __init__(self, output_dir: OutputDir, *, start_step: int, is_chief: bool):
-        """Opens the log of a run that goes on from `start_step`.
+        """Opens the log of a run that continues from `start_step`.
 
-        Figures of later steps, from before a kill, are dropped: these steps come again.
+        Metrics of later steps, written before a kill, are dropped: these steps are repeated.
 
         Args:
             output_dir: folder of the run.
-            start_step: updates applied so far.
-            is_chief: whether this process writes; the others only read what there is.
+            start_step: number of updates applied so far.
+            is_chief: whether this process writes. Other processes only read the existing log.
         """
         self._is_chief = is_chief
         self._output_dir = output_dir
@@ -75,7 +75,7 @@ class MetricsLog:
 
     @staticmethod
     def read(output_dir: OutputDir) -> list[dict[str, Any]]:
-        """Returns what was logged in a folder, without a line that a kill cut off or is damaged."""
+        """Returns the lines of a run's log, without truncated or damaged lines."""
         path = output_dir.join(METRICS)
         if not os.path.exists(path):
             return []
@@ -84,22 +84,22 @@ class MetricsLog:
 
     @property
     def seconds(self) -> float:
-        """How long the run has taken so far, over all its starts."""
+        """Duration of the run so far, including the time before restarts."""
         return time.monotonic() - self._started
 
     def has_evaluation(self, step: int) -> bool:
-        """Returns whether an evaluation of that step was logged."""
+        """Returns whether an evaluation of this step was logged."""
         return step in self._evaluated
 
     def write(
         self, kind: str, step: int, figures: Mapping[str, float], **notes: str | None
     ) -> None:
-        """Logs figures.
+        """Logs metrics.
 
         Args:
             kind: `TRAIN` or `EVAL`.
-            step: updates applied.
-            figures: numbers by name; these go to TensorBoard, too.
+            step: number of updates applied.
+            figures: numbers by name, which also go to TensorBoard.
             **notes: texts by name.
         """
         if kind == EVAL:
@@ -110,7 +110,7 @@ class MetricsLog:
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         writer = self._writer(kind)
-        # NumPy's numbers: TensorFlow keeps a tensor of every Python number for ever.
+        # NumPy numbers, because TensorFlow caches a tensor for every Python number forever.
         with writer.as_default(step=np.int64(step)):
             for name, value in figures.items():
                 tf.summary.write(name, tf.constant(np.float32(value)), metadata=_SCALAR)
@@ -123,13 +123,13 @@ class MetricsLog:
         images: Mapping[str, np.ndarray],
         histograms: Mapping[str, np.ndarray],
     ) -> None:
-        """Writes pictures, for TensorBoard alone.
+        """Writes images and histograms, only for TensorBoard.
 
         Args:
             kind: `TRAIN` or `EVAL`.
-            step: updates applied.
+            step: number of updates applied.
             images: uint8 [height, width, channels] by name.
-            histograms: float64 [buckets, 3] by name: left end, right end and count of each bucket.
+            histograms: float64 [buckets, 3] by name: left edge, right edge and count of a bucket.
         """
         if not self._is_chief:
             return
@@ -149,6 +149,6 @@ class MetricsLog:
         return self._writers[kind]
 
     def close(self) -> None:
-        """Closes the summaries."""
+        """Closes the files of the summaries."""
         for writer in self._writers.values():
             writer.close()

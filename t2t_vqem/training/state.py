@@ -1,4 +1,4 @@
-"""What a run changes as it goes, all of which a checkpoint holds."""
+"""The state of training, which checkpoints contain."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -17,9 +17,9 @@ class TrainState:
 
     Attributes:
       model: the model that is trained.
-      averaged: its copy with averaged weights; None where hparams.ema_decay is 0.
+      averaged: a copy of the model with averaged weights; None if hparams.ema_decay is 0.
       slots: Adam's moving averages, in the order of the model's trainable variables.
-      step: int64 variable, updates applied; kept by the loop, written before saving.
+      step: int64 variable, number of updates applied. The loop counts them and sets it on saving.
     """
 
     def __init__(
@@ -33,10 +33,10 @@ class TrainState:
         """Builds everything in the strategy's scope.
 
         Args:
-          strategy: where the variables are to be.
-          make_model: called once or twice; returns a model without variables.
-          hparams: says whether there is an averaged copy.
-          seed: of the initial weights.
+          strategy: the strategy that places the variables.
+          make_model: returns a model without variables; called once or twice.
+          hparams: ema_decay decides whether there is an averaged copy.
+          seed: seed of the initial weights.
         """
         keras.utils.set_random_seed(seed)
         with strategy.scope():
@@ -53,21 +53,21 @@ class TrainState:
 
     @property
     def inference_model(self) -> Model:
-        """The model to evaluate and decode with: the averaged copy where there is one."""
+        """The model for evaluation and decoding: the averaged copy if there is one."""
         return self.model if self.averaged is None else self.averaged
 
     def start(self, batches: Iterator[dict[str, np.ndarray]], *, seed: int) -> None:
-        """Lets the model take from data what it begins with; see `Model.start`."""
+        """Initialises the parts of the model that depend on data; see `Model.start`."""
         self.model.start(batches, seed=seed)
         self.begin_average()
 
     def begin_average(self) -> None:
-        """Makes the averaged copy the model as it is now."""
+        """Resets the averaged copy to the current weights."""
         if self.averaged is not None:
             _copy(self.model, self.averaged)
 
     def checkpoint(self) -> tf.train.Checkpoint:
-        """Returns the checkpoint of everything."""
+        """Returns a checkpoint object of the whole state."""
         parts = {
             "model": named_weights(self.model),
             "first": dict(zip(self._names, self.slots.first, strict=True)),
@@ -80,27 +80,27 @@ class TrainState:
 
 
 def _copy(model: Model, copy: Model) -> None:
-    """Sets the variables of a second instance of a model to those of the first."""
+    """Copies the variables of a model to a second instance of it."""
     values = raw(model.variables), raw(copy.variables)
     for variable, other in zip(model.variables, copy.variables, strict=True):
         if variable.path != other.path:
             raise ValueError(
                 f"the variable {variable.path!r} has another path, {other.path!r}, in a second "
-                f"instance of the model {model.name!r}, so that checkpoints would not fit. Give "
-                f"each layer of the model a name"
+                f"instance of the model {model.name!r}, so checkpoints would not match. Give each "
+                f"layer of the model a name"
             )
     for value, other in zip(*values, strict=True):
         other.assign(value)
 
 
 def raw(variables: Sequence[keras.Variable]) -> list[tf.Variable]:
-    """Returns TensorFlow's variables behind those of Keras.
+    """Returns the TensorFlow variables of Keras variables.
 
     Raises:
-      tf.errors.AbortedError: one could not be created, since another worker was lost meanwhile.
+      tf.errors.AbortedError: a variable could not be created because another worker was lost.
     """
     values = [variable.value for variable in variables]
     for variable, value in zip(variables, values, strict=True):
-        if not hasattr(value, "assign"):  # Keras hides the error, and shows a tensor instead
+        if not hasattr(value, "assign"):  # Keras hides the error and returns a tensor instead
             raise tf.errors.AbortedError(None, None, f"{variable.path} could not be created")
     return values

@@ -288,7 +288,7 @@ def test_several_workers_give_the_same(tmp_path):
 def test_a_bad_file_is_an_error_that_says_how_to_continue(tmp_path, num_workers):
     source_dir = write_folder(tmp_path / "images", 40)
     (tmp_path / "images/7.jpg").write_bytes(b"<html>not found</html>")
-    with pytest.raises(UsageError, match=r"7.jpg: cannot be read .*Mend or remove the file"):
+    with pytest.raises(UsageError, match=r"7.jpg: cannot be read .*Repair or remove the file"):
         make("image_folder").generate(
             str(tmp_path / "data"), source_dir=source_dir, num_workers=num_workers, progress=False
         )
@@ -320,7 +320,7 @@ def test_errors_about_the_source_folder(tmp_path):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ("dev_share=0.5,test_share=0.5", "leave nothing to train on, expected a sum below 1"),
+        ("dev_share=0.5,test_share=0.5", "leave no images for training, expected a sum below 1"),
         ("fit=stretch", "fit='stretch' is out of range, expected one of 'crop', 'resize'"),
         ("unreadable=ignore", "unreadable='ignore' is out of range"),
         ("height=0", "height=0 is out of range, expected at least 1"),

@@ -495,7 +495,7 @@ def test_every_registered_text_problem_has_a_distilled_problem():
         assert (config.beam_size, config.alpha) == (4, 0.6)
     with pytest.raises(UsageError, match="beam_size=0 is out of range"):
         problems.get(NAME).Config(beam_size=0)
-    with pytest.raises(UsageError, match=r"English \(en\) to German"):
+    with pytest.raises(UsageError, match=r"has English to German only"):
         problems.get("translate_ende_cldr_distilled").Config(target_language="fr")
 
 

@@ -119,7 +119,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_in_place(tmp_path):
     full = OSError(errno.ENOSPC, "No space left on device", "toy.partial/second")
     with pytest.raises(
         UsageError,
-        match=r"no space left on the disk of .* Make room and run the same command again",
+        match=r"no space left on the disk of .* Free some space and run the same command again: it",
     ):
         run(tmp_path, Maker(full, "second"))
     assert not (tmp_path / "data/toy").exists()
@@ -155,7 +155,7 @@ def test_a_broken_manifest_is_an_error(tmp_path):
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "data/toy").mkdir(parents=True)
     (tmp_path / "data/toy/mine").touch()
-    with pytest.raises(UsageError, match=r"data/toy holds files but no manifest\.json"):
+    with pytest.raises(UsageError, match=r"data/toy has files but no manifest\.json"):
         run(tmp_path, Maker())
     assert names(tmp_path / "data") == ["toy/mine"]
 

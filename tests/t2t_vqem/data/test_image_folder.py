@@ -181,7 +181,7 @@ def test_a_truncated_jpeg_is_an_error(tmp_path, fraction):
 
 
 def test_errors_distinguish_damaged_images_from_other_files(tmp_path):
-    with pytest.raises(UsageError, match=r"text.png: .* \(in no format that Pillow knows\)\."):
+    with pytest.raises(UsageError, match=r"text.png: .* \(its format is unknown to Pillow\)\."):
         read_image(damaged(tmp_path, "text"), (8, 8, 3))
     with pytest.raises(UsageError, match=r"too large.png: .* exceeds limit"):
         read_image(damaged(tmp_path, "too large"), (8, 8, 3))
@@ -265,7 +265,7 @@ def test_without_split_folders_dev_and_test_are_held_out(tmp_path):
     assert sorted(found[TRAIN] + found[DEV] + found[TEST]) == sorted(written)
     kept = set(found[TRAIN])
     assert found[TRAIN] == [pixels for pixels in written if pixels in kept]  # in order of names
-    assert source.notes() == ["held out of the images to train on: dev, test"]
+    assert source.notes() == ["held out from the training images: dev, test"]
 
 
 def test_held_out_images_depend_on_contents_not_on_names(tmp_path):
@@ -306,7 +306,7 @@ def test_a_split_without_a_folder_is_held_out_of_train(tmp_path):
     assert images_in(source, TEST) == test
     assert source.num_images(DEV) == 4
     assert sorted(images_in(source, TRAIN) + images_in(source, DEV)) == sorted(train)
-    assert source.notes() == ["held out of the images to train on: dev"]
+    assert source.notes() == ["held out from the training images: dev"]
 
 
 def test_at_least_one_image_is_held_out(tmp_path):
@@ -320,11 +320,11 @@ def test_ignored_files_are_logged(tmp_path):
     save(tmp_path / "preview.png", noise(4, 4))
     (tmp_path / "readme.txt").touch()
     source = folder_images(tmp_path)
-    assert "left out (2): preview.png, readme.txt" in source.notes()
+    assert "ignored files (2): preview.png, readme.txt" in source.notes()
     for number in range(20):
         (tmp_path / f"x{number:02}.txt").touch()
     (note,) = folder_images(tmp_path).notes()[1:]
-    assert note.startswith("left out (22): preview.png, readme.txt, x00.txt")
+    assert note.startswith("ignored files (22): preview.png, readme.txt, x00.txt")
     assert note.endswith("x07.txt and 12 more")
 
 
@@ -333,7 +333,7 @@ def test_ignored_files_are_logged(tmp_path):
     [
         ([], "no images in it, looked for files that end in .bmp .*holds nothing"),
         (["a.txt", "b.txt"], "no images in it, .* holds a.txt, b.txt"),
-        (["dev/a.png", "test/b.png"], "holds the folder dev and test but not train"),
+        (["dev/a.png", "test/b.png"], "holds the folder dev and test but no folder train"),
         (["train/a.png", "test/a.txt"], "test: no images in it"),
     ],
 )
@@ -347,7 +347,7 @@ def test_an_unusable_folder_is_an_error(tmp_path, files, message):
 
 def test_too_few_images_are_an_error(tmp_path):
     fill(tmp_path, 2)
-    with pytest.raises(UsageError, match="2 images, .*: none is left to train on"):
+    with pytest.raises(UsageError, match="2 images, .*: none is left for training"):
         folder_images(tmp_path).num_images(TRAIN)
 
 

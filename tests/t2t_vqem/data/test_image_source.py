@@ -49,7 +49,7 @@ def test_copies_are_in_the_same_split(seed):
 
 @pytest.mark.parametrize(("count", "sizes"), [(5, {DEV: 5}), (2, {DEV: 1, TEST: 1}), (0, {})])
 def test_no_training_examples_is_an_error(count, sizes):
-    with pytest.raises(UsageError, match=f"{count} images, of which .*: none is left to train on"):
+    with pytest.raises(UsageError, match=f"{count} images, of which .*: none is left for training"):
         hold_out(digests_of(range(count)), sizes, seed=0)
 
 
@@ -138,10 +138,10 @@ def test_another_tfds_data_set_is_an_error(tmp_path):
         read_tfds(str(directory), ("train",), (4, 3, 3))
     with pytest.raises(UsageError, match="no split test, expected train, test; it has train"):
         read_tfds(str(directory), ("train", "test"), (4, 3, 1))
-    with pytest.raises(UsageError, match="no data set that TFDS can open"):
+    with pytest.raises(UsageError, match="TFDS cannot open this data set"):
         read_tfds(str(tmp_path / "nothing"), ("train",), (4, 3, 1))
     (directory / "dataset_info.json").write_text("{")
-    with pytest.raises(UsageError, match=r"mnist/3\.0\.2: no data set that TFDS can open"):
+    with pytest.raises(UsageError, match=r"mnist/3\.0\.2: TFDS cannot open this data set"):
         read_tfds(str(directory), ("train",), (4, 3, 1))
 
 

@@ -93,7 +93,7 @@ def test_text_that_is_not_utf8_names_file_and_line(tmp_path):
         ("Straße".encode("utf-16-be"), "UTF-16 without a byte-order mark: iconv -f UTF-16BE"),
         (b"\x28\xb5\x2f\xfd\x04", "compressed by zstd"),
         (b"PK\x03\x04\x14", "a zip archive"),
-        (b"\xff\xfea", "damaged or cut-off utf-16.* after line 0"),
+        (b"\xff\xfea", "damaged or truncated utf-16.* after line 0"),
     ],
 )
 def test_what_is_not_read_is_told_by_its_name(tmp_path, data, message):
@@ -108,7 +108,7 @@ def test_what_is_not_read_is_told_by_its_name(tmp_path, data, message):
 def test_a_cut_off_file_is_an_error(tmp_path, cut, kind):
     path = tmp_path / "text"
     path.write_bytes(COMPRESS[kind](b"some text\n" * 1000)[:cut])
-    with pytest.raises(UsageError, match=f"text: damaged or cut-off {kind} file after line"):
+    with pytest.raises(UsageError, match=f"text: damaged or truncated {kind} file after line"):
         list(read_lines(str(path)))
 
 
@@ -117,7 +117,7 @@ def test_a_damaged_file_is_an_error(tmp_path, kind):
     data = bytearray(COMPRESS[kind](bytes(range(11, 128)) * 50))
     data[len(data) // 2] ^= 255
     (tmp_path / "text").write_bytes(data)
-    with pytest.raises(UsageError, match=r"text: damaged or cut-off|text, line"):
+    with pytest.raises(UsageError, match=r"text: damaged or truncated|text, line"):
         list(read_lines(str(tmp_path / "text")))
 
 

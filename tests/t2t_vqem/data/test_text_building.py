@@ -283,7 +283,7 @@ def test_a_changed_vocabulary_is_detected(tmp_path, small_parts, monkeypatch):
         return vocabulary
 
     monkeypatch.setattr(text_building, "_train_vocabulary", swap)
-    with pytest.raises(UsageError, match=r"vocab\.model has changed while it was in use"):
+    with pytest.raises(UsageError, match=r"vocab\.model changed while it was in use"):
         run(tmp_path, source_of(pairs_of(20)))
 
 

@@ -25,7 +25,7 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path):
 
 def test_a_pipe_is_refused_where_a_file_is_read_twice(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UsageError, match="pipe: a pipe or a device, expected a file"):
+    with pytest.raises(UsageError, match="pipe: got a pipe or a device, expected a file"):
         hash_file(str(tmp_path / "pipe"))
 
 
@@ -64,7 +64,7 @@ def test_generated_pairs_start_anew_each_time():
 
 
 def test_a_generated_line_feed_is_a_bug():
-    with pytest.raises(ValueError, match="holds a line feed"):
+    with pytest.raises(ValueError, match="pair with a line feed, expected one line"):
         list(GeneratedPairs("v1", {"dev": lambda: [("a\nb", "c")]}).pairs("dev"))
 
 
@@ -100,7 +100,7 @@ def test_missing_files_are_an_error_with_what_was_looked_for(tmp_path):
 @pytest.mark.parametrize("name", ["train.tsv", "train.tsv.gz", "train.tmx", "train.jsonl.bz2"])
 def test_formats_of_both_languages_are_named(tmp_path, name):
     (tmp_path / name).touch()
-    message = f"{name}: parallel text in one file is not read, expected train.en and train.de"
+    message = f"{name}: parallel text in one file is not supported, expected train.en and train.de"
     with pytest.raises(UsageError, match=message):
         find_pair(str(tmp_path), ("train",), ("en", "de"))
 
