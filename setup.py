@@ -61,6 +61,7 @@ COMMANDS = {
     "t2t-datagen": "t2t_datagen",
     "t2t-trainer": "t2t_trainer",
     "t2t-decoder": "t2t_decoder",
+    "t2t-exporter": "t2t_exporter",
     "t2t-bleu": "t2t_bleu",
     "t2t-avg-all": "t2t_avg_all",
     "t2t-demo": "t2t_demo",

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any, NamedTuple
 
 from t2t_vqem.constants import UsageError
+from t2t_vqem.overrides import parse_overrides
 
 
 class SearchSettings(NamedTuple):
@@ -95,3 +96,19 @@ class DecodeOptions:
                 f"sampling_top_k {self.sampling_top_k} does nothing without a sampling "
                 "temperature: set sampling_temperature, for example to 1.0."
             )
+
+
+def parse_options(text: str, where: str = "") -> DecodeOptions:
+    """Reads "beam_size=4,alpha=0.6".
+
+    Candidates that are not drawn are what beam search finds, so that many of them need as large a
+    beam; it need not be said.
+
+    Raises:
+      UsageError: `text` is not such a list, or the options do not go together.
+    """
+    values = parse_overrides(DecodeOptions, text, where)
+    if not values.get("sampling_temperature"):
+        least = values.get("num_candidates", 1)
+        values["beam_size"] = max(values.get("beam_size", 1), least)
+    return DecodeOptions(**values)

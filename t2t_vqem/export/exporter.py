@@ -15,12 +15,18 @@ import t2t_vqem
 from t2t_vqem.constants import MAX_EXTRA_LENGTH, UsageError
 from t2t_vqem.decoding.options import DecodeOptions
 from t2t_vqem.export import litert
+from t2t_vqem.export.card import write_card
 from t2t_vqem.export.graphs import Graphs, image_graphs, text_graphs
+from t2t_vqem.export.litert import NONE
 from t2t_vqem.export.loading import LoadedRun, load_rescorer, load_run
+from t2t_vqem.export.verification import open_dev, verify_images, verify_text
 from t2t_vqem.export.writing import written_aside
 from t2t_vqem.files import write_file, write_json
 from t2t_vqem.output_dir import OutputDir
+from t2t_vqem.runtime import ImageRuntime, TextRuntime
+from t2t_vqem.runtime.interpreters import Interpreters
 from t2t_vqem.runtime.manifest import (
+    CARD,
     IMAGES,
     LITERT,
     MANIFEST,
@@ -34,30 +40,36 @@ from t2t_vqem.runtime.manifest import (
 _logger = logging.getLogger(__name__)
 
 
-def export_litert(
+def export_run(
     run: OutputDir,
     folder: str,
     *,
-    quantize: str = litert.NONE,
+    engine: str = LITERT,
+    quantize: str = NONE,
     checkpoint: str | None = None,
     options: DecodeOptions | None = None,
     rescore_dir: str | None = None,
+    data_dir: str | None = None,
+    verify: bool = True,
 ) -> Manifest:
-    """Exports a run for LiteRT.
+    """Exports a run, and compares the export with the run on the dev split.
 
     Args:
         run: the run.
         folder: where to; an export that is there is replaced.
+        engine: what the export is for.
         quantize: "none" or "int8".
         checkpoint: as in `OutputDir.find_checkpoint`.
         options: how a text model is to search; None: greedily.
         rescore_dir: run that chooses among the candidates of a latent model.
+        data_dir: where the data of the run are; None: where it was trained from.
+        verify: whether to compare.
 
     Returns:
         What was written.
 
     Raises:
-        UsageError: the run cannot be exported so.
+        UsageError: the run cannot be exported so, or the export does not do what the run does.
     """
     options = options or DecodeOptions()
     loaded = load_run(run, checkpoint)
@@ -70,24 +82,63 @@ def export_litert(
             )
         rescorer = load_rescorer(rescore_dir, loaded.vocabulary)
     graphs = make_graphs(loaded, options, rescorer)
-    _logger.info("%s: converting", run.path)
-    model = litert.convert(graphs, quantize)
     with written_aside(folder) as unfinished:
-        write_file(os.path.join(unfinished, MODEL), model)
+        _logger.info("writing the model for %s", engine)
+        _WRITERS[engine](graphs, unfinished, quantize)
         if loaded.vocabulary is not None:
             write_file(os.path.join(unfinished, VOCABULARY), loaded.vocabulary.model)
+        paths = _files_in(unfinished)
         manifest = describe(
             loaded,
             options,
-            engine=LITERT,
+            engine=engine,
             quantize=quantize,
-            files={
-                name: file_hash(os.path.join(unfinished, name)) for name in os.listdir(unfinished)
-            },
+            files={name: file_hash(os.path.join(unfinished, name)) for name in paths},
             about=about(loaded, rescorer),
         )
+        if verify:
+            found = _verified(loaded, manifest, graphs, unfinished, data_dir)
+            manifest = dataclasses.replace(
+                manifest, about={**manifest.about, "verification": found}
+            )
+        sizes = {name: os.path.getsize(os.path.join(unfinished, name)) for name in paths}
+        card = write_card(manifest, os.path.basename(os.path.abspath(folder)), sizes)
+        write_file(os.path.join(unfinished, CARD), card.encode())
         write_json(os.path.join(unfinished, MANIFEST), manifest.to_json())
     return manifest
+
+
+def _write_litert(graphs: Graphs, folder: str, quantize: str) -> None:
+    write_file(os.path.join(folder, MODEL), litert.convert(graphs, quantize))
+
+
+_WRITERS = {LITERT: _write_litert}
+
+
+def _files_in(folder: str) -> list[str]:
+    """Returns the paths of all files in a folder, relative to it."""
+    return sorted(
+        os.path.relpath(os.path.join(parent, name), folder)
+        for parent, _, names in os.walk(folder)
+        for name in names
+    )
+
+
+def _verified(
+    loaded: LoadedRun, manifest: Manifest, graphs: Graphs, folder: str, data_dir: str | None
+) -> dict[str, Any] | None:
+    """Compares an export with TensorFlow; None where there are no data to do so."""
+    dataset = open_dev(loaded.run.problem(), data_dir or loaded.run.settings().data_dir)
+    if dataset is None:
+        return None
+    _logger.info("comparing the export with the run on dev")
+    exact = manifest.quantize == NONE
+    backend = Interpreters(os.path.join(folder, MODEL))
+    if manifest.kind == IMAGES:
+        models = (ImageRuntime(manifest, backend), ImageRuntime(manifest, graphs))
+        return verify_images(*models, dataset, exact=exact)
+    models = (TextRuntime(manifest, loaded.vocabulary, used) for used in (backend, graphs))
+    return verify_text(*models, dataset, exact=exact)
 
 
 def make_graphs(

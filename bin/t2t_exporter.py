@@ -1,0 +1,110 @@
+"""Turns a trained run into a folder to serve it from.
+
+    t2t-exporter --output_dir=runs/nat --export_dir=exported
+    t2t-exporter --output_dir=runs/nat --export_dir=exported --quantize=int8 \\
+        --decode_hparams=num_candidates=9 --rescore_dir=runs/base
+    t2t-exporter --output_dir=runs/base --export_dir=exported \\
+        --decode_hparams=beam_size=4,num_best=4
+
+The default format, litert, runs on processors without TensorFlow: see `t2t_vqem.runtime`. The
+export is compared with the run on the dev split; a README.md in it says what it is, how good it is
+and how to run it.
+
+Beam size, candidates and rescorer are part of the exported graph, and so chosen here; alpha, extra
+length, temperature and top-k are inputs of it, for which these are defaults.
+"""
+
+from absl import flags
+
+from t2t_vqem import registry
+from t2t_vqem.bin import _main
+from t2t_vqem.constants import UsageError
+from t2t_vqem.runtime.manifest import LITERT
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string("output_dir", None, "The run: what t2t-trainer wrote to.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "export_dir",
+    None,
+    "Folder to write; an export that is there is replaced.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_enum("format", LITERT, [LITERT], "What the export is for.", flag_values=FLAGS)
+flags.DEFINE_enum(
+    "quantize",
+    "none",
+    ["none", "int8"],
+    "int8: weights of 8 bits, several times as fast and a third of the size.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "checkpoint",
+    None,
+    "'best', 'latest', 'averaged' (by t2t-avg-all) or a checkpoint's path; default: best, or "
+    "latest where there is no best.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "decode_hparams",
+    "",
+    "How text is searched for: beam_size, num_best, num_candidates, keep_repeats, alpha, "
+    "extra_length, sampling_temperature, sampling_top_k, as 'name=value,name=value'.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "rescore_dir",
+    None,
+    "Latent models: run of a transformer, such as the teacher, that chooses among the candidates.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "data_dir",
+    None,
+    "Generated data, whose dev split the export is verified on; default: where the run was "
+    "trained from.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_bool(
+    "verify", True, "Compare the export with the run on the dev split.", flag_values=FLAGS
+)
+flags.DEFINE_string(
+    "t2t_usr_dir", None, "Folder with your own problems, as a package.", flag_values=FLAGS
+)
+
+
+def main(argv: list[str]) -> None:
+    """Exports the run in --output_dir."""
+    del argv
+    for name in ("output_dir", "export_dir"):
+        if not FLAGS[name].value:
+            raise UsageError(f"--{name} is missing: t2t-exporter needs a run and a folder to write")
+    registry.load_plugins(FLAGS.t2t_usr_dir)
+    # Imports TensorFlow, which takes seconds; errors in flags come before.
+    from t2t_vqem.decoding.options import parse_options
+    from t2t_vqem.export.exporter import export_run
+    from t2t_vqem.output_dir import OutputDir
+
+    manifest = export_run(
+        OutputDir(FLAGS.output_dir),
+        FLAGS.export_dir,
+        engine=FLAGS.format,
+        quantize=FLAGS.quantize,
+        checkpoint=FLAGS.checkpoint,
+        options=parse_options(FLAGS.decode_hparams, "--decode_hparams: "),
+        rescore_dir=FLAGS.rescore_dir,
+        data_dir=FLAGS.data_dir,
+        verify=FLAGS.verify,
+    )
+    found = manifest.about.get("verification")
+    print(f"{FLAGS.export_dir}: {'verified on dev' if found else 'not verified'}")
+    for name, value in (found or {}).items():
+        print(f"  {name}: {value['value'] if isinstance(value, dict) else value}")
+
+
+def entry_point() -> None:
+    """Runs the command."""
+    _main.run(main, FLAGS)
+
+
+if __name__ == "__main__":
+    entry_point()

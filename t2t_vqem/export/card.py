@@ -1,0 +1,127 @@
+"""The README.md of an export: what it is, how good it is and how to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from t2t_vqem.runtime.manifest import TEXT, Manifest
+
+_RUN = {
+    ("litert", "text"): """\
+```python
+from t2t_vqem import runtime
+
+model = runtime.load("{folder}")
+for hypothesis in model.translate(["{example}"]):
+    print(hypothesis.text)
+```
+
+It needs NumPy, SentencePiece and ai-edge-litert; no TensorFlow.
+""",
+    ("litert", "images"): """\
+```python
+from t2t_vqem import runtime
+
+model = runtime.load("{folder}")
+images = model.decode(model.sample(16, seed=1))
+```
+
+It needs NumPy and ai-edge-litert; no TensorFlow.
+""",
+}
+
+
+def write_card(manifest: Manifest, folder: str, sizes: Mapping[str, int], usage: str = "") -> str:
+    """Returns the text of the card.
+
+    Args:
+        manifest: what the export is.
+        folder: name of its folder.
+        sizes: bytes of its files.
+        usage: how to run it; default: by `t2t_vqem.runtime`.
+    """
+    about = manifest.about
+    usage = usage or _RUN[manifest.engine, manifest.kind].format(
+        folder=folder, example="A sentence."
+    )
+    sections = [
+        f"# {_title(manifest)}\n\n{_summary(manifest)}",
+        f"## How to run it\n\n{usage.rstrip()}",
+        f"## How good it is\n\n{_figures(about.get('verification'))}",
+        f"## What it is made of\n\n{_table(_facts(manifest, sizes))}",
+        f"## Limits\n\n{_limits(manifest)}",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _title(manifest: Manifest) -> str:
+    if manifest.kind == TEXT:
+        return f"{manifest.model}: {' to '.join(manifest.languages)}"
+    height, width, channels = manifest.image_shape
+    return f"{manifest.model}: images of {height}x{width}x{channels}"
+
+
+def _summary(manifest: Manifest) -> str:
+    weights = manifest.about["weights"]
+    step = "" if weights["step"] is None else f" after {weights['step']:,} updates"
+    precision = "in 8 bits" if manifest.quantize == "int8" else "in float32"
+    return (
+        f"A model of t2t-vqem, trained on `{manifest.about['problem']}`{step}, exported for "
+        f"{manifest.engine} with weights {precision}."
+    )
+
+
+def _figures(found: Mapping[str, Any] | None) -> str:
+    if not found:
+        return "Not verified: the data of the run were not there when it was exported."
+    if "psnr" in found:
+        return _table(
+            {
+                "images of dev": f"{found['images']:,}",
+                "PSNR of reconstructions": f"{found['psnr']:.2f} dB",
+                "PSNR of the run in TensorFlow": f"{found['psnr_of_run']:.2f} dB",
+                "codes equal to those of the run": f"{100 * found['equal_codes']:.2f} %",
+            }
+        )
+    rows = {
+        "lines of dev": f"{found['lines']:,}",
+        "BLEU": f"{found['bleu']['value']:.2f}",
+        "BLEU of the run in TensorFlow": f"{found['bleu_of_run']:.2f}",
+        "texts equal to those of the run": f"{found['equal_texts']:,}",
+        "translations cut by the length limit": f"{found['cut']:,}",
+    }
+    if found.get("milliseconds_a_sentence") is not None:
+        rows["milliseconds a sentence, alone"] = f"{found['milliseconds_a_sentence']:.2f}"
+    return f"{_table(rows)}\n\nBLEU is sacreBLEU's: `{found['bleu']['signature']}`."
+
+
+def _facts(manifest: Manifest, sizes: Mapping[str, int]) -> dict[str, str]:
+    about, weights = manifest.about, manifest.about["weights"]
+    facts = {
+        "problem": about["problem"],
+        "hparams set": about["hparams_set"] or "none",
+        "checkpoint": f"{weights['checkpoint']} ({weights['sha256'][:12]})",
+    }
+    if about["rescorer"]:
+        facts["rescorer"] = (
+            f"{about['rescorer']['checkpoint']} ({about['rescorer']['sha256'][:12]})"
+        )
+    facts |= {f"decoding: {name}": str(value) for name, value in manifest.decoding.items()}
+    facts |= {f"size of {name}": f"{size / 2**20:.1f} MiB" for name, size in sorted(sizes.items())}
+    return facts | {f"version of {name}": text for name, text in about["versions"].items()}
+
+
+def _limits(manifest: Manifest) -> str:
+    if manifest.kind != TEXT:
+        return "- Images have the size that it was trained with."
+    return (
+        f"- A source has at most {manifest.max_length} tokens; the rest is cut off.\n"
+        "- Lines are translated one by one: it knows nothing of the lines around them.\n"
+        "- It is as good as the text that it was trained on, and knows no other."
+    )
+
+
+def _table(rows: Mapping[str, str]) -> str:
+    lines = [f"| {name} | {value} |" for name, value in rows.items()]
+    return "\n".join(["| | |", "|---|---|", *lines])
