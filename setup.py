@@ -46,10 +46,19 @@ EXTRAS = {
         "importlib_resources",  # TensorFlow Datasets imports it without declaring it
     ],
     "bleu": ["sacremoses>=0.1,<0.3"],  # Moses tokens, for the compound-split BLEU of the literature
+    "server": [  # t2t-server
+        "httptools>=0.6.3,<1",
+        "pillow>=11,<14",
+        "starlette>=0.46,<2",
+        "uvicorn>=0.54,<0.60",  # whose protocol is extended
+    ],
 }
 EXTRAS["all"] = sorted({name for names in EXTRAS.values() for name in names})
 EXTRAS["dev"] = [
+    "httpx>=0.28,<1",
     "hypothesis>=6",
+    "jsonschema>=4.20,<5",
+    "playwright>=1.50,<2",  # drives the browser of the machine; brings none
     "pytest>=8",
     "pytest-xdist>=3.6",
     "ruff>=0.9",
@@ -65,6 +74,8 @@ COMMANDS = {
     "t2t-bleu": "t2t_bleu",
     "t2t-avg-all": "t2t_avg_all",
     "t2t-demo": "t2t_demo",
+    "t2t-exporter": "t2t_exporter",
+    "t2t-server": "t2t_server",
     "t2t-make-tf-configs": "t2t_make_tf_configs",
 }
 
@@ -78,7 +89,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.10",
     packages=packages(),
-    package_data={"t2t_vqem": ["py.typed"]},
+    package_data={"t2t_vqem": ["py.typed"], "t2t_vqem.server": ["static/*"]},
     package_dir={f"t2t_vqem.{name}": name for name in MAPPED},
     install_requires=DEPENDENCIES,
     extras_require=EXTRAS,

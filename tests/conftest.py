@@ -6,6 +6,7 @@ import os
 import pathlib
 import random
 import subprocess
+import tarfile
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -148,3 +149,13 @@ def real_data() -> pathlib.Path:
     if not folder:
         pytest.skip("T2T_VQEM_DATA is not set: no folder with real data to test on")
     return pathlib.Path(folder)
+
+
+@pytest.fixture(scope="session")
+def stored_exports(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Folder with the exports "beam", "latent" and "images": see stored/make_exports.py."""
+    folder = tmp_path_factory.mktemp("exports")
+    archive_path = pathlib.Path(__file__).with_name("stored") / "exports_1.tar.xz"
+    with tarfile.open(archive_path) as archive:
+        archive.extractall(folder, filter="data")
+    return folder

@@ -23,6 +23,7 @@ LAYERS = (
     {"registry_help"},
     {"ops", "data"},
     {"runtime"},
+    {"server"},
     {"layers", "decoding", "metrics"},
     {"problem", "models"},
     {"image_problem", "text_problem"},
@@ -37,8 +38,11 @@ LAYERS = (
 )
 LEVEL = {unit: level for level, row in enumerate(LAYERS) for unit in row}
 
-# Sets are written and read without a model.
-ONLY = {"hparams": {"constants", "registry", "fields", "config"}}
+# Sets are written and read without a model; the server knows exports only.
+ONLY = {
+    "hparams": {"constants", "registry", "fields", "config"},
+    "server": {"constants", "extras", "data", "runtime"},
+}
 
 # What a layer may name in annotations, by an import under `if TYPE_CHECKING:`: a model the class of
 # its hyperparameters, which stands above it beside the sets.
@@ -48,6 +52,7 @@ ANNOTATIONS = {"models": {"hparams"}}
 WITHOUT_TENSORFLOW = {unit for row in LAYERS[:7] for unit in row} | {
     "data",
     "runtime",
+    "server",
     "problem",
     "image_problem",
     "text_problem",

@@ -1,0 +1,84 @@
+"""Listening: uvicorn with the bounds of `Limits`, until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from t2t_vqem.constants import UsageError
+from t2t_vqem.server.guard import HEADERS, App
+from t2t_vqem.server.limits import Limits
+from t2t_vqem.server.protocol import bounded_protocol
+
+_BACKLOG = 2048
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Returns a socket that listens.
+
+    Args:
+        host: name or address of the interface.
+        port: 0 for any that is free.
+
+    Raises:
+        UsageError: the address is not this machine's, or taken.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        opened = socket.socket(family, socket.SOCK_STREAM)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind(address)
+        opened.listen(_BACKLOG)
+    except OSError as error:
+        raise UsageError(
+            f"cannot listen at --host={host} --port={port}: {error.strerror or error}. Take an "
+            "address of this machine and a port that is free; 0 takes any."
+        ) from error
+    return opened
+
+
+def make_server(app: App, limits: Limits) -> uvicorn.Server:
+    """Returns the server of an application, which is bounded as `Limits` say."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http=bounded_protocol(limits),
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level=logging.ERROR,  # the rest is about single requests
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            headers=list(HEADERS),
+            limit_concurrency=limits.connections,
+            backlog=_BACKLOG,
+            timeout_keep_alive=limits.idle_seconds,
+            timeout_graceful_shutdown=limits.drain_seconds,
+        )
+    )
+
+
+def serve(app: App, limits: Limits, opened: socket.socket, ready: Callable[[], None]) -> None:
+    """Answers requests until SIGTERM or SIGINT; what was accepted by then is still answered.
+
+    Args:
+        app: the application.
+        limits: see there.
+        opened: what `listen` returned.
+        ready: called when requests can come.
+    """
+    server = make_server(app, limits)
+
+    def stop(number: int, frame: object) -> None:
+        """Takes the signal that uvicorn raises again at its end: it was obeyed."""
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    ready()
+    server.run(sockets=[opened])

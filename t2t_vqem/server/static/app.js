@@ -1,0 +1,125 @@
+// Starts the page: finds who computes, shows the tabs that its models have.
+
+import { arrowKeys, byId, element } from "./dom.js";
+import { startImages } from "./images.js";
+import { startLatents } from "./latents.js";
+import { ServerEngine } from "./server.js";
+import { startTranslate } from "./translate.js";
+
+const RETRY_MILLISECONDS = 2000;
+
+// Where errors are shown. A server that is gone is waited for, and asked again what it was asked.
+class Trouble {
+  #engine;
+  #again = new Map(); // from the name of a tab to what it wants to do again
+  #timer;
+
+  constructor(engine) {
+    this.#engine = engine;
+  }
+
+  // Runs work, shows its error as a sentence; returns its result, undefined after an error.
+  async watch(name, work) {
+    try {
+      const result = await work();
+      this.clear();
+      return result;
+    } catch (error) {
+      console.warn(error);
+      this.#show(error.message);
+      if (error.status === 0) {
+        this.#again.set(name, () => this.watch(name, work));
+        this.#wait();
+      }
+      return undefined;
+    }
+  }
+
+  clear() {
+    byId("trouble").hidden = true;
+  }
+
+  #show(message) {
+    const trouble = byId("trouble");
+    trouble.textContent = message;
+    trouble.hidden = false;
+  }
+
+  #wait() {
+    this.#timer ??= setTimeout(async () => {
+      this.#timer = undefined;
+      if (!(await this.#engine.isThere())) {
+        this.#wait();
+        return;
+      }
+      const again = [...this.#again.values()];
+      this.#again.clear();
+      for (const work of again) await work();
+    }, RETRY_MILLISECONDS);
+  }
+}
+
+// Where the exporter made a folder for a static host, the page computes by itself.
+async function findEngine() {
+  if (document.documentElement.dataset.engine === "server") return new ServerEngine();
+  const { LocalEngine } = await import("./local.js");
+  return LocalEngine.load();
+}
+
+function showTabs(names) {
+  const tabs = names.map((name) => byId(`tab-${name}`));
+  const choose = (chosen) => {
+    for (const [i, name] of names.entries()) {
+      tabs[i].setAttribute("aria-selected", String(name === chosen));
+      tabs[i].tabIndex = name === chosen ? 0 : -1;
+      byId(name).hidden = name !== chosen;
+    }
+    history.replaceState(null, "", `#${chosen}`);
+  };
+  for (const name of ["translate", "latents", "images"]) {
+    byId(`tab-${name}`).hidden = !names.includes(name);
+  }
+  for (const [i, name] of names.entries()) {
+    tabs[i].addEventListener("click", () => choose(name));
+    tabs[i].addEventListener("focus", () => choose(name));
+  }
+  const list = document.querySelector("[role=tablist]");
+  arrowKeys(list, "[role=tab]:not([hidden])");
+  list.hidden = false;
+  choose(names.find((name) => `#${name}` === location.hash) ?? names[0]);
+}
+
+function fillModels(select, models) {
+  select.replaceChildren(...models.map(({ name }) => element("option", {}, name)));
+}
+
+const STARTS = { translate: startTranslate, latents: startLatents, images: startImages };
+
+async function start() {
+  const engine = await findEngine();
+  const trouble = new Trouble(engine);
+  const models = await trouble.watch("models", () => engine.models());
+  if (!models) {
+    // Asked again by itself; the page starts anew when the server is there.
+    setInterval(async () => (await engine.isThere()) && location.reload(), RETRY_MILLISECONDS);
+    return;
+  }
+  byId("where").textContent = engine.where;
+  const offered = {
+    translate: models.filter(({ kind }) => kind === "text"),
+    latents: models.filter(({ kind, latents }) => kind === "text" && latents),
+    images: models.filter(({ kind }) => kind === "images"),
+  };
+  const names = Object.keys(offered).filter((name) => offered[name].length);
+  for (const name of names) {
+    fillModels(byId(`${name}-model`), offered[name]);
+    STARTS[name](engine, offered[name], (work) => trouble.watch(name, work));
+  }
+  byId("loading").hidden = true;
+  showTabs(names);
+  byId("foot").textContent = models
+    .map(({ name, description }) => `${name}: ${description}.`)
+    .join(" ");
+}
+
+start();

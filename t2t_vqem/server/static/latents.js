@@ -1,0 +1,209 @@
+// The codes of a sentence, what each stands for, and what the sentence becomes with others.
+
+import { byId, debounce, element, keepDraft, Latest, milliseconds, plural, scoreText } from "./dom.js";
+import { marked } from "./words.js";
+
+const TYPING_MILLISECONDS = 200;
+const MOST_FOUND = 24;
+
+export function startLatents(engine, models, watch) {
+  const sentence = byId("sentence");
+  const select = byId("latents-model");
+  const status = byId("latents-status");
+  const latest = new Latest();
+  const phrases = new Map(); // of each model: a promise of phrases and counts of each code
+  let own; // the model's translation
+  let now; // that of the codes shown
+  let chosen = -1; // place among the codes
+
+  const model = () => models.find(({ name }) => name === select.value);
+
+  function phrasesOf(name) {
+    if (!phrases.has(name)) {
+      const loaded = engine.phrases(name);
+      phrases.set(name, loaded);
+      loaded.catch(() => phrases.delete(name));
+    }
+    return phrases.get(name);
+  }
+
+  async function ask(options) {
+    const text = sentence.value;
+    const answer = await watch(() =>
+      latest.run((signal) => engine.translate(select.value, text, options, signal)),
+    );
+    if (!answer) return undefined;
+    status.textContent = `Decoded in ${milliseconds(answer.milliseconds)}, ${scoreText(answer.translations.score)}.`;
+    return answer.translations;
+  }
+
+  async function translate() {
+    const empty = !sentence.value.trim();
+    if (empty) {
+      latest.run(async () => {});
+      status.textContent = "";
+    }
+    const found = empty ? undefined : await ask({});
+    if (!empty && !found) return;
+    own = now = found;
+    chosen = -1;
+    byId("samples").hidden = true;
+    show();
+  }
+
+  async function decode(codes) {
+    const found = await ask({ codes });
+    if (!found) return;
+    now = found;
+    show();
+  }
+
+  const replaceChosen = (code) => decode(now.codes.map((old, i) => (i === chosen ? code : old)));
+
+  function show() {
+    byId("latents-result").hidden = !now;
+    byId("code").hidden = !now || chosen < 0;
+    if (!now) return;
+    const focused = byId("codes").contains(document.activeElement);
+    byId("codes").replaceChildren(...now.codes.map(codeItem));
+    byId("decoded").replaceChildren(...marked(own.text, now.text));
+    byId("decoded").lang = model().languages?.[1] ?? "";
+    byId("restore").disabled = String(now.codes) === String(own.codes);
+    if (chosen < 0) return;
+    if (focused) byId("codes").querySelectorAll("button")[chosen].focus();
+    showCode();
+  }
+
+  function codeItem(code, place) {
+    const words = now.segments
+      .filter((segment) => segment.code === place)
+      .map(({ text }) => text)
+      .join("");
+    const replaced = code !== own.codes[place];
+    const label = `Code ${code}${replaced ? ", replaced" : ""}, stands for ${words.trim() || "no words"}`;
+    const button = element(
+      "button",
+      {
+        type: "button",
+        class: replaced ? "replaced" : null,
+        "aria-pressed": String(place === chosen),
+        "aria-label": label,
+        onclick: () => {
+          chosen = place;
+          show();
+        },
+      },
+      String(code),
+    );
+    const below = words.trim()
+      ? element("span", { lang: model().languages?.[1] }, words.trim())
+      : element("span", { class: "words-none" }, "–");
+    return element("li", {}, button, below);
+  }
+
+  async function showCode() {
+    const code = now.codes[chosen];
+    byId("code-title").textContent = `Code ${code}`;
+    byId("replacement").max = model().latents.num_codes - 1;
+    byId("code-search").hidden = !model().latents.phrases;
+    const table = byId("code-phrases");
+    if (!model().latents.phrases) {
+      table.replaceChildren("This export does not hold what its codes stood for.");
+      return;
+    }
+    const all = await watch(() => phrasesOf(select.value));
+    if (!all || now?.codes[chosen] !== code) return;
+    table.replaceChildren(phraseTable(code, all[code]));
+    search(all);
+  }
+
+  function search(all) {
+    const wanted = byId("phrase").value.trim().toLowerCase();
+    const found = [];
+    for (let code = 0; wanted && code < all.length && found.length < MOST_FOUND; code++) {
+      const hit = all[code].find(([text]) => text.toLowerCase().includes(wanted));
+      if (hit) found.push(element("li", {}, foundButton(code, hit[0])));
+    }
+    byId("found").replaceChildren(...found);
+  }
+
+  const foundButton = (code, text) =>
+    element("button", { type: "button", onclick: () => replaceChosen(code) }, `${code}: ${text}`);
+
+  async function sample() {
+    const num = byId("latents-num").valueAsNumber;
+    const options = {
+      temperature: byId("latents-temperature").valueAsNumber,
+      seed: byId("latents-seed").valueAsNumber,
+    };
+    const text = Array(num).fill(sentence.value);
+    const answer = await watch(() => engine.translate(select.value, text, options));
+    if (!answer || !own) return;
+    const box = byId("samples");
+    box.replaceChildren(sampleTable(answer.translations));
+    box.hidden = false;
+  }
+
+  function sampleTable(samples) {
+    const rows = samples.map((found) => {
+      const codes = found.codes.map((code, i) =>
+        code === own.codes[i] ? `${code} ` : element("mark", {}, `${code}`),
+      );
+      const use = () => {
+        now = found;
+        chosen = -1;
+        show();
+      };
+      return element(
+        "tr",
+        {},
+        element("td", { lang: model().languages?.[1] }, ...marked(own.text, found.text)),
+        element("td", {}, ...codes.flatMap((code) => [code, " "])),
+        element("td", { class: "number" }, found.score.toFixed(2)),
+        element("td", {}, element("button", { type: "button", onclick: use }, "Use")),
+      );
+    });
+    const head = ["Translation", "Codes", "Score", ""].map((title) =>
+      title ? element("th", { scope: "col" }, title) : element("td"),
+    );
+    return element("table", {}, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows));
+  }
+
+  keepDraft(sentence);
+  sentence.addEventListener("input", debounce(TYPING_MILLISECONDS, translate));
+  select.addEventListener("change", translate);
+  byId("restore").addEventListener("click", () => decode(own.codes));
+  byId("phrase").addEventListener("input", async () => {
+    const all = await watch(() => phrasesOf(select.value));
+    if (all) search(all);
+  });
+  byId("replace").addEventListener("submit", (event) => {
+    event.preventDefault();
+    replaceChosen(byId("replacement").valueAsNumber);
+  });
+  byId("sample-latents").addEventListener("submit", (event) => {
+    event.preventDefault();
+    sample();
+  });
+  translate();
+}
+
+function phraseTable(code, phrases) {
+  if (!phrases.length) return document.createTextNode("It stood for nothing in the text that was counted.");
+  const total = plural(phrases.length, "phrase");
+  const row = ([text, count]) =>
+    element("tr", {}, element("td", {}, text.trim() || "(nothing)"), element("td", { class: "number" }, String(count)));
+  const head = element(
+    "tr",
+    {},
+    element("th", { scope: "col" }, "Phrase"),
+    element("th", { scope: "col", class: "number" }, "Times"),
+  );
+  return element(
+    "table",
+    {},
+    element("caption", {}, `What it stood for most often in the training text, ${total}`),
+    element("thead", {}, head),
+    element("tbody", {}, ...phrases.map(row)),
+  );
+}
