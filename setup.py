@@ -74,7 +74,6 @@ COMMANDS = {
     "t2t-bleu": "t2t_bleu",
     "t2t-avg-all": "t2t_avg_all",
     "t2t-demo": "t2t_demo",
-    "t2t-exporter": "t2t_exporter",
     "t2t-server": "t2t_server",
     "t2t-make-tf-configs": "t2t_make_tf_configs",
 }

@@ -100,9 +100,7 @@ class ImageFolder(ImageProblem):
             "share of the training images held out as test if it has no folder",
             minimum=0,
         )
-        seed: int = option(
-            0, "seed of the choice of held-out images", minimum=0, maximum=MAX_SEED
-        )
+        seed: int = option(0, "seed of the choice of held-out images", minimum=0, maximum=MAX_SEED)
         unreadable: str = option(
             "error",
             "files that cannot be read; error: stop at the first one, drop: drop and list them",
