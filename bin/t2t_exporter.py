@@ -14,12 +14,13 @@ Beam size, candidates and rescorer are part of the exported graph, and so chosen
 length, temperature and top-k are inputs of it, for which these are defaults.
 """
 
+from typing import NoReturn
+
 from absl import flags
 
 from t2t_vqem import registry
 from t2t_vqem.bin import _main
-from t2t_vqem.constants import UsageError
-from t2t_vqem.runtime.manifest import LITERT
+from t2t_vqem.constants import LITERT, UsageError
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("output_dir", None, "The run: what t2t-trainer wrote to.", flag_values=FLAGS)
@@ -101,9 +102,9 @@ def main(argv: list[str]) -> None:
         print(f"  {name}: {value['value'] if isinstance(value, dict) else value}")
 
 
-def entry_point() -> None:
-    """Runs the command."""
-    _main.run(main, FLAGS)
+def entry_point(argv: list[str] | None = None) -> NoReturn:
+    """Runs the command; `argv` is as in `_main.run`."""
+    _main.run(main, FLAGS, argv)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ variable T2T_SERVER_TOKEN does the same.
 import logging
 import os
 import time
+from typing import NoReturn
 
 from absl import flags
 
@@ -159,9 +160,9 @@ def _limits():
     )
 
 
-def entry_point() -> None:
-    """Runs the command."""
-    _main.run(main, FLAGS)
+def entry_point(argv: list[str] | None = None) -> NoReturn:
+    """Runs the command; `argv` is as in `_main.run`."""
+    _main.run(main, FLAGS, argv)
 
 
 if __name__ == "__main__":

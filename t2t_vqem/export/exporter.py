@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 import t2t_vqem
-from t2t_vqem.constants import MAX_EXTRA_LENGTH, UsageError
+from t2t_vqem.constants import LITERT, MAX_EXTRA_LENGTH, UsageError
 from t2t_vqem.decoding.options import DecodeOptions
 from t2t_vqem.export import litert
 from t2t_vqem.export.card import write_card
@@ -28,7 +28,6 @@ from t2t_vqem.runtime.interpreters import Interpreters
 from t2t_vqem.runtime.manifest import (
     CARD,
     IMAGES,
-    LITERT,
     MANIFEST,
     MODEL,
     TEXT,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from t2t_vqem.constants import UsageError
+from t2t_vqem.constants import LITERT, UsageError
 from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.runtime import manifest as manifests
 from t2t_vqem.runtime.images import ImageRuntime
@@ -29,9 +29,9 @@ def load(
     """
     folder = os.path.abspath(os.path.expanduser(folder))
     manifest = manifests.read(folder)
-    if manifest.engine != manifests.LITERT:
+    if manifest.engine != LITERT:
         raise UsageError(
-            f"{folder} is an export for {manifest.engine}, expected one for {manifests.LITERT}: "
+            f"{folder} is an export for {manifest.engine}, expected one for {LITERT}: "
             "t2t-exporter --format=litert makes it"
         )
     manifests.check_files(folder, manifest)

@@ -21,7 +21,6 @@ MODEL = "model.tflite"
 VOCABULARY = "vocab.model"
 CARD = "README.md"
 TEXT, IMAGES = "text", "images"
-LITERT = "litert"
 _CHUNK = 2**20
 _AGAIN = "Copy the folder again, or export the run again with t2t-exporter"
 
