@@ -25,7 +25,6 @@ from absl import flags
 from t2t_vqem import registry
 from t2t_vqem.bin import _main, _registry_flag
 from t2t_vqem.constants import UsageError
-from t2t_vqem.problem import make_problem
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("problem", None, "Registered problem.", flag_values=FLAGS)
@@ -104,6 +103,8 @@ def main(argv: list[str]) -> None:
             f"got --shard={FLAGS.shard} and --num_shards={FLAGS.num_shards}: give both for a share "
             "of the work, neither for all of it and to put it together."
         )
+    from t2t_vqem.problem import make_problem  # imports NumPy, which --help does not need
+
     problem = make_problem(
         FLAGS.problem,
         data_dir,
