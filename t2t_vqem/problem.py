@@ -272,16 +272,22 @@ class Problem(abc.ABC):
 
     @classmethod
     def _explain_refusal(cls, flag: str) -> str:
-        sources = [f"--{name}" for name in _SOURCES if name in cls.accepts]
-        takes = f"is made from {' or '.join(sources)}" if sources else "makes its data itself"
         instead = ""
-        if flag == "source_dir" and not sources and cls.for_own_files:
+        if flag == "source_dir" and not cls.accepts and cls.for_own_files:
             instead = f", or take --problem={cls.for_own_files}, which reads your own files"
         elif flag not in ("source_dir", "tfds_dir"):
             instead = (
                 f", or take --problem={cls.name}_distilled: {_FLAGS[flag]} is of distilled problems"
             )
-        return f"{cls.name} {takes}. Leave the flag out{instead}."
+        return f"{cls.name} is {cls.data_origin()}. Leave the flag out{instead}."
+
+    @classmethod
+    def data_origin(cls) -> str:
+        """Returns where the data comes from, in words: "made from --source_dir"."""
+        sources = [f"--{name}" for name in _SOURCES if name in cls.accepts]
+        if "tfds_dir" in cls.accepts:
+            sources.append("a download")
+        return f"made from {' or '.join(sources)}" if sources else "made by the problem itself"
 
     def source_given(self, flags: SourceFlags) -> bool:
         """Returns whether `source` needs neither more flags nor a download.

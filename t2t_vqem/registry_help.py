@@ -55,6 +55,7 @@ def _details(kind: registry.Registry, name: str) -> str:
     lines = [f"{kind.kind} {name}, registered at {kind.origin(name)}", ""]
     lines += [inspect.getdoc(value) or "(no description)"]
     if kind is registry.problems:
+        lines += ["", f"Data: {value.data_origin()}."]
         lines += _fields("Settings (--problem_params, or gin as NAME.FIELD)", value.Config)
     elif kind is registry.model_hparams:
         lines += _fields("Hyperparameters, with their defaults", value)

@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -47,14 +48,16 @@ class UnreadableImageError(UsageError):
 class FolderImages(ImageSource):
     """The image files in a folder and in all folders below it.
 
-    The subfolders train, dev and test are the splits. If dev or test has no folder, it is held out
-    from train. If there is no train either, dev and test are held out from all images.
+    The subfolders train, dev and test are the splits, whatever the case of their letters. If dev or
+    test has no folder, it is held out from train. If there is no train either, dev and test are
+    held out from all images.
 
     Args:
         folder: the folder.
         shape: height, width and channels to fit every image to.
         fit: the method of fitting, see `read_image`.
-        held_out: the shares of dev and test, for those that have no folder.
+        held_out: the shares of dev and test, of the images that can be read, for those that have no
+            folder.
         seed: seed of the choice of held-out images, see `image_source.hold_out`.
         drop_unreadable: whether to drop files that cannot be read instead of raising an error.
 
@@ -80,9 +83,20 @@ class FolderImages(ImageSource):
         self._seed = seed
         self._drop_unreadable = drop_unreadable
         images, others = find_images(folder)
-        self._given = _given_splits(folder, images, others)
+        folders = _split_folders(folder)
+        self._renamed = {name: split for split, name in folders.items() if name != name.lower()}
+        self._given = _given_splits(folder, folders, images, others)
+        self._check_shares()
         given = {name for names in self._given.values() for name in names}
         self._left_out = [name for name in sorted([*images, *others]) if name not in given]
+
+    def _check_shares(self) -> None:
+        for split, share in self._held_out.items():
+            if split not in self._given and not share:
+                raise UsageError(
+                    f"{split}_share=0, and {self._folder} has no folder {split}: there would be no "
+                    f"image in {split}. Give a share above 0, or put images into a folder {split}."
+                )
 
     @functools.cached_property
     def _digests(self) -> dict[str, bytes]:
@@ -91,24 +105,52 @@ class FolderImages(ImageSource):
         digests = {}
         with Progress("hashing", len(names), "files") as bar:
             for name in names:
-                digests[name] = bytes.fromhex(hash_file(os.path.join(self._folder, name)))
+                digests[name] = self._digest(name)
                 bar.advance(1)
         return digests
 
+    def _digest(self, name: str) -> bytes:
+        try:
+            return bytes.fromhex(hash_file(os.path.join(self._folder, name)))
+        except UsageError:
+            if not self._drop_unreadable:
+                raise
+            return b""
+
     @functools.cached_property
     def _splits(self) -> dict[str, list[str]]:
-        """The files of each split."""
+        """The files of each split; those that cannot be read are in train, or where they are."""
         names = self._given[TRAIN]
-        sizes = {
-            split: max(1, round(share * len(names)))
-            for split, share in self._held_out.items()
-            if split not in self._given
-        }
-        divided = hold_out([self._digests[name] for name in names], sizes, self._seed)
+        shares = {split: x for split, x in self._held_out.items() if split not in self._given}
+        if not shares:
+            return self._given
+        readable = self._readable(names) if self._drop_unreadable else names
+        sizes = {split: max(1, round(share * len(readable))) for split, share in shares.items()}
+        divided = hold_out([self._digests[name] for name in readable], sizes, self._seed)
+        held_out = {split: [readable[n] for n in divided[split]] for split in sizes}
+        taken = {name for split in held_out.values() for name in split}
         return {
             **self._given,
-            **{split: [names[n] for n in numbers] for split, numbers in divided.items()},
+            **held_out,
+            TRAIN: [name for name in names if name not in taken],
         }
+
+    def _readable(self, names: Sequence[str]) -> list[str]:
+        """Returns the files that can be read: shares are of these. Each file is read for it."""
+        paths = [os.path.join(self._folder, name) for name in names]
+        with Progress("checking", len(names), "images") as bar, ThreadPoolExecutor() as pool:
+            readable = []
+            for name, is_readable in zip(names, pool.map(self._is_readable, paths), strict=True):
+                readable += [name] if is_readable else []
+                bar.advance(1)
+        return readable
+
+    def _is_readable(self, path: str) -> bool:
+        try:
+            read_image(path, self._shape, self._fit)
+        except UnreadableImageError:
+            return False
+        return True
 
     def describe(self) -> str:
         return f"images in {self._folder}"
@@ -130,7 +172,7 @@ class FolderImages(ImageSource):
         )
 
     def notes(self) -> list[str]:
-        lines = []
+        lines = [f"the folder {name} is {split}" for name, split in self._renamed.items()]
         held_out = [split for split in self._held_out if split not in self._given]
         if held_out:
             lines.append(f"held out from the training images: {', '.join(held_out)}")
@@ -175,21 +217,30 @@ def find_images(folder: str) -> tuple[list[str], list[str]]:
     """Finds the image files and the other files in a folder and in all folders below it.
 
     Image files are recognised by their suffix, see SUFFIXES. Hidden files and folders, whose names
-    begin with a dot, are ignored.
+    begin with a dot, are ignored. Links to folders are followed.
 
     Returns:
         The image files and the other files: two sorted lists of paths, relative to the folder.
 
     Raises:
-        UsageError: the folder, or one below it, cannot be read.
+        UsageError: the folder, or one below it, cannot be read, or a link leads to a folder a
+            second time.
     """
 
     def fail(error: OSError) -> None:
         raise UsageError(f"{error.filename}: cannot be read ({error.strerror}).") from error
 
     images, others = [], []
-    for path, folders, names in os.walk(folder, onerror=fail):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    seen: dict[str, str] = {}
+    for path, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+        real = os.path.realpath(path)
+        if real in seen:
+            raise UsageError(
+                f"{path} is the folder {seen[real]} again, by a symbolic link: its images would be "
+                "read twice, or without end. Remove the link."
+            )
+        seen[real] = path
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in names:
             if not name.startswith("."):
                 found = images if name.lower().endswith(SUFFIXES) else others
@@ -197,16 +248,28 @@ def find_images(folder: str) -> tuple[list[str], list[str]]:
     return sorted(images), sorted(others)
 
 
+def _split_folders(folder: str) -> dict[str, str]:
+    """Returns the names of the folders that are splits, in whatever case of letters."""
+    there = [name for name in os.listdir(folder) if os.path.isdir(os.path.join(folder, name))]
+    folders = {}
+    for split, names in _FOLDERS.items():
+        for name in names:  # the first one there is counts
+            found = sorted(other for other in there if other.lower() == name)
+            if len(found) > 1:
+                raise UsageError(
+                    f"{folder} holds the folders {' and '.join(found)}, expected one of them: each "
+                    f"would be {split}."
+                )
+            if found:
+                folders[split] = found[0]
+                break
+    return folders
+
+
 def _given_splits(
-    folder: str, images: Sequence[str], others: Sequence[str]
+    folder: str, folders: Mapping[str, str], images: Sequence[str], others: Sequence[str]
 ) -> dict[str, list[str]]:
     """Returns the image files of the splits that have a folder, and always those of train."""
-    folders = {
-        split: name
-        for split, names in _FOLDERS.items()
-        for name in reversed(names)  # the first existing name wins
-        if os.path.isdir(os.path.join(folder, name))
-    }
     if folders and TRAIN not in folders:
         raise UsageError(
             f"{folder} holds the folder {' and '.join(folders.values())} but no folder train. Put "

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from t2t_vqem.constants import DEV, TEST, TRAIN, UsageError
 from t2t_vqem.data.lines import SUFFIXES, find_compressed, read_lines
-from t2t_vqem.files import is_special
+from t2t_vqem.files import is_special, same_file
 
 _COMPRESSION = "|".join(re.escape(suffix) for suffix in SUFFIXES if suffix)
 # Formats with both languages in one file, by file extension, and how to separate the languages.
@@ -52,10 +52,23 @@ class FilePairs(PairSource):
 
     Args:
         files: for each split, the file in the source and the file in the target language.
+
+    Raises:
+        UsageError: both are the same file. (One file for two splits is only warned about.)
     """
 
     def __init__(self, files: Mapping[str, tuple[str, str]]):
         self.files = dict(files)
+        for split, (source, target) in self.files.items():
+            if same_file(source, target):
+                raise UsageError(
+                    f"{split}: source and target are the same file, {source}. Expected a file of "
+                    "each language."
+                )
+        sources = {split: source for split, (source, _) in self.files.items()}
+        for split, other in itertools.combinations(sources, 2):
+            if same_file(sources[split], sources[other]):
+                _logger.warning("%s and %s are the same file, %s", split, other, sources[split])
 
     def describe(self) -> str:
         return ", ".join(path for pair in self.files.values() for path in pair)

@@ -62,10 +62,12 @@ class VQVAE(QuantizedModel, ImageModel):
         self.image_shape = height, width, channels = tuple(image_shape)
         block = 2**hparams.num_downsamplings
         if height % block or width % block:
+            most = (math.gcd(height, width) & -math.gcd(height, width)).bit_length() - 1
+            lower = f"Set num_downsamplings to {most} at most, or have" if most else "Have"
             raise UsageError(
                 f"num_downsamplings={hparams.num_downsamplings} with images of {height}x{width}: "
-                f"expected height and width to be multiples of {block}. Set num_downsamplings "
-                f"lower, or have the problem make images of another size"
+                f"expected height and width to be multiples of {block}. {lower} the problem make "
+                f"images of another size"
             )
         self.field = height // block, width // block
         self.num_latents = math.prod(self.field)

@@ -11,6 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from t2t_vqem.bin import _main, t2t_datagen, t2t_decoder, t2t_trainer
+from t2t_vqem.inference import images
 from t2t_vqem.inference.image_files import image_grid, side_by_side
 from t2t_vqem.output_dir import OutputDir, named_weights
 from t2t_vqem.problem import Problem
@@ -103,9 +104,24 @@ def test_samples_follow_from_the_seed_and_their_number(sample):
     assert (sample("--num_samples=5", "--seed=1", "--sampling_temp=0.3") != five).any()
 
 
+def test_a_batch_is_no_larger_than_there_are_images(sample, monkeypatch):
+    made = []
+
+    class Noted(images.ImageDecoder):
+        def __init__(self, *args, batch_size, **kwargs):
+            made.append(batch_size)
+            super().__init__(*args, batch_size=batch_size, **kwargs)
+
+    monkeypatch.setattr(images, "ImageDecoder", Noted)
+    assert len(sample("--num_samples=70", "--batch_size=2000000")) == 70
+    assert len(sample("--num_samples=3", "--batch_size=2000000")) == 3
+    assert len(sample("--num_samples=3", "--batch_size=2")) == 3
+    assert made == [70, images.DEFAULT_BATCH_SIZE, 2]
+
+
 def test_most_probable_codes_alone_give_one_image(sample):
-    images = sample("--num_samples=4", "--sampling_keep_top_k=1")
-    assert (images == images[:1]).all()
+    found = sample("--num_samples=4", "--sampling_keep_top_k=1")
+    assert (found == found[:1]).all()
 
 
 def test_samples_go_to_pictures_and_arrays(decode, sample, tmp_path):

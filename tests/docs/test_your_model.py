@@ -13,6 +13,7 @@ import sys
 import pytest
 
 from t2t_vqem import registry
+from t2t_vqem.constants import UsageError
 from t2t_vqem.problem import Dataset
 from t2t_vqem.training import trainer
 
@@ -92,6 +93,21 @@ def test_example_runs_and_learns(tmp_path):
     right = sum(map(str.__eq__, translations, references))
     assert right > 0.6 * len(references), f"{right} of {len(references)}"
     assert sorted(os.listdir(tmp_path / "runs")) == ["again", "more", "roman", "series"]
+
+
+def test_a_problem_of_files(tmp_path):
+    names: dict[str, type] = {"__name__": "corpus"}
+    exec(next(block for block in blocks("python") if "class MyCorpus" in block), names)
+    for split in ("train", "dev", "test"):
+        for side in "ab":
+            (tmp_path / f"{split}.{side}").write_text(f"{split} {side} some words\n" * 30)
+    problem = names["MyCorpus"](names["TextProblem"].Config(vocab_size=300))
+    with pytest.raises(
+        UsageError, match="my_corpus needs --source_dir, the folder with your files"
+    ):
+        problem.generate(str(tmp_path / "data"))
+    dataset = problem.generate(str(tmp_path / "data"), source_dir=str(tmp_path), progress=False)
+    assert dataset.references("test")[0] == "test b some words"
 
 
 def test_a_problem_of_another_kind_is_learned(tmp_path):

@@ -64,7 +64,9 @@ def test_another_seed_gives_other_sentences():
 
 @pytest.mark.parametrize("flag", ["source_dir", "tfds_dir"])
 def test_folders_are_refused(flag, tmp_path):
-    with pytest.raises(UsageError, match=f"--{flag}=here: translate_ende_cldr makes its data its"):
+    with pytest.raises(
+        UsageError, match=f"--{flag}=here: translate_ende_cldr is made by the problem its"
+    ):
         problem().generate(str(tmp_path), **{flag: "here"})
 
 

@@ -367,7 +367,9 @@ def test_generating_digits_twice_gives_the_same(tmp_path):
 
 @pytest.mark.parametrize("flag", ["source_dir", "tfds_dir"])
 def test_digits_refuse_folders(flag, tmp_path):
-    with pytest.raises(UsageError, match=f"--{flag}=here: image_digits makes its data itself"):
+    with pytest.raises(
+        UsageError, match=f"--{flag}=here: image_digits is made by the problem itself"
+    ):
         make("image_digits").generate(str(tmp_path), **{flag: "here"})
 
 

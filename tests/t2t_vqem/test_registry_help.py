@@ -36,6 +36,7 @@ def test_a_set_is_shown_with_its_own_values():
 @pytest.mark.parametrize("name", registry.problems.names())
 def test_a_problem_is_shown_with_its_settings(name):
     text = registry_help(name)
+    assert "\nData: made " in text
     for field in dataclasses.fields(registry.problems.get(name).Config):
         assert f"  {field.name}: " in text
         assert field.metadata.get("meaning"), f"{name}: {field.name} has no meaning"

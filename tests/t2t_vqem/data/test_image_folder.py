@@ -311,8 +311,81 @@ def test_a_split_without_a_folder_is_held_out_of_train(tmp_path):
 
 def test_at_least_one_image_is_held_out(tmp_path):
     fill(tmp_path, 5)
-    source = folder_images(tmp_path, held_out={DEV: 0.01, TEST: 0.0})
+    source = folder_images(tmp_path, held_out={DEV: 0.01, TEST: 0.02})
     assert [source.num_images(split) for split in SPLITS] == [3, 1, 1]
+
+
+def test_a_share_of_0_needs_a_folder(tmp_path):
+    fill(tmp_path / "train", 5)
+    with pytest.raises(UsageError, match=r"dev_share=0, and .* has no folder dev: there would be"):
+        folder_images(tmp_path, held_out={DEV: 0.0, TEST: 0.1})
+    dev = fill(tmp_path / "dev", 2)
+    source = folder_images(tmp_path, held_out={DEV: 0.0, TEST: 0.1})
+    assert images_in(source, DEV) == dev
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_shares_are_of_the_images_that_can_be_read(tmp_path, seed):
+    good = fill(tmp_path, 11)
+    whole = pathlib.Path(save(tmp_path / "cut.png", noise(40, 40))).read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "nowhere.png").symlink_to(tmp_path / "not there")
+    shares = {DEV: 0.05, TEST: 0.05}
+    source = folder_images(tmp_path, held_out=shares, seed=seed, drop_unreadable=True)
+    found = {split: list(source.part(split, 0, source.num_images(split))) for split in SPLITS}
+    dropped = {split: sum(isinstance(x, Unreadable) for x in found[split]) for split in SPLITS}
+    assert {split: len(found[split]) for split in SPLITS} == {TRAIN: 11, DEV: 1, TEST: 1}
+    assert dropped == {TRAIN: 2, DEV: 0, TEST: 0}
+    read = [x.tobytes() for split in SPLITS for x in found[split] if isinstance(x, np.ndarray)]
+    assert sorted(read) == sorted(good)
+    if not seed:  # as without them
+        for name in ("cut.png", "nowhere.png"):
+            (tmp_path / name).unlink()
+        without = folder_images(tmp_path, held_out=shares, seed=seed)
+        for split in (DEV, TEST):
+            assert [image.tobytes() for image in found[split]] == images_in(without, split)
+
+
+def test_the_case_of_the_folders_does_not_matter(tmp_path):
+    written = {
+        TRAIN: fill(tmp_path / "Train", 5),
+        DEV: fill(tmp_path / "VAL", 3, seed=1),
+        TEST: fill(tmp_path / "test", 2, seed=2),
+    }
+    source = folder_images(tmp_path)
+    assert {split: images_in(source, split) for split in SPLITS} == written
+    assert source.notes() == ["the folder Train is train", "the folder VAL is dev"]
+
+
+def test_folders_that_differ_in_case_alone_are_an_error(tmp_path):
+    fill(tmp_path / "train", 5)
+    fill(tmp_path / "Train", 5, seed=1)
+    if len(os.listdir(tmp_path)) == 1:
+        pytest.skip("this file system has one case")
+    with pytest.raises(UsageError, match="holds the folders Train and train, expected one of them"):
+        folder_images(tmp_path)
+
+
+def test_linked_folders_are_followed(tmp_path):
+    train = fill(tmp_path / "elsewhere/cats", 5)
+    dev = fill(tmp_path / "photos/dev", 2, seed=1)
+    more = fill(tmp_path / "more", 3, seed=2)
+    (tmp_path / "photos/train").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "photos/dev/linked").symlink_to(tmp_path / "more")
+    fill(tmp_path / "photos/test", 1, seed=3)
+    source = folder_images(tmp_path / "photos")
+    assert images_in(source, TRAIN) == train
+    assert images_in(source, DEV) == dev + more
+
+
+@pytest.mark.parametrize("target", ["photos", "photos/a", "photos/b"])
+def test_a_folder_that_a_link_leads_to_again_is_an_error(tmp_path, target):
+    for folder in "ab":
+        fill(tmp_path / "photos" / folder, 2)
+    (tmp_path / "photos/a/link").symlink_to(tmp_path / target)
+    message = "is the folder .* again, by a symbolic link: .* Remove the link"
+    with pytest.raises(UsageError, match=message):
+        folder_images(tmp_path / "photos")
 
 
 def test_ignored_files_are_logged(tmp_path):

@@ -137,6 +137,22 @@ def test_folder_is_read_in_order_of_names_and_images_are_resized(tmp_path):
         image_files.read_images(str(tmp_path / "notes.txt"), (4, 6, 3), read)
 
 
+def test_linked_folders_are_followed(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(random_images(4, 6, 3)).save(tmp_path / "elsewhere/a.png")
+    (tmp_path / "photos/link").symlink_to(tmp_path / "elsewhere")
+
+    def read(path):
+        return read_image(path, (4, 6, 3))
+
+    found = image_files.read_images(str(tmp_path / "photos"), (4, 6, 3), read)
+    assert found.names == ["link/a.png"]
+    (tmp_path / "elsewhere/back").symlink_to(tmp_path / "photos")
+    with pytest.raises(UsageError, match="again, by a symbolic link"):
+        image_files.read_images(str(tmp_path / "photos"), (4, 6, 3), read)
+
+
 def test_folder_without_images_is_an_error(tmp_path):
     with pytest.raises(UsageError, match=r"no images in it, looked for files in .*\.png"):
         image_files.read_images(str(tmp_path), (4, 6, 3), None)
