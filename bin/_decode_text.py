@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterable, Iterator
-from typing import Any, TextIO
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TextIO
 
 from absl import flags
 
@@ -16,28 +16,96 @@ from t2t_vqem.constants import UsageError
 from t2t_vqem.data.lines import read_stream
 from t2t_vqem.data.progress import Progress
 from t2t_vqem.files import is_special
+from t2t_vqem.inference.output_formats import ScoreFormat, TranslationFormat, format_of
 from t2t_vqem.inference.resume import translate_to_file
 from t2t_vqem.inference.text_files import LineList, Lines, open_lines, read_lines
 from t2t_vqem.metrics import bleu
 
+# What does nothing where given translations are scored.
+_TRANSLATING = (
+    *("beam_size", "alpha", "extra_length", "num_best", "num_candidates", "rescore_dir"),
+    *("sampling_temp", "sampling_keep_top_k", "seed", "keep_repeats", "return_latents"),
+    "bleu_tokenizer",
+)
+
+
+class _Record(NamedTuple):
+    """What is written for a line of the input: one or several lines."""
+
+    text: str
+
+
+class _Pairs:
+    """`Lines` of pairs: source and translation."""
+
+    def __init__(self, source: Lines, targets: Sequence[str]):
+        self._source, self._targets = source, targets
+        self.num_lines = source.num_lines
+        self.sha256 = f"{source.sha256} {LineList(targets).sha256}"
+
+    def lines(self, start: int = 0) -> Iterator[tuple[str, str]]:
+        return zip(self._source.lines(start), self._targets[start:], strict=True)
+
 
 def run(values: flags.FlagValues) -> None:
-    """Translates what the flags of t2t-decoder name."""
+    """Translates or scores what the flags of t2t-decoder name."""
     _check(values)
+    name = values.output_format or format_of(values.decode_to_file)
+    if values.score:
+        _score(values, ScoreFormat(name, with_tokens=values.score_tokens))
+        return
+    form = TranslationFormat(name, num_best=values.num_best, with_latents=values.return_latents)
     if values.decode_interactive:
-        _interact(*make_translator(values))
+        _interact(make_translator(values)[0], form)
         return
     source, references = _source_and_references(values)
     translator, identity = make_translator(values)
     with Progress("translating", source.num_lines, "lines") as progress:
-        lines = _translate(translator, source, values.decode_to_file, identity, progress)
+
+        def translate(lines: Iterable[str], first_index: int) -> Iterator[Any]:
+            return translator.translate(lines, first_index=first_index, progress=progress.advance)
+
+        identity["output_format"] = name
+        written = _write(translate, form, source, values.decode_to_file, identity, progress)
     if references is not None:
-        hypotheses = [line.partition("\t")[2] for line in lines] if values.return_latents else lines
+        hypotheses = form.best(written)
         # Translations on standard output are not to be mixed with scores.
         report = sys.stderr if values.decode_to_file == "-" else sys.stdout
         tokenizer = _bleu_tokenizer(values)
         print(bleu.sacrebleu_score(hypotheses, references, tokenizer=tokenizer), file=report)
         print(bleu.chrf_score(hypotheses, references), file=report)
+
+
+def _score(values: flags.FlagValues, form: ScoreFormat) -> None:
+    """Scores given translations."""
+    source, targets = _source_and_references(values)
+    import tensorflow as tf  # here, so that errors in flags and files come before
+
+    from t2t_vqem.inference.scoring import load_scorer
+    from t2t_vqem.output_dir import OutputDir, checkpoint_hash
+    from t2t_vqem.runtime.text import DEFAULT_BATCH_TOKENS, WINDOW_LINES
+
+    output_dir = OutputDir(values.output_dir)
+    checkpoint = output_dir.find_checkpoint(values.checkpoint)
+    batch_tokens = values.batch_size or DEFAULT_BATCH_TOKENS
+    scorer = load_scorer(output_dir, checkpoint, batch_tokens=batch_tokens)
+    identity = {
+        "score": dataclasses.asdict(form),
+        "checkpoint": checkpoint_hash(checkpoint),
+        "max_length": output_dir.hparams().max_length,
+        "batch_tokens": batch_tokens,
+        "t2t_vqem": __version__,
+        "tensorflow": tf.__version__,
+        "window": WINDOW_LINES,
+    }
+    pairs = _Pairs(source, targets)
+    with Progress("scoring", pairs.num_lines, "lines") as progress:
+
+        def score(lines: Iterable[tuple[str, str]], first_index: int) -> Iterator[Any]:
+            del first_index  # nothing is drawn
+            return scorer.score(lines, progress=progress.advance)
+
+        _write(score, form, pairs, values.decode_to_file, identity, progress)
 
 
 def _check(values: flags.FlagValues) -> None:
@@ -49,6 +117,24 @@ def _check(values: flags.FlagValues) -> None:
         )
     if values.score_file and not values.decode_from_file:
         raise UsageError(f"--score_file goes with --decode_from_file, not with {chosen[0]}")
+    if values.score:
+        _check_scoring(values)
+    elif values.score_tokens:
+        raise UsageError("--score_tokens is for --score: give both, or neither")
+
+
+def _check_scoring(values: flags.FlagValues) -> None:
+    if not values.score_file and not values.decode_split:
+        raise UsageError(
+            "--score needs translations: those in --score_file of the lines in --decode_from_file, "
+            "or the references of --decode_split"
+        )
+    for name in _TRANSLATING:
+        if values[name].present:
+            raise UsageError(
+                f"--{name} says how to translate, and --score scores given translations. Leave "
+                "one of them out"
+            )
 
 
 def _source_and_references(values: flags.FlagValues) -> tuple[Lines, list[str] | None]:
@@ -91,28 +177,32 @@ def make_translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
     from t2t_vqem.inference.translate import DEFAULT_BATCH_TOKENS, WINDOW_LINES, load_translator
     from t2t_vqem.output_dir import OutputDir, checkpoint_hash
 
+    output_dir = OutputDir(values.output_dir)
+    model = output_dir.hparams().model
+    latent = capabilities.offers(model, LatentTextModel)
+    if not latent:
+        _refuse_latent_flags(values, model)
     temperature = values.sampling_temp or 0.0
+    # A latent model returns the best of its candidates.
+    num_candidates = max(values.num_candidates, values.num_best if latent else 1)
     # Candidates that are not drawn are what beam search finds.
-    beam_size = values.beam_size if temperature else max(values.beam_size, values.num_candidates)
+    least = 1 if temperature else max(num_candidates, values.num_best)
     options = DecodeOptions(
-        beam_size=beam_size,
+        beam_size=max(values.beam_size, least),
+        num_best=values.num_best,
         alpha=values.alpha,
         extra_length=values.extra_length,
         sampling_temperature=temperature,
         sampling_top_k=values.sampling_keep_top_k,
-        num_candidates=values.num_candidates,
+        num_candidates=num_candidates,
         keep_repeats=values.keep_repeats,
     )
-    output_dir = OutputDir(values.output_dir)
     checkpoint = output_dir.find_checkpoint(values.checkpoint)
     settings = {
         "batch_tokens": values.batch_size or DEFAULT_BATCH_TOKENS,
         "seed": values.seed,
         "xla": values.xla,
     }
-    model = output_dir.hparams().model
-    if not capabilities.offers(model, LatentTextModel):
-        _refuse_latent_flags(values, model)
     rescorer, rescorer_hash = _rescorer(values, output_dir.vocabulary())
     translator = load_translator(output_dir, checkpoint, options, **settings, rescorer=rescorer)
     identity = {
@@ -167,24 +257,38 @@ def _rescorer(values: flags.FlagValues, vocabulary: Any) -> tuple[Any, str | Non
     return model, checkpoint_hash(output_dir.restore_for_inference(model))
 
 
-def _translate(
-    translator: Any, source: Lines, path: str, identity: dict[str, Any], progress: Progress
+def _write(
+    compute: Callable[..., Iterator[Any]],
+    form: TranslationFormat | ScoreFormat,
+    source: Lines,
+    path: str,
+    identity: dict[str, Any],
+    progress: Progress,
 ) -> list[str]:
-    """Writes the translations of all lines and returns them."""
+    """Writes what is computed of all lines and returns the lines that were written.
 
-    def translate(lines: Iterable[str], first_index: int = 0) -> Iterator[Any]:
-        hypotheses = translator.translate(lines, first_index=first_index, progress=progress.advance)
-        return map(_with_latents, hypotheses) if identity["return_latents"] else hypotheses
+    Args:
+        compute: (lines, first_index) -> a result for each line, in order.
+        form: how a result is written.
+        source: the input.
+        path: the output.
+        identity: what the output depends on beside the input.
+        progress: of the lines.
+    """
+
+    def records(lines: Iterable[Any], first_index: int = 0) -> Iterator[_Record]:
+        for index, result in enumerate(compute(lines, first_index), start=first_index):
+            yield _Record(form.record(index, result))
 
     if path == "-" or is_special(path):  # which nothing can go on from
-        hypotheses = []
+        written = []
         with _opened(path) as output:
-            for hypothesis in translate(source.lines()):
-                print(hypothesis.text, file=output, flush=True)
-                hypotheses.append(hypothesis.text)
-        return hypotheses
+            for record in records(source.lines()):
+                print(record.text, file=output, flush=True)
+                written += record.text.split("\n")
+        return written
     translate_to_file(
-        translate,
+        records,
         source,
         path,
         identity=identity,
@@ -200,18 +304,11 @@ def _opened(path: str) -> contextlib.AbstractContextManager[TextIO]:
     return open(path, "w", encoding="utf-8", newline="\n")
 
 
-def _with_latents(hypothesis: Any) -> Any:
-    """Puts the codes and a tab, which no code holds, before the translation."""
-    codes = " ".join(map(str, hypothesis.codes))
-    return hypothesis._replace(text=f"{codes}\t{hypothesis.text}")
-
-
-def _interact(translator: Any, identity: dict[str, Any]) -> None:
+def _interact(translator: Any, form: TranslationFormat) -> None:
     """Answers each line of standard input before the next is read."""
     prompt = "> " if sys.stdin.isatty() else ""
     print(prompt, end="", file=sys.stderr, flush=True)
     for index, line in enumerate(read_stream(sys.stdin.buffer, "standard input")):
         for hypothesis in translator.translate([line], first_index=index):
-            shown = _with_latents(hypothesis) if identity["return_latents"] else hypothesis
-            print(shown.text, flush=True)
+            print(form.record(index, hypothesis), flush=True)
         print(prompt, end="", file=sys.stderr, flush=True)

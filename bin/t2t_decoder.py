@@ -42,7 +42,14 @@ from absl import flags
 from t2t_vqem import registry
 from t2t_vqem.bin import _main, _outputs
 from t2t_vqem.capabilities import ImageModel, TranslationModel
-from t2t_vqem.constants import BLEU_TOKENIZERS, DEV, MAX_SAMPLING_SEED, TEST, UsageError
+from t2t_vqem.constants import (
+    BLEU_TOKENIZERS,
+    DEV,
+    MAX_SAMPLING_SEED,
+    TEST,
+    TEXT_FORMATS,
+    UsageError,
+)
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("output_dir", None, "The run: what t2t-trainer wrote to.", flag_values=FLAGS)
@@ -162,6 +169,34 @@ flags.DEFINE_bool(
     "Latent models: put each sentence's codes and a tab before its translation.",
     flag_values=FLAGS,
 )
+flags.DEFINE_integer(
+    "num_best",
+    1,
+    "Translations of each line to write, best first, with scores: of beam search, or the best of "
+    "--num_candidates.",
+    lower_bound=1,
+    flag_values=FLAGS,
+)
+flags.DEFINE_bool(
+    "score",
+    False,
+    "Score the translations in --score_file, or those of --decode_split, instead of translating.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_bool(
+    "score_tokens",
+    False,
+    "With --score: write the log-probability of each token too.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_enum(
+    "output_format",
+    None,
+    TEXT_FORMATS,
+    "How translations and scores are written; default: as --decode_to_file ends (.tsv, .jsonl), or "
+    "else text. See docs/your_data.md.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_bool(
     "keep_repeats",
     False,
@@ -205,6 +240,7 @@ flags.DEFINE_string(
 LATENT_TEXT_ONLY = ("num_candidates", "rescore_dir", "return_latents", "keep_repeats")
 TEXT_ONLY = (
     *("decode_interactive", "score_file", "bleu_tokenizer", "beam_size", "alpha", "extra_length"),
+    *("num_best", "score", "score_tokens", "output_format"),
     *LATENT_TEXT_ONLY,
 )
 OUTPUTS = ("decode_to_file", "encode_to_file")

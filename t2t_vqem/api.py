@@ -150,6 +150,8 @@ class _TextRun:
 
         options |= {"sampling_temperature": temperature, "sampling_top_k": top_k}
         given = {name: value for name, value in options.items() if value is not None}
+        if self.has_latents:  # it returns the best of its candidates
+            given["num_candidates"] = max(given.get("num_candidates", 1), given.get("num_best", 1))
         if not temperature:  # candidates that are not drawn are what beam search finds
             several = max(given.get("num_best", 1), given.get("num_candidates", 1))
             given["beam_size"] = max(given.get("beam_size", 1), several)

@@ -76,6 +76,16 @@ class ScoringModel(Capability):
         """Returns the log-probability of translations [N, T]: float32 [N], nats."""
 
 
+class PairScoringModel(Capability):
+    """Scores pairs of source and translation as `infer` scores its own."""
+
+    offers = "scores given translations"
+
+    @abc.abstractmethod
+    def score_pairs(self, inputs: Tensor, targets: Tensor) -> Any:
+        """Scores translations [B, T] of sources [B, S]: `decoding.greedy.Scored`."""
+
+
 class ImageModel(Capability):
     """Encodes images into codes, decodes codes, and samples codes of new images.
 

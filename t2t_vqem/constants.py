@@ -24,6 +24,8 @@ DEV = "dev"
 TEST = "test"
 SPLITS = (TRAIN, DEV, TEST)
 
+TEXT_FORMATS = ("text", "tsv", "jsonl")  # of output, see inference/output_formats.py
+
 AUTO_TOKENIZER = "auto"  # the language of the text decides
 BLEU_TOKENIZERS = (AUTO_TOKENIZER, "13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none")
 

@@ -33,10 +33,11 @@ def first_greedy(choose_fn: ChooseFn, num_candidates: int) -> ChooseFn:
     return choose
 
 
-def best_candidate(scores: tf.Tensor, num_candidates: int) -> tf.Tensor:
-    """Finds each sentence's row of the highest score: float32 [N] -> int32 [B]."""
-    best = tf.argmax(tf.reshape(scores, [-1, num_candidates]), -1, output_type=tf.int32)
-    return best + num_candidates * tf.range(sizes(scores)[0] // num_candidates)
+def best_candidates(scores: tf.Tensor, num_candidates: int, num_best: int = 1) -> tf.Tensor:
+    """Finds each sentence's rows of the highest scores: float32 [N] -> int32 [B * num_best]."""
+    best = tf.math.top_k(tf.reshape(scores, [-1, num_candidates]), num_best).indices
+    best += num_candidates * tf.range(sizes(scores)[0] // num_candidates)[:, None]
+    return tf.reshape(best, [-1])
 
 
 def choose_tokens(

@@ -66,13 +66,14 @@ class DecodeOptions:
     def __post_init__(self):
         if self.beam_size < 1:
             raise UsageError(f"beam_size must be at least 1, got {self.beam_size}.")
-        if not 1 <= self.num_best <= self.beam_size:
-            raise UsageError(
-                f"num_best {self.num_best}: expected a number from 1 to beam_size, "
-                f"{self.beam_size}."
-            )
         if self.num_candidates < 1:
             raise UsageError(f"num_candidates must be at least 1, got {self.num_candidates}.")
+        most = self.num_candidates if self.num_candidates > 1 else self.beam_size
+        if not 1 <= self.num_best <= most:
+            raise UsageError(
+                f"num_best {self.num_best}: expected a number from 1 to beam_size, or of a latent "
+                f"model to num_candidates, {most}."
+            )
         if self.num_candidates > self.beam_size and not self.sampling_temperature:
             raise UsageError(
                 f"num_candidates {self.num_candidates} are more than the hypotheses of beam_size "

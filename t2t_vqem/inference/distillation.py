@@ -26,7 +26,7 @@ from t2t_vqem.files import write_file, write_json
 from t2t_vqem.inference.failures import FAILURES, find_failure
 from t2t_vqem.inference.teacher import Teacher
 from t2t_vqem.inference.translate import WINDOW_LINES, Hypothesis, Translator
-from t2t_vqem.metrics.bleu import Score, sacrebleu_score, tokenizer_for
+from t2t_vqem.metrics.bleu import Score, sacrebleu_score
 
 EXTRA = "extra"  # beside the splits: further sources
 FAILURES_FILE = "failures.jsonl"
@@ -235,8 +235,7 @@ class Distillation(PairSource):
         """Returns the BLEU of the teacher's translations of the dev split."""
         translations = [t for part in self._parts_of(DEV) for t in self._read(part).translations]
         references = self._dataset.references(DEV)
-        tokenizer = tokenizer_for(self._dataset.problem.target_language)
-        return sacrebleu_score(translations, references, tokenizer=tokenizer)
+        return sacrebleu_score(translations, references, tokenizer=self._teacher.bleu_tokenizer)
 
     def summary(self, directory: str) -> tuple[dict[str, Any], str]:
         """Lists the translations that failed, in FAILURES_FILE.

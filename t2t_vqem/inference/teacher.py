@@ -12,6 +12,7 @@ from t2t_vqem.data import building
 from t2t_vqem.data.text_source import hash_file
 from t2t_vqem.decoding.options import DecodeOptions
 from t2t_vqem.inference.translate import Translator, load_translator
+from t2t_vqem.metrics.bleu import choose_tokenizer
 from t2t_vqem.output_dir import OutputDir, checkpoint_hash, checkpoint_step
 from t2t_vqem.text_problem import TextDataset
 
@@ -84,6 +85,12 @@ class Teacher:
         """Returns hashes that change when the weights or the data do."""
         manifest = os.path.join(self.dataset.directory, building.MANIFEST)
         return {"teacher weights": self._weights, "teacher data": hash_file(manifest)}
+
+    @property
+    def bleu_tokenizer(self) -> str:
+        """sacreBLEU's tokenizer for its translations, as in its own evaluations."""
+        name = self._run.hparams().bleu_tokenizer
+        return choose_tokenizer(name, self.dataset.problem.target_language)
 
     def translator(self) -> Translator:
         """Returns the model with its weights."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import tensorflow as tf
 
 from t2t_vqem import registry
-from t2t_vqem.capabilities import ScoringModel, TranslationModel
-from t2t_vqem.constants import MAX_EXTRA_LENGTH, PAD_ID
+from t2t_vqem.capabilities import PairScoringModel, ScoringModel, TranslationModel
+from t2t_vqem.constants import MAX_EXTRA_LENGTH, PAD_ID, UsageError
 from t2t_vqem.decoding import candidates
 from t2t_vqem.decoding.beam import beam_search
 from t2t_vqem.decoding.greedy import POSITION_MULTIPLE, Decoded, Scored, StepFn, decode
@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # hparams/ is a higher layer than models/
 
 
 @registry.models.register()
-class Transformer(Model, TranslationModel, ScoringModel):
+class Transformer(Model, TranslationModel, ScoringModel, PairScoringModel):
     """Encoder-decoder Transformer (Vaswani et al. 2017), pre-norm, all embeddings shared.
 
     Depths of encoder and decoder are separate, so a deep encoder with a shallow decoder (Kasai et
@@ -203,6 +203,10 @@ class Transformer(Model, TranslationModel, ScoringModel):
           tokens int32 [B * num_best, max_length], PAD after EOS, and scores float32 [B * num_best];
           rows b*num_best ... belong to sentence b.
         """
+        if options.num_best > options.beam_size:
+            raise UsageError(
+                f"num_best {options.num_best}: expected at most beam_size, {options.beam_size}."
+            )
         settings = settings or options.settings
         source_lengths = num_tokens(inputs)
         limits = tf.minimum(source_lengths + settings.extra_length, max_length)

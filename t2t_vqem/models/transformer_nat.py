@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from t2t_vqem import registry
-from t2t_vqem.capabilities import LatentTextModel
+from t2t_vqem.capabilities import LatentTextModel, PairScoringModel
 from t2t_vqem.constants import MAX_EXTRA_LENGTH, UsageError
 from t2t_vqem.decoding import candidates
 from t2t_vqem.decoding.beam import length_penalty
@@ -39,7 +39,7 @@ _BATCH_LENGTHS = (1.25,)
 
 
 @registry.models.register()
-class TransformerNAT(QuantizedModel, LatentTextModel):
+class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
     """Latent Transformer with vector quantised latents (arXiv 1805.11063, section 5).
 
     In training the target is read as a whole, shortened to a latent for each 2^n_c tokens, and
@@ -269,14 +269,16 @@ class TransformerNAT(QuantizedModel, LatentTextModel):
           rescorer: a model with `encode` and `score`, such as `transformer`.
 
         Returns:
-          tokens int32 [B, max_length], PAD after EOS, their scores float32 [B], and all the rest.
+          tokens int32 [B * num_best, max_length], PAD after EOS, their scores float32
+          [B * num_best], and all the rest; rows b*num_best ... belong to sentence b.
 
         Raises:
-          UsageError: more than one hypothesis is to be returned.
+          UsageError: more hypotheses are to be returned than there are candidates.
         """
-        if options.num_best > 1:
+        if options.num_best > options.num_candidates:
             raise UsageError(
-                f"num_best {options.num_best}: transformer_nat gives one translation, expected 1."
+                f"num_best {options.num_best}: transformer_nat returns the best of its candidates, "
+                f"expected at most num_candidates, {options.num_candidates}."
             )
         settings = settings or options.settings
         rows = row_ids if row_ids is not None else tf.range(sizes(inputs)[0])
@@ -303,7 +305,7 @@ class TransformerNAT(QuantizedModel, LatentTextModel):
         else:
             longest = tf.maximum(longest, 1)
             found = translate(smaller(max_length, longest * self.ratio + 1), longest)
-        chosen = candidates.best_candidate(found.scores, num)
+        chosen = candidates.best_candidates(found.scores, num, options.num_best)
         return tf.nest.map_structure(lambda x: tf.gather(x, chosen), found)
 
     def _search(

@@ -390,6 +390,75 @@ def test_candidates_are_rescored_and_may_keep_repeats(run, decode, latent_run, t
     assert translate("--keep_repeats") != greedy
 
 
+@pytest.mark.parametrize("latent", [False, True])
+def test_several_translations_of_each_line(run, latent_run, decode, tmp_path, latent):
+    source, reference = tmp_path / "in", tmp_path / "reference"
+    source.write_text("one two three\n\nfour\n", encoding="utf-8")
+    reference.write_text("a\nb\nc\n", encoding="utf-8")
+    folder = f"--output_dir={latent_run if latent else run.path}"
+    arguments = [folder, f"--decode_from_file={source}", f"--score_file={reference}"]
+    arguments += ["--num_best=3"]
+
+    def write(name):
+        out = tmp_path / name
+        scores = decode(*arguments, f"--decode_to_file={out}").out
+        return read_lines(str(out)), scores
+
+    rows = [json.loads(line) for line in write("out.jsonl")[0]]
+    assert [row["line"] for row in rows] == [1, 2, 3]
+    assert [len(row["translations"]) for row in rows] == [3, 1, 3]
+    for row in rows:
+        scores = [found["score"] for found in row["translations"]]
+        assert scores == sorted(scores, reverse=True)
+    # The other formats hold the same, and the score is that of the first of each line.
+    found = [(row["line"], found) for row in rows for found in row["translations"]]
+    columns, printed = write("out.tsv")
+    assert [line.split("\t")[0::2] for line in columns] == [
+        [str(line), f"{each['score']:.6f}"] for line, each in found
+    ]
+    moses, again = write("out.txt")
+    assert moses == [f"{n - 1} ||| {each['text']} ||| {each['score']:.6f}" for n, each in found]
+    best = [row["translations"][0]["text"] for row in rows]
+    scores = [bleu.sacrebleu_score(best, ["a", "b", "c"]), bleu.chrf_score(best, ["a", "b", "c"])]
+    assert printed == again == "".join(f"{score}\n" for score in scores)
+    alone = decode(folder, f"--decode_from_file={source}", "--num_best=3", "--output_format=tsv")
+    assert alone.out.splitlines() == columns
+
+
+def test_given_translations_are_scored(run, decode, tmp_path):
+    source, target = tmp_path / "in", tmp_path / "target"
+    source.write_text("one two three\n" * 3, encoding="utf-8")
+    target.write_text("drei zwei eins\n\neins\n", encoding="utf-8")
+    files = ["--score", f"--decode_from_file={source}", f"--score_file={target}"]
+    totals = [float(line) for line in decode(*files).out.splitlines()]
+    assert len(set(totals)) == 3 and max(totals) < 0
+    out = tmp_path / "scores.jsonl"
+    decode(*files, f"--decode_to_file={out}", "--score_tokens")
+    rows = [json.loads(line) for line in read_lines(str(out))]
+    assert [row["score"] for row in rows] == pytest.approx(totals, abs=1e-5)
+    for row in rows:
+        assert row["tokens"][-1][0] == "</s>"
+        assert sum(value for _, value in row["tokens"]) == pytest.approx(row["score"], abs=1e-4)
+    split = decode("--score", "--decode_split=test").out.splitlines()
+    text = run.data.source_dir
+    files = [f"--decode_from_file={text}/test.en", f"--score_file={text}/test.de"]
+    assert decode("--score", *files).out.splitlines() == split
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--score", "--decode_interactive"], "--score needs translations"),
+        (["--score", "--decode_from_file=x"], "--score needs translations"),
+        (["--score", "--decode_split=dev", "--num_best=2"], "--num_best says how to translate"),
+        (["--score_tokens", "--decode_split=dev"], "--score_tokens is for --score"),
+        (["--decode_split=dev", "--num_best=3", "--sampling_temp=1"], "num_best 3: expected"),
+    ],
+)
+def test_misuse_of_scores_is_one_message(decode, arguments, message):
+    assert message in decode(*arguments, status=2).err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -9,7 +9,7 @@ import tensorflow as tf
 from t2t_vqem.decoding import candidates
 from t2t_vqem.decoding.candidates import (
     Placed,
-    best_candidate,
+    best_candidates,
     choose_tokens,
     end_at_eos,
     first_greedy,
@@ -95,8 +95,9 @@ def test_the_first_candidate_of_each_sentence_is_greedy():
 
 def test_the_best_candidate_is_found_for_each_sentence():
     scores = tf.constant([-3.0, -1.0, -2.0, -5.0, -6.0, -7.0])
-    assert best_candidate(scores, 3).numpy().tolist() == [1, 3]
-    assert best_candidate(scores, 1).numpy().tolist() == [0, 1, 2, 3, 4, 5]
+    assert best_candidates(scores, 3).numpy().tolist() == [1, 3]
+    assert best_candidates(scores, 1).numpy().tolist() == [0, 1, 2, 3, 4, 5]
+    assert best_candidates(scores, 3, 2).numpy().tolist() == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("compiled", [False, True])

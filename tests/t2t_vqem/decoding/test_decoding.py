@@ -210,7 +210,8 @@ def test_samples_depend_on_the_row_id_and_the_seed_not_on_the_batch():
     "options,message",
     [
         ({"beam_size": 0}, "beam_size must be at least 1, got 0"),
-        ({"beam_size": 3, "num_best": 4}, "num_best 4: expected a number from 1 to beam_size, 3"),
+        ({"beam_size": 3, "num_best": 4}, "num_best 4: .* from 1 to beam_size, .*, 3"),
+        ({"beam_size": 9, "num_candidates": 4, "num_best": 5}, "num_best 5: .* num_candidates, 4"),
         ({"num_candidates": 3, "beam_size": 2}, "set beam_size to 3 or more, or a sampling_temp"),
         ({"extra_length": 0}, "extra_length must be at least 1, got 0"),
         ({"sampling_temperature": -1.0}, "must not be negative, got -1.0 and 0"),

@@ -344,6 +344,9 @@ def test_of_the_hypotheses_of_a_beam_the_most_probable_translation_is_taken(resc
     )
     rescorer = teacher if rescored else None
     best = model.infer(batch["inputs"], options, max_length=limit * RATIO, rescorer=rescorer)
+    options = dataclasses.replace(options, num_best=num - 1)
+    several = model.infer(batch["inputs"], options, max_length=limit * RATIO, rescorer=rescorer)
+    several_scores = tf.reshape(several.scores, [3, num - 1])
     chosen = []
     for row in range(3):
         source = model.encode(batch["inputs"][row : row + 1])
@@ -376,14 +379,19 @@ def test_of_the_hypotheses_of_a_beam_the_most_probable_translation_is_taken(resc
                 totals.append(float(own[0]) + score)
         chosen.append(int(np.argmax(totals)))
         np.testing.assert_allclose(best.scores[row], max(totals), rtol=1e-4)
+        ranked = sorted(totals, reverse=True)[: num - 1]
+        np.testing.assert_allclose(several_scores[row], ranked, rtol=1e-4)
+        np.testing.assert_array_equal(several.tokens[row * (num - 1)], best.tokens[row])
         codes = best.codes[row].numpy()
         assert tuple(codes[codes >= 0]) == whole[chosen[-1]][1]
     assert any(chosen)  # not always the most probable latents
 
 
-def test_several_translations_are_not_to_be_had():
+def test_there_are_no_more_translations_than_candidates():
     options = DecodeOptions(beam_size=2, num_best=2)
-    with pytest.raises(UsageError, match="transformer_nat gives one translation"):
+    with pytest.raises(
+        UsageError, match="num_best 2: transformer_nat returns the best of its cand"
+    ):
         make().infer(example()["inputs"], options, max_length=16)
 
 
