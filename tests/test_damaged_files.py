@@ -301,5 +301,5 @@ def test_tensorflow_verifies_checkpoints(tmp_path):
     content = bytearray(file.read_bytes())
     content[0] ^= 1
     file.write_bytes(bytes(content))
-    with pytest.raises(tf.errors.OpError):
+    with pytest.raises(tf.errors.OpError, match="(?i)checksum"):
         tf.train.load_checkpoint(path).get_tensor("v/.ATTRIBUTES/VARIABLE_VALUE")

@@ -77,6 +77,7 @@ def test_same_settings_may_be_elsewhere_and_train_longer(output_dir, settings):
     output_dir.check_same(
         dataclasses.replace(settings, data_dir="elsewhere", train_steps=99, hparams_set=None)
     )
+    assert output_dir.settings() == settings  # which are not replaced by them
 
 
 def test_other_settings_are_all_listed(output_dir, settings):

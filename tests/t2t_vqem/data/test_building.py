@@ -129,7 +129,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_in_place(tmp_path):
 
 
 def test_another_os_error_stays_what_it_is(tmp_path):
-    with pytest.raises(PermissionError):
+    with pytest.raises(PermissionError, match="no"):
         run(tmp_path, Maker(PermissionError(errno.EACCES, "no"), "first"))
 
 
