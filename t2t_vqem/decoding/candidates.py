@@ -34,7 +34,7 @@ def first_greedy(choose_fn: ChooseFn, num_candidates: int) -> ChooseFn:
 
 
 def best_candidate(scores: tf.Tensor, num_candidates: int) -> tf.Tensor:
-    """Returns the row with the highest score of each sentence: float32 [N] -> int32 [B]."""
+    """Finds each sentence's row of the highest score: float32 [N] -> int32 [B]."""
     best = tf.argmax(tf.reshape(scores, [-1, num_candidates]), -1, output_type=tf.int32)
     return best + num_candidates * tf.range(sizes(scores)[0] // num_candidates)
 
