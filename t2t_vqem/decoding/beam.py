@@ -1,7 +1,7 @@
 """Beam search with length penalty.
 
-Shapes: B batch, k beam size, T output positions, V vocabulary. Rows b*k ... b*k + k - 1 of what the
-step function sees are the live hypotheses of sentence b.
+Shapes: B batch, k beam size, T output positions, V vocabulary. In the step function, rows b*k ...
+b*k + k - 1 are the live hypotheses of sentence b.
 """
 
 from typing import Any, NamedTuple
@@ -16,20 +16,20 @@ _IMPOSSIBLE = -1e9
 
 
 class _Hypotheses(NamedTuple):
-    """Hypotheses of the same number of sentences and tokens."""
+    """The same number of hypotheses for each sentence."""
 
     tokens: tf.Tensor  # int32 [B, k, T]
     log_probs: tf.Tensor  # float32 [B, k, T], of each token
 
     def pick(self, indices: tf.Tensor) -> "_Hypotheses":
-        """Returns those of indices int32 [B, n] of each sentence."""
+        """Selects hypotheses by their indices, int32 [B, n]."""
         return _Hypotheses(*(tf.gather(x, indices, axis=1, batch_dims=1) for x in self))
 
 
 class _Beams(NamedTuple):
-    """The state of the search: hypotheses that still grow, and the best that have ended."""
+    """The state of the search: the live hypotheses, and the best finished ones."""
 
-    position: tf.Tensor  # int32 scalar, tokens so far
+    position: tf.Tensor  # int32 scalar, number of tokens so far
     live: _Hypotheses
     live_scores: tf.Tensor  # float32 [B, k], log-probability in nats, best first
     ended: _Hypotheses
@@ -53,30 +53,31 @@ def beam_search(
     first_length: Size | None = None,
     num_best: int = 1,
 ) -> Decoded:
-    """Finds for each sentence the hypotheses of the highest log-probability over length penalty.
+    """Finds the hypotheses with the highest log-probability divided by the length penalty.
 
-    A sentence's search goes on until no live hypothesis can still beat the n-th best that has
-    ended, or until its limit; a hypothesis cut by the limit counts as ended there.
+    The search for a sentence ends when no live hypothesis can beat the n-th best finished one, or
+    at the length limit. A hypothesis that the limit cuts counts as finished.
 
     Args:
       step_fn: computes the logits of the next token for [B * k] rows.
       cache: nested tensors of [B * k, ...].
-      limits: int32 [B], tokens that each sentence may have, EOS included.
+      limits: int32 [B], the largest number of tokens of each sentence, including EOS.
       beam_size: k.
       alpha: exponent of the length penalty; 0 compares plain log-probabilities.
       max_length: T, at least the largest limit.
-      first_length: positions of the cache given, as in `greedy.run_steps`.
-      num_best: n, hypotheses to return, at most k.
+      first_length: number of positions in the given cache, as in `greedy.run_steps`.
+      num_best: n, the number of hypotheses to return, at most k.
 
     Returns:
-      Tokens [B * n, T] and their scores [B * n]; rows b*n ... belong to sentence b, its best first.
-      Where the limit allows fewer hypotheses, the rest are all PAD, with scores below LEAST_SCORE.
+      Tokens [B * n, T] and their scores [B * n]. Rows b*n ... belong to sentence b, the best one
+      first. If the limit allows fewer hypotheses, the other rows are PAD, with scores below
+      LEAST_SCORE.
     """
     (batch,) = sizes(limits)
     limit_penalty = length_penalty(limits, alpha)
 
     def is_open(beams: _Beams) -> tf.Tensor:
-        # Log-probabilities only fall, and the longest hypothesis has the mildest penalty.
+        # Log-probabilities only decrease, and the longest hypothesis gets the largest divisor.
         best_possible = beams.live_scores[:, 0] / limit_penalty
         worst_kept = beams.ended_scores[:, num_best - 1]
         return tf.reduce_any((best_possible > worst_kept) & (beams.position < limits))
@@ -115,7 +116,7 @@ def _grow(
     beam_size: int,
     alpha: float | tf.Tensor,
 ) -> _Beams:
-    """Adds one token to every live hypothesis and sorts what ends from what goes on."""
+    """Adds one token to every live hypothesis, and separates finished from live ones."""
     batch, _, max_length = sizes(beams.live.tokens)
     position = beams.position
     at_position = tf.range(max_length) == position
@@ -126,7 +127,7 @@ def _grow(
     log_probs = tf.reshape(tf.nn.log_softmax(logits), [batch, beam_size, vocab_size])
     totals = tf.reshape(beams.live_scores[..., None] + log_probs, [batch, beam_size * vocab_size])
 
-    # 2k candidates hold at least k that do not end here.
+    # Of 2k candidates, at least k do not end here: each of the k parents has only one EOS.
     scores, flat = tf.math.top_k(totals, 2 * beam_size)
     parents, tokens = flat // vocab_size, flat % vocab_size
     grown = beams.live.pick(parents)
@@ -143,7 +144,7 @@ def _grow(
     rows = tf.reshape(parents + beam_size * tf.range(batch)[:, None], [-1])
     cache = tf.nest.map_structure(lambda c: tf.gather(c, rows), cache)
 
-    # A sentence past its limit has no live hypothesis: its candidates are impossible ones.
+    # A sentence beyond its limit has no live hypothesis, so its candidates are impossible.
     candidates = tf.where(ends, scores / length_penalty(position + 1, alpha), _IMPOSSIBLE)
     candidates = tf.where((position < limits)[:, None], candidates, _IMPOSSIBLE)
     both = zip(beams.ended, grown, strict=True)

@@ -1,4 +1,4 @@
-"""Several candidates of a sentence, and tokens that came all at once.
+"""Candidate translations of a sentence, and tokens that are decoded in parallel.
 
 Shapes: B batch, n candidates of a sentence, N = B n rows, T output positions, V vocabulary.
 """
@@ -14,14 +14,14 @@ from t2t_vqem.ops.blocks import in_blocks
 from t2t_vqem.ops.masks import mask_padding_token
 from t2t_vqem.ops.shapes import Size, larger, sizes
 
-# Logits that there may be at a time, 128 MiB of them: all positions of a batch of a large
-# vocabulary have gigabytes.
+# The largest number of logits in memory, 128 MiB: those of all positions of a batch take gigabytes
+# if the vocabulary is large.
 _LOGITS = 2**25
 LogitsFn = Callable[[tf.Tensor], tf.Tensor]  # [R, D] -> [R, V]
 
 
 def first_greedy(choose_fn: ChooseFn, num_candidates: int) -> ChooseFn:
-    """Makes the first of each sentence's candidates the greedy one; `choose_fn` draws the others.
+    """Decodes the first candidate of each sentence greedily; `choose_fn` chooses for the others.
 
     Rows b n ... (b + 1) n - 1 belong to sentence b.
     """
@@ -43,11 +43,11 @@ def best_candidates(scores: tf.Tensor, num_candidates: int, num_best: int = 1) -
 def choose_tokens(
     logits_fn: LogitsFn, x: tf.Tensor, vocab_size: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Finds the most probable token of each position, which is never PAD.
+    """Returns the most probable token of each position, except PAD.
 
     Args:
-      logits_fn: makes logits.
-      x: what of, [N, T, D].
+      logits_fn: computes logits.
+      x: [N, T, D], the input of `logits_fn`.
       vocab_size: V.
 
     Returns:
@@ -57,7 +57,7 @@ def choose_tokens(
     def choose(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         logits = mask_padding_token(logits_fn(x))
         tokens = most_probable(logits)
-        logits -= tf.reduce_max(logits, -1, keepdims=True)  # known from choosing
+        logits -= tf.reduce_max(logits, -1, keepdims=True)  # computed by most_probable already
         return tokens, -tf.math.log(tf.reduce_sum(tf.exp(logits), -1))
 
     rows = [tf.reshape(x, [-1, x.shape[-1]])]
@@ -84,14 +84,14 @@ def log_probs_of(
 
 
 class Placed(NamedTuple):
-    """Tokens and what is known of each; PAD, 0 and -1 after the last of a row."""
+    """Tokens with their log-probabilities and latents; PAD, 0 and -1 after the end of a row."""
 
     tokens: tf.Tensor  # int32 [N, T]
     log_probs: tf.Tensor  # float32 [N, T]
-    latents: tf.Tensor  # int32 [N, T], index of the latent that a token is of; -1 for none
+    latents: tf.Tensor  # int32 [N, T], index of the latent that a token belongs to; -1 for none
 
     def fit(self, length: Size) -> "Placed":
-        """Cuts or fills up the rows to so many tokens."""
+        """Cuts or pads the rows to `length` tokens."""
         missing = larger(length - sizes(self.tokens)[1], 0)
         return Placed(
             *(
@@ -107,15 +107,15 @@ _EMPTY = Placed(PAD_ID, 0.0, -1)
 def end_at_eos(
     tokens: tf.Tensor, log_probs: tf.Tensor, counts: tf.Tensor, tokens_per_latent: int
 ) -> Placed:
-    """Ends rows at their first EOS, or with one after all tokens where there is none before.
+    """Ends rows at their first EOS; appends an EOS to rows without one.
 
-    A row of no latents stays empty. An EOS that is added is of no latent, and certain.
+    A row without latents stays empty. An appended EOS belongs to no latent and has probability 1.
 
     Args:
       tokens: int32 [N, T].
       log_probs: float32 [N, T].
-      counts: int32 [N], latents of the rows.
-      tokens_per_latent: of them.
+      counts: int32 [N], number of latents in each row.
+      tokens_per_latent: number of tokens that each latent stands for.
 
     Returns:
       Rows of T + 1 tokens.
@@ -134,13 +134,13 @@ def end_at_eos(
 
 
 def remove_repeats(placed: Placed) -> tuple[Placed, tf.Tensor]:
-    """Removes tokens that repeat the one before them; what follows moves up.
+    """Removes tokens that repeat the token before them; later tokens move up.
 
-    Positions that are decoded independently of each other tend to say a word twice (Lee et al.
-    2018, section 3.3).
+    Positions that are decoded independently of each other tend to repeat a word (Lee et al. 2018,
+    section 3.3).
 
     Returns:
-      What is left, and how many were removed, int32 [N].
+      The remaining tokens, and the number of removed ones, int32 [N].
     """
     tokens = placed.tokens
     before = tf.pad(tokens[:, :-1], [[0, 0], [1, 0]], constant_values=PAD_ID)
@@ -150,15 +150,15 @@ def remove_repeats(placed: Placed) -> tuple[Placed, tf.Tensor]:
 
 
 def remove_fill(placed: Placed) -> Placed:
-    """Removes FILL; what follows moves up."""
+    """Removes FILL; later tokens move up."""
     return _move_up(placed, (placed.tokens != PAD_ID) & (placed.tokens != FILL_ID))
 
 
 def _move_up(placed: Placed, kept: tf.Tensor) -> Placed:
-    """Moves the tokens that are kept, bool [N, T], to the beginning of their rows."""
+    """Moves the tokens to keep, bool [N, T], to the beginning of their rows."""
     place = tf.cumsum(tf.cast(kept, tf.int32), axis=1) - 1
     positions = tf.range(sizes(place)[1])[None, :, None]
-    # Of the tokens that would go to a place, one is kept: a sum finds it, where a scatter is slow.
+    # At most one kept token goes to each position, so a sum selects it. A scatter would be slow.
     goes_to = (tf.expand_dims(place, 1) == positions) & tf.expand_dims(kept, 1)
 
     def move(x: tf.Tensor, empty: int) -> tf.Tensor:

@@ -1,16 +1,16 @@
-"""Searching for codes that make an image nearer than its nearest codes do.
+"""Searches for codes that reconstruct an image more accurately than its nearest codes.
 
-The code nearest to a latent makes the latent's error least. What an image loses is not that: all
-its codes together make it, and a code can make good what those around it leave over. Going through
-the codes and replacing each by what makes the image's error least (iterated conditional modes,
-Besag 1986) finds nearer images with the same weights and as many bits.
+The code nearest to a latent minimises the error of the latent, not the error of the image: an image
+is decoded from all its codes together, and a code can compensate for errors of the codes around it.
+Replacing each code in turn by the one with the smallest error of the image (iterated conditional
+modes, Besag 1986) gives more accurate images with the same weights and the same number of bits.
 
-Trying all codes at each place would take h w C K decodings. Here the gradient of the error says
-which few are worth it, and places so far apart that what surrounds them does not overlap are
-changed together, each judged by the error around it.
+Trying all codes at each position would need h w C K decodings. Here the gradient of the error
+selects a few candidates. Positions whose 3x3 neighbourhoods do not overlap are changed at the same
+time, and each change is judged by the error in its neighbourhood.
 
-Shapes: B batch, h and w the height and width of the field of codes, C codebooks, K codes of each,
-d width of a code, D = C d, M candidates of a place, H, W and ch those of images.
+Shapes: B batch, h and w height and width of the latent grid, C codebooks, K codes of each codebook,
+d width of a code, D = C d, M candidates for a position, H, W and ch those of images.
 """
 
 import functools
@@ -19,14 +19,14 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-NUM_CANDIDATES = 4  # M: more of them take longer than they are worth
-_APART = 3  # places between those that change together: each is judged by the 3x3 around it
+NUM_CANDIDATES = 4  # M; more candidates take more time than they are worth
+_APART = 3  # distance of positions that change together: each is judged by its 3x3 neighbourhood
 
 
 class _Search(NamedTuple):
     """The state of the search."""
 
-    step: tf.Tensor  # int32 scalar, steps so far
+    step: tf.Tensor  # int32 scalar, number of steps so far
     ids: tf.Tensor  # int32 [B, h, w, C], the best codes so far
 
 
@@ -39,18 +39,19 @@ def search_codes(
     decode: Callable[[tf.Tensor], tf.Tensor],
     num_passes: int,
 ) -> tf.Tensor:
-    """Replaces codes one by one, as long as images become nearer.
+    """Replaces codes one by one if that reduces the error of their image.
 
-    A pass goes through all places and codebooks once, in 9 C steps of one gradient and M decodings.
+    A pass processes all positions and codebooks once. It takes 9 C steps, each with one gradient
+    and M decodings.
 
     Args:
-      images: [B, H, W, ch], what is to be made.
-      ids: int32 [B, h, w, C], codes to begin with; h divides H, and w divides W.
+      images: [B, H, W, ch], the images to reconstruct.
+      ids: int32 [B, h, w, C], initial codes; h divides H, and w divides W.
       codebooks: float32 [C, K, d].
-      steps: float32 [C], how far from a code to look for others: the distance of vectors to their
-        codes is a good one.
-      decode: vectors [B, h, w, D] to float images [B, H, W, ch].
-      num_passes: at least 0.
+      steps: float32 [C], distance from a code at which to look for candidates. The distance of
+        vectors to their codes is a good choice.
+      decode: maps vectors [B, h, w, D] to float images [B, H, W, ch].
+      num_passes: number of passes, at least 0.
 
     Returns:
       int32 [B, h, w, C]; no image has a larger squared error than with `ids`.
@@ -82,19 +83,19 @@ def search_codes(
     num_steps = num_passes * _APART**2 * num_codebooks
     start = _Search(tf.constant(0), ids)
     found = _Search(*tf.while_loop(lambda i, _: i < num_steps, improve, start)).ids
-    # What is far from a place was not looked at when its code was chosen.
+    # The error far from a position was not considered when its code was chosen.
     nearer = tf.reduce_sum(errors_of(found) - errors_of(ids), [1, 2]) < 0
     return tf.where(nearer[:, None, None, None], found, ids)
 
 
 def _look_up(codebooks: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
-    """Returns the vectors [B, h, w, D] of codes [B, h, w, C]."""
+    """Looks up the vectors [B, h, w, D] of codes [B, h, w, C]."""
     slices = [tf.gather(codebooks[c], ids[..., c]) for c in range(ids.shape[-1])]
     return tf.concat(slices, -1)
 
 
 def _errors(images: tf.Tensor, decoded: tf.Tensor, field: list[int]) -> tf.Tensor:
-    """Returns the squared error float32 [B, h, w] of the pixels that each place stands for."""
+    """Returns the squared error float32 [B, h, w] of the block of pixels at each position."""
     squares = tf.reduce_sum(tf.square(images - tf.cast(decoded, tf.float32)), -1)
     (batch, rows, columns), (height, width) = squares.shape, field
     blocks = [batch, height, rows // height, width, columns // width]
@@ -102,7 +103,7 @@ def _errors(images: tf.Tensor, decoded: tf.Tensor, field: list[int]) -> tf.Tenso
 
 
 def _around(errors: tf.Tensor) -> tf.Tensor:
-    """Returns the mean [B, h, w] of the 3x3 around each place, which at an edge has zeros."""
+    """Returns the mean [B, h, w] over the 3x3 neighbourhood of each position, zero-padded."""
     padded = tf.pad(errors, [[0, 0], [1, 1], [1, 1]])
     return tf.nn.avg_pool2d(padded[..., None], _APART, 1, "VALID")[..., 0]
 
@@ -110,7 +111,7 @@ def _around(errors: tf.Tensor) -> tf.Tensor:
 def _errors_and_gradient(
     images: tf.Tensor, vectors: tf.Tensor, decode: Callable, shape: tf.TensorShape
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the errors [B, h, w], and their sum's gradient [B, h, w, C, d] by the vectors."""
+    """Returns the errors [B, h, w] and the gradient of their sum, [B, h, w, C, d]."""
     with tf.GradientTape() as tape:
         tape.watch(vectors)
         errors = _errors(images, decode(vectors), shape[1:3])
@@ -119,9 +120,9 @@ def _errors_and_gradient(
 
 
 def _places_of(x: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
-    """Returns what x [B, h, w, ...] has at the places of a part, [B, h / 3, w / 3, ...].
+    """Returns the values of x [B, h, w, ...] at the positions of a part, [B, h / 3, w / 3, ...].
 
-    The sides are rounded up: where a row of places has fewer of the part, there are zeros.
+    The sizes are rounded up, with zeros where the part has no position.
     """
     batch, height, width, *rest = x.shape
     sides = [[0, 0], [0, -height % _APART], [0, -width % _APART], *([[0, 0]] * len(rest))]
@@ -130,18 +131,18 @@ def _places_of(x: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
 
 
 def _spread(x: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """Puts x [B, h / 3, w / 3, ...] of a part to its places, and around them: [B, h, w, ...]."""
+    """Spreads x [B, h / 3, w / 3, ...] of a part over all positions: [B, h, w, ...]."""
     return tf.repeat(tf.repeat(x, _APART, 1), _APART, 2)[:, :height, :width]
 
 
 def _candidates(
     ids: tf.Tensor, gradient: tf.Tensor, *, codes: tf.Tensor, step: tf.Tensor
 ) -> tf.Tensor:
-    """Returns the M codes nearest to a step against the gradient, without the present ones.
+    """Returns the M codes nearest to a step against the gradient, without the current code.
 
     Args:
-      ids: int32 [...], present codes.
-      gradient: float32 [..., d], that of the error by their vectors.
+      ids: int32 [...], current codes.
+      gradient: float32 [..., d], gradient of the error with respect to their vectors.
       codes: float32 [K, d].
       step: float32 scalar.
 

@@ -1,6 +1,6 @@
-"""One token at a time: the loop of every search, and the one that greedy search and sampling share.
+"""Greedy search and sampling, and the decoding loop of every search.
 
-Shapes: B batch, T output positions, V vocabulary. B and T need not be known when a graph is built.
+Shapes: B batch, T output positions, V vocabulary. B and T may be unknown when a graph is built.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import tensorflow as tf
 from t2t_vqem.constants import EOS_ID, PAD_ID
 from t2t_vqem.ops.shapes import Size, sizes, smaller
 
-# Output positions are a multiple of this: it costs nothing and keeps inner loops vectorised.
+# The number of output positions is a multiple of this, so that inner loops are vectorised.
 POSITION_MULTIPLE = 8
 # (tokens int32 [B], position int32 scalar, cache) -> (logits float32 [B, V], cache)
 StepFn = Callable[[tf.Tensor, tf.Tensor, Any], tuple[tf.Tensor, Any]]
@@ -22,33 +22,33 @@ State = TypeVar("State")
 
 
 class Decoded(NamedTuple):
-    """What a search found."""
+    """The result of a search."""
 
-    tokens: tf.Tensor  # int32 [B, T], ends in EOS unless the limit cut it, then PAD
-    scores: tf.Tensor  # float32 [B], log-probability in nats; beam search: over length penalty
-    codes: tf.Tensor | None = None  # int32 [B, L], latents that they were decoded from, then -1
+    tokens: tf.Tensor  # int32 [B, T], with EOS unless cut by the limit, then PAD
+    scores: tf.Tensor  # float32 [B], log-probability in nats; in beam search / length penalty
+    codes: tf.Tensor | None = None  # int32 [B, L], the latents of the tokens, then -1
     num_repeats: tf.Tensor | None = None  # int32 [B], repeated tokens that were removed
     log_probs: tf.Tensor | None = None  # float32 [B, T], of each token, 0 for PAD
-    latents: tf.Tensor | None = None  # int32 [B, T], index of each token's latent; -1: of none
-    # Before removals, in places that belong to the latents in order, as many to each.
+    latents: tf.Tensor | None = None  # int32 [B, T], index of each token's latent; -1 for none
+    # Before tokens are removed: positions belong to the latents in order, equally many to each.
     raw_tokens: tf.Tensor | None = None  # int32 [B, T']
     raw_log_probs: tf.Tensor | None = None  # float32 [B, T']
 
 
 class Scored(NamedTuple):
-    """How probable given translations are, in nats."""
+    """Log-probabilities of given translations, in nats."""
 
-    scores: tf.Tensor  # float32 [B], as `Decoded.scores` of a greedy search
+    scores: tf.Tensor  # float32 [B], like `Decoded.scores` of a greedy search
     log_probs: tf.Tensor  # float32 [B, T], of each token, 0 for PAD
-    codes: tf.Tensor | None = None  # int32 [B, L], latents of the translations, then -1
-    code_log_probs: tf.Tensor | None = None  # float32 [B, L + 1], of each latent and of their end
+    codes: tf.Tensor | None = None  # int32 [B, L], the latents of the translations, then -1
+    code_log_probs: tf.Tensor | None = None  # float32 [B, L + 1], of each latent and of the end
 
 
 class _Rows(NamedTuple):
-    """The state of the search: what each row has so far."""
+    """The state of the search."""
 
-    position: tf.Tensor  # int32 scalar, tokens so far
-    token: tf.Tensor  # int32 [B], the last one
+    position: tf.Tensor  # int32 scalar, number of tokens so far
+    token: tf.Tensor  # int32 [B], the last token
     ended: tf.Tensor  # bool [B]
     tokens: tf.Tensor  # int32 [B, T]
     log_probs: tf.Tensor  # float32 [B, T]
@@ -56,9 +56,9 @@ class _Rows(NamedTuple):
 
 
 def most_probable(logits: tf.Tensor, position: tf.Tensor | None = None) -> tf.Tensor:
-    """Chooses as greedy search does: the first of the largest, [..., V] -> int32 [...]."""
+    """Returns the index of the first largest logit: [..., V] -> int32 [...]."""
     del position
-    # Not tf.argmax: XLA on a CPU has no vector instructions for it.
+    # Not tf.argmax: on a CPU, XLA does not vectorise it.
     size = logits.shape[-1]
     is_best = logits == tf.reduce_max(logits, -1, keepdims=True)
     return tf.reduce_min(tf.where(is_best, tf.range(size), size - 1), -1)
@@ -73,16 +73,16 @@ def decode(
     first_length: Size | None = None,
     choose_fn: ChooseFn | None = None,
 ) -> Decoded:
-    """Feeds each chosen token back until every row has ended.
+    """Decodes token by token until every row has ended.
 
     Args:
-      step_fn: computes the logits of the next token; the first call gets PAD as the token before.
-      cache: what step_fn keeps from step to step.
-      limits: int32 [B], tokens that each row may have, EOS included; a row that reaches its limit
-        ends there without EOS.
+      step_fn: computes the logits of the next token; in the first call the last token is PAD.
+      cache: the state that step_fn keeps from step to step.
+      limits: int32 [B], the largest number of tokens of each row, including EOS. A row that reaches
+        its limit ends without EOS.
       max_length: T, at least the largest limit.
-      first_length: positions of the cache given, as in `run_steps`; `max_length` where None.
-      choose_fn: picks the tokens; greedy where None.
+      first_length: number of positions in the given cache, as in `run_steps`; None: `max_length`.
+      choose_fn: chooses the tokens; None for greedy search.
 
     Returns:
       Tokens and their log-probabilities.
@@ -94,7 +94,7 @@ def decode(
     def step(rows: _Rows) -> _Rows:
         logits, cache = step_fn(rows.token, rows.position, rows.cache)
         token = choose_fn(logits, rows.position)
-        logits -= tf.reduce_max(logits, -1, keepdims=True)  # known from choosing
+        logits -= tf.reduce_max(logits, -1, keepdims=True)  # computed by most_probable already
         chosen = tf.gather(logits, token, axis=1, batch_dims=1)
         log_prob = chosen - tf.math.log(tf.reduce_sum(tf.exp(logits), -1))
         log_prob = tf.where(rows.ended, 0.0, log_prob)
@@ -139,19 +139,19 @@ def run_steps(
     max_length: Size,
     first_length: Size | None = None,
 ) -> State:
-    """Runs steps as long as the search is open, `max_length` at most.
+    """Runs steps while the search is open, at most `max_length` steps.
 
     Args:
-      step: makes the next state.
-      is_open: whether there is anything left to search for, bool scalar.
-      start: the first state.
-      max_length: positions that there may be.
-      first_length: positions of the cache given, which is `max_length` where None. Only if the
-        search goes on after so many steps, the cache grows: a step costs time for every position
-        that the cache has, and limits are far above the usual length.
+      step: computes the next state.
+      is_open: whether the search must continue, bool scalar.
+      start: the initial state.
+      max_length: the largest number of steps.
+      first_length: number of positions in the given cache; None: `max_length`. The cache grows only
+        if the search has not ended after this many steps. This saves time, because the time of a
+        step grows with the size of the cache, and limits are far above the usual length.
 
     Returns:
-      The last state.
+      The final state.
     """
     kind = type(start)
 
@@ -169,8 +169,8 @@ def run_steps(
             state = run(state._replace(cache=grow_cache(state.cache, max_length)), max_length)
         return state
 
-    # Where sizes are not known, a loop around the loop: the graph holds the step once, and so does
-    # the memory of a runtime that lays out the weights anew for each place where they are used.
+    # If sizes are unknown, a loop around the loop, so that the graph has the step only once. A
+    # runtime that packs the weights again for each place of their use then has them in memory once.
     def grow_and_run(*fields):
         state = kind(*fields)
         length = smaller(state.position + first_length, max_length)
@@ -183,7 +183,7 @@ def run_steps(
 
 
 def grow_cache(cache: Any, length: Size) -> Any:
-    """Pads every tensor's positions, its last axis but one, up to `length`."""
+    """Pads the positions of every tensor, its second-to-last axis, to `length`."""
 
     def grow(x: tf.Tensor) -> tf.Tensor:
         padding = [[0, 0]] * len(x.shape)

@@ -1,7 +1,7 @@
-"""Searching for rows of latents, one latent after the other.
+"""Autoregressive search for sequences of latents.
 
 Shapes: B batch, n candidates of a sentence, N = B n rows, L latents, K codes. The tokens of the
-search are PAD, EOS, which no latent follows, and then the K codes.
+search are PAD, EOS, which ends a sequence, and the K codes.
 """
 
 from collections.abc import Callable
@@ -20,10 +20,10 @@ from t2t_vqem.ops.shapes import Size, sizes
 
 
 class Latents(NamedTuple):
-    """Codes of N rows."""
+    """The latents of N rows."""
 
-    ids: tf.Tensor  # int32 [N, L], -1 after the last
-    counts: tf.Tensor  # int32 [N]
+    ids: tf.Tensor  # int32 [N, L], codes, -1 after the last one
+    counts: tf.Tensor  # int32 [N], number of latents
     scores: tf.Tensor  # float32 [N], log-probability in nats
 
 
@@ -37,19 +37,19 @@ def search_latents(
     seed: int | tf.Tensor,
     row_ids: tf.Tensor,
 ) -> Latents:
-    """Finds `options.num_candidates` rows of latents for each sentence.
+    """Finds `options.num_candidates` sequences of latents for each sentence.
 
-    Beam search gives its best ones; otherwise they are the greedy one and samples.
+    With beam search they are its best hypotheses, otherwise the greedy sequence and samples.
 
     Args:
-      start: takes how many rows of a sentence are searched at a time; returns the function that
-        computes a step of them all, and its empty cache.
-      limits: int32 [B], latents that a sentence may have.
-      options: how to search.
-      settings: numbers of the search.
+      start: takes the number of rows of a sentence that are searched at the same time; returns the
+        function that computes one step of all rows, and its empty cache.
+      limits: int32 [B], the largest number of latents of each sentence.
+      options: the kind of search.
+      settings: numeric settings of the search.
       max_length: L, at least the largest limit.
-      seed: of sampling.
-      row_ids: int32 [B], what a sentence's samples depend on beside the seed.
+      seed: seed of sampling.
+      row_ids: int32 [B]; the samples of a sentence depend only on its id and the seed.
     """
     num, beam_size = options.num_candidates, options.beam_size
     if beam_size > 1:

@@ -1,4 +1,4 @@
-"""Choosing tokens at random: temperature and top-k sampling for the decoding loop."""
+"""Temperature and top-k sampling for the decoding loop."""
 
 import tensorflow as tf
 
@@ -13,12 +13,12 @@ def sampler(
     """Makes a function that draws from softmax(logits / temperature) by the Gumbel-max trick.
 
     Args:
-      temperature: 1 samples from the model's own distribution; a tensor may be 0 and searches
-        greedily then.
-      top_k: draw among the k most probable tokens only; 0 is all.
+      temperature: 1 samples from the model's distribution. A tensor may be 0, which means greedy
+        search.
+      top_k: draw only from the k most probable tokens; 0 means all.
       seed: scalar int.
-      row_ids: int32 [B]; a row's draws depend on the seed, its id and the position, not on the
-        batch that it happens to be in.
+      row_ids: int32 [B]; the draws of a row depend on the seed, its id and the position, not on its
+        batch.
 
     Returns:
       (logits float32 [B, V], position) -> tokens int32 [B].
@@ -30,7 +30,7 @@ def sampler(
         return tf.argmax(logits / temperature + gumbel, -1, output_type=tf.int32)
 
     def draw_among(logits: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
-        # Both results together: of a part of them alone, XLA's CPU compiler sorts whole rows.
+        # Uses both results of top_k: if only one is used, XLA's CPU compiler sorts whole rows.
         best, tokens = tf.math.top_k(logits, smaller(top_k, logits.shape[-1]))
         return tf.gather(tokens, draw(best, position), batch_dims=1)
 

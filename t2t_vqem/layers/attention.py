@@ -1,10 +1,10 @@
-"""Multi-head attention, over whole sequences and one decoding step at a time.
+"""Multi-head attention, for whole sequences and for single decoding steps.
 
-Shapes: B batch, T query length, S memory length, H heads, D width. A bias is added to the attention
-logits: 0 where attention may go, about -1e9 where it may not; it broadcasts to [B, H, T, S].
+Shapes: B batch, T query length, S memory length, H heads, D width. An attention bias is added to
+the logits: 0 at allowed positions and about -1e9 at masked ones. It broadcasts to [B, H, T, S].
 
-As in Tensor2Tensor the projections have no biases. That of the keys would do nothing: it moves all
-logits of a query alike, so its gradient is rounding noise, which Adam would magnify.
+As in Tensor2Tensor, the projections have no biases. A bias of the keys would have no effect: it
+shifts all logits of a query equally, so its gradient is rounding noise, which Adam would amplify.
 """
 
 from typing import NamedTuple
@@ -44,7 +44,7 @@ def attend(
       query: [B, H, T, D/H].
       memory: keys and values.
       bias: float32, broadcastable to [B, H, T, S].
-      rate: dropout of the attention weights.
+      rate: dropout probability of the attention weights.
       rng: None for inference.
 
     Returns:
@@ -85,10 +85,10 @@ class SelfAttention(Layer):
         """Computes one position and writes its key and value into the cache.
 
         Args:
-          x: [B, 1, D], the position's input.
-          cache: [B, H, S, D/H], filled below `position`.
-          position: int scalar, where to write.
-          bias: [1, 1, 1, S], hides what lies after `position`.
+          x: [B, 1, D], the input at this position.
+          cache: [B, H, S, D/H], filled before `position`.
+          position: int scalar, the position to write.
+          bias: [1, 1, 1, S], masks the positions after `position`.
 
         Returns:
           The output [B, 1, D] and the cache with one more entry.
@@ -99,7 +99,7 @@ class SelfAttention(Layer):
 
 
 class CrossAttention(Layer):
-    """Attention to another sequence, whose keys and values come from one fused product."""
+    """Attention to another sequence, with one fused product for its keys and values."""
 
     def __init__(self, width: int, num_heads: int, *, attention_dropout: float = 0.0, **kwargs):
         super().__init__(**kwargs)
@@ -111,7 +111,7 @@ class CrossAttention(Layer):
         self.output_transform = Dense(width, name="output", **args)
 
     def project_memory(self, memory: tf.Tensor) -> KeyValue:
-        """Keys and values of memory [B, S, D], to be computed once per sentence in decoding."""
+        """Returns keys and values of memory [B, S, D], computed once per sentence in decoding."""
         key, value = tf.split(self.key_value(memory), 2, axis=-1)
         return KeyValue(split_heads(key, self.num_heads), split_heads(value, self.num_heads))
 
@@ -124,7 +124,7 @@ class CrossAttention(Layer):
     def attend_to(
         self, x: tf.Tensor, memory: KeyValue, bias: tf.Tensor, rng: Rng | None = None
     ) -> tf.Tensor:
-        """Attends from x [B, T, D] to a memory that `project_memory` has projected."""
+        """Attends from x [B, T, D] to the result of `project_memory`."""
         query = split_heads(self.query_transform(x), self.num_heads)
         attended = attend(query, memory, bias, self.attention_dropout, rng)
         return self.output_transform(combine_heads(attended))
@@ -132,7 +132,8 @@ class CrossAttention(Layer):
 
 def write_position(cache: tf.Tensor, new: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
     """Writes new [B, H, 1, D/H] at `position` of the cache [B, H, S, D/H]."""
-    # By arithmetic: XLA on a CPU computes a selection twice, for the product and for the loop's
-    # next step, and copies the whole cache before. That is a tenth of the time of a greedy step.
+    # Uses arithmetic instead of tf.where: XLA on a CPU would compute the selection twice, for the
+    # product and for the next step of the loop, and copy the whole cache before. That takes a tenth
+    # of the time of a greedy step.
     here = tf.cast(tf.range(sizes(cache)[2]) == position, cache.dtype)[None, None, :, None]
     return cache * (1 - here) + new * here

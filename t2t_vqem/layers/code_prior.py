@@ -1,6 +1,6 @@
-"""An autoregressive Transformer over the codes of a latent field.
+"""An autoregressive Transformer over the codes of a latent grid.
 
-Shapes: B batch, L positions of the field, C codes of each position (codebooks), T = L C codes of a
+Shapes: B batch, L positions of the grid, C codes at each position (codebooks), T = L C codes of a
 row in order, position by position, K codes of a codebook, D width.
 """
 
@@ -16,10 +16,10 @@ from t2t_vqem.ops.shapes import Size, sizes
 
 
 class CodePrior(Layer):
-    """The distribution of each code given those before it; learned positions.
+    """The distribution of each code given the codes before it, with learned positions.
 
-    One table of vectors for each codebook serves as input and, with a bias, as output (Press and
-    Wolf 2017). It is the prior's own: nothing that is learned here moves a codebook.
+    Each codebook has one embedding table, which is shared between input and output (Press and Wolf
+    2017). The tables belong to the prior: training it does not change the codebooks.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class CodePrior(Layer):
           num_codes: K.
           num_codebooks: C.
           length: L.
-          num_layers: layers of the Transformer.
+          num_layers: number of Transformer layers.
           width: D.
-          filter_size: width inside its feed-forward layers.
-          num_heads: heads of each attention.
-          dropout_rate: probability to drop a unit of the embeddings, of the feed-forward layers
-            or of a layer's output.
+          filter_size: width inside the feed-forward layers.
+          num_heads: attention heads per layer.
+          dropout_rate: dropout probability of the embeddings, inside the feed-forward layers and of
+            each layer's output.
           **kwargs: Keras layer arguments.
         """
         super().__init__(**kwargs)
@@ -77,7 +77,7 @@ class CodePrior(Layer):
     def call(self, ids: tf.Tensor, rng: Rng | None = None) -> tf.Tensor:
         """Computes the logits of all codes: int32 [B, L, C] -> float32 [B, L, C, K].
 
-        Those of a code depend on the codes before it alone.
+        The logits of a code depend only on the codes before it.
         """
         batch, positions, num_codebooks = sizes(ids)
         offsets = tf.range(num_codebooks) * self.num_codes
@@ -90,16 +90,16 @@ class CodePrior(Layer):
         return tf.cast(tf.einsum("blcd,ckd->blck", x, table), tf.float32) + self.bias
 
     def _embed(self, flat_ids: tf.Tensor) -> tf.Tensor:
-        """Looks up int32 [...], codebook c's ids from c K on, -> [..., D], of unit variance."""
+        """Looks up int32 [...] -> [..., D], of unit variance; codebook c has the ids from c K."""
         table = tf.reshape(tf.convert_to_tensor(self.table), [-1, self.width])
         return tf.gather(table, flat_ids) * self.width**0.5
 
     def _place(self, vectors: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
-        """Adds what stands for the places, scaled as the vectors are."""
+        """Adds position embeddings, scaled like the vectors."""
         return tf.cast(vectors + positions * self.width**0.5, self.compute_dtype)
 
     def empty_cache(self, batch: Size) -> list[KeyValue]:
-        """A cache for all codes of `batch` rows."""
+        """Returns an empty cache for all codes of `batch` rows."""
         return self.stack.empty_cache(batch, self.length)
 
     def step(
@@ -108,9 +108,9 @@ class CodePrior(Layer):
         """Computes the logits of one code.
 
         Args:
-          before: int32 [B], the code before it; of no meaning at position 0.
+          before: int32 [B], the previous code; ignored at position 0.
           position: int scalar in 0..T-1.
-          cache: filled below `position`.
+          cache: filled before `position`.
 
         Returns:
           float32 [B, K] and the cache with one more entry.

@@ -1,7 +1,7 @@
-"""Embedding, positions, normalisation and dense layers that the models are made of.
+"""Embeddings, positions, normalisation and dense layers.
 
-Shapes: B batch, T length, D width, V vocabulary. Every layer takes the Keras `dtype` argument;
-under "mixed_bfloat16" variables stay float32 and the products are computed in bfloat16.
+Shapes: B batch, T length, D width, V vocabulary. Every layer takes the Keras `dtype` argument. With
+"mixed_bfloat16", variables stay float32 and products are computed in bfloat16.
 """
 
 import math
@@ -34,8 +34,8 @@ def sinusoidal_positions(length: int, width: int) -> np.ndarray:
 def position_table(length: Size, width: int, limit: int) -> np.ndarray | tf.Tensor:
     """Returns `sinusoidal_positions`, float32 [length, width].
 
-    Where the length is not known when a graph is built, it must be at most `limit`: then they are
-    the first rows of a table of so many.
+    If the length is unknown when a graph is built, it must be at most `limit`: the result is then a
+    slice of a table of `limit` positions.
     """
     if isinstance(length, int):
         return sinusoidal_positions(length, width)
@@ -43,23 +43,23 @@ def position_table(length: Size, width: int, limit: int) -> np.ndarray | tf.Tens
 
 
 class Layer(keras.layers.Layer):
-    """A Keras layer that says itself what it computes in which precision.
+    """A Keras layer without automatic casting.
 
-    Keras would cast every float argument and variable to the compute type: attention biases and the
-    gains of normalisation too, which have to stay float32.
+    Keras would cast every float argument and variable to the compute type, also attention biases
+    and the gains of normalisation, which must stay float32.
     """
 
     def __init__(self, **kwargs):
         super().__init__(autocast=False, **kwargs)
 
     def build(self, input_shape):
-        """Has nothing to do where only layers inside have variables: they are built when called.
+        """Does nothing, for layers whose variables are all in sub-layers, built when called.
 
-        Without this Keras would find that out by running `call` symbolically, at every level.
+        Without this method, Keras would run `call` symbolically at every level to build them.
         """
 
     def add_weight(self, **kwargs) -> keras.Variable:
-        """Adds a variable that is read in the precision that it is stored in."""
+        """Adds a variable that is read in the precision in which it is stored."""
         return super().add_weight(autocast=False, **kwargs)
 
 
@@ -72,10 +72,11 @@ class Dense(Layer):
         """Makes the layer.
 
         Args:
-          units: output size, of all `fused` maps together.
+          units: output size of all `fused` maps together.
           use_bias: whether there is a bias.
-          fused: how many equal maps share the kernel; each is initialised as if it stood alone.
-          scale: of the kernel at the start, 1 for Glorot's.
+          fused: number of maps of equal size that share the kernel. Each is initialised like a
+            separate layer.
+          scale: factor of the initial kernel; 1 for Glorot's initialisation.
           **kwargs: Keras layer arguments.
         """
         super().__init__(**kwargs)
@@ -140,12 +141,12 @@ class TokenEmbedding(Layer):
         )
 
     def call(self, ids: tf.Tensor) -> tf.Tensor:
-        """Looks up int [...] -> [..., D], scaled by sqrt(D)."""
+        """Looks up embeddings: int [...] -> [..., D], scaled by sqrt(D)."""
         vectors = tf.gather(tf.convert_to_tensor(self.table), ids)
         return tf.cast(vectors * self.width**0.5, self.compute_dtype)
 
     def logits(self, x: tf.Tensor) -> tf.Tensor:
-        """Projects [..., D] -> [..., V], in the compute type."""
+        """Computes logits: [..., D] -> [..., V], in the compute type."""
         table = tf.cast(self.table, self.compute_dtype)
         rows = tf.matmul(tf.reshape(x, [-1, self.width]), table, transpose_b=True)
         return tf.reshape(rows, [*sizes(x)[:-1], self.vocab_size])

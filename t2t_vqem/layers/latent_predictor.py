@@ -1,8 +1,7 @@
-"""The latent predictor: a Transformer decoder whose words are codes.
+"""The latent predictor: an autoregressive Transformer decoder over codes.
 
-Shapes: N rows, L latents, S source length, D width, K codes, m draws. Its tokens are those of a
-decoding loop: PAD, which is also what comes before the first; EOS, that no latent follows; then the
-K codes.
+Shapes: N rows, L latents, S source length, D width, K codes, m draws. Its vocabulary is PAD, which
+is also the token before the first one, EOS, which ends a sequence, and the K codes.
 """
 
 from collections.abc import Callable
@@ -31,15 +30,15 @@ class Source(NamedTuple):
 
 
 class LatentLoss(NamedTuple):
-    """Sums over latents and their ends (float32 scalars)."""
+    """Sums over latents and the ends of their sequences (float32 scalars)."""
 
-    nll: tf.Tensor  # nats
-    correct: tf.Tensor  # whose most probable code is the nearest one
-    weight: tf.Tensor  # how many
+    nll: tf.Tensor  # cross-entropy, nats
+    correct: tf.Tensor  # number of positions whose most probable code is the nearest code
+    weight: tf.Tensor  # number of positions
 
 
 class LatentPredictor(Layer):
-    """Tells latents from the source one by one, and in the end that there is none left."""
+    """Predicts latents from the source autoregressively, followed by EOS."""
 
     def __init__(
         self,
@@ -55,11 +54,11 @@ class LatentPredictor(Layer):
 
         Args:
           num_codes: K.
-          num_layers: of the Transformer.
+          num_layers: number of Transformer layers.
           width: D.
-          position_limit: latents that there may be in a graph that does not know their number.
-          dropout_rate: probability to drop a unit of the embeddings, inside a feed-forward layer or
-            of a layer's output.
+          position_limit: the largest number of latents, for graphs in which it is unknown.
+          dropout_rate: dropout probability of the embeddings, inside the feed-forward layers and of
+            each layer's output.
           **kwargs: filter_size, num_heads and attention_dropout of `TransformerStack`, and Keras
             layer arguments.
         """
@@ -83,7 +82,7 @@ class LatentPredictor(Layer):
         )
 
     def call(self, before: tf.Tensor, source: Source, rng: Rng | None = None) -> tf.Tensor:
-        """Computes the logits of what follows each token: int32 [N, L] -> float32 [N, L, 2 + K]."""
+        """Computes the logits of the next tokens: int32 [N, L] -> float32 [N, L, 2 + K]."""
         x = self.embedding(before)
         length = sizes(before)[1]
         x += tf.cast(self._positions(length), x.dtype)
@@ -104,16 +103,16 @@ class LatentPredictor(Layer):
         source: Source,
         rng: Rng | None = None,
     ) -> LatentLoss:
-        """The cross-entropy of latents and of their end.
+        """Cross-entropy of latents and of EOS.
 
-        Its input is one of the draws: as in inference a latent is one code, never a mean.
+        The input is one of the draws, because in inference a latent is one code, never a mean.
 
         Args:
           ids: int32 [N, L], nearest codes.
-          drawn: int32 [N, L, m], codes drawn, or the nearest.
-          mask: bool [N, L].
-          source: encoded.
-          rng: of dropout; None in evaluation.
+          drawn: int32 [N, L, m], drawn codes, or the nearest codes.
+          mask: bool [N, L], True at latents.
+          source: the encoded source.
+          rng: random numbers for dropout; None in evaluation.
         """
         counts = tf.reduce_sum(tf.cast(mask, tf.int32), 1)[:, None]
         positions = tf.range(ids.shape[1] + 1)[None]
@@ -129,15 +128,15 @@ class LatentPredictor(Layer):
         )
 
     def log_probs(self, ids: tf.Tensor, counts: tf.Tensor, source: Source) -> tf.Tensor:
-        """Log-probabilities of latents and of their end, as `step_fn` has them, in nats.
+        """Log-probabilities of latents and of EOS, equal to those of `step_fn`, in nats.
 
         Args:
           ids: int32 [N, L], codes.
-          counts: int32 [N], latents of each row.
-          source: encoded.
+          counts: int32 [N], number of latents in each row.
+          source: the encoded source.
 
         Returns:
-          float32 [N, L + 1], 0 after the end.
+          float32 [N, L + 1], 0 after EOS.
         """
         tokens = _as_tokens(ids, counts[:, None])
         before = tf.pad(tokens[:, :-1], [[0, 0], [1, 0]], constant_values=PAD_ID)
@@ -146,11 +145,11 @@ class LatentPredictor(Layer):
         return tf.where(tokens == PAD_ID, 0.0, found)
 
     def step_fn(self, source: Source, length: Size) -> tuple[Callable, list]:
-        """Makes the function that computes one step.
+        """Makes the function that computes one decoding step.
 
         Args:
-          source: encoded.
-          length: steps that there may be.
+          source: the encoded source.
+          length: the largest number of steps.
 
         Returns:
           `step(tokens [N], position, cache) -> (logits float32 [N, 2 + K], cache)`, and the empty
@@ -169,7 +168,7 @@ class LatentPredictor(Layer):
 
 
 def _as_tokens(codes: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
-    """Codes int32 [N, L] as tokens [N, L + 1]: EOS after counts [N, 1] of them, then PAD."""
+    """Converts codes int32 [N, L] to tokens [N, L + 1]: EOS after `counts` [N, 1], then PAD."""
     codes = tf.pad(codes + FIRST_CODE, [[0, 0], [0, 1]])
     positions = tf.range(sizes(codes)[1])[None]
     end = tf.where(positions == counts, EOS_ID, PAD_ID)
@@ -177,7 +176,7 @@ def _as_tokens(codes: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
 
 
 def _possible(logits: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
-    """Masks what cannot follow: PAD, and at first EOS, since there is one latent at least."""
+    """Masks PAD, and at position 0 also EOS, because there is at least one latent."""
     logits = mask_padding_token(logits)
     is_eos = tf.range(logits.shape[-1]) == EOS_ID
     return tf.where(is_eos & (position == 0), MASKED, logits)

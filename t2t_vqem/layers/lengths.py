@@ -1,4 +1,4 @@
-"""Making a sequence shorter and longer again, by halvings and doublings.
+"""Downsampling and upsampling of sequences by powers of 2.
 
 Shapes: B batch, T length, D width.
 """
@@ -11,9 +11,9 @@ from t2t_vqem.ops.shapes import sizes
 
 
 class Shorten(Layer):
-    """Strided convolutions of kernel 2, each with a feed-forward layer: 2^n times shorter.
+    """Downsamples by 2^n: strided convolutions of kernel size 2, each with a feed-forward layer.
 
-    The kernel is no wider than the stride: what is around a position, attention has brought there.
+    The kernel is not wider than the stride, because attention has already mixed the positions.
     """
 
     def __init__(
@@ -22,10 +22,10 @@ class Shorten(Layer):
         """Makes the layers.
 
         Args:
-          num_halvings: n.
+          num_halvings: n, the number of downsampling layers.
           width: D.
           filter_size: width inside the feed-forward layers.
-          dropout_rate: probability to drop a unit inside or after a feed-forward layer.
+          dropout_rate: dropout probability inside and after the feed-forward layers.
           **kwargs: Keras layer arguments.
         """
         super().__init__(**kwargs)
@@ -39,9 +39,9 @@ class Shorten(Layer):
         ]
 
     def call(self, x: tf.Tensor, mask: tf.Tensor, rng: Rng | None = None) -> tf.Tensor:
-        """Shortens x [B, T, D], T a multiple of 2^n, to [B, T / 2^n, D].
+        """Downsamples x [B, T, D], T a multiple of 2^n, to [B, T / 2^n, D].
 
-        Positions where mask [B, T] is False count as zeros.
+        Positions where mask [B, T] is False are treated as zeros.
         """
         x = tf.where(tf.expand_dims(mask, -1), x, tf.zeros([], x.dtype))
         for convolution, residual in zip(self.convolutions, self.residuals, strict=True):
@@ -51,12 +51,12 @@ class Shorten(Layer):
 
 
 class Lengthen(Layer):
-    """Transposed convolutions of kernel 2, each with a feed-forward layer: 2^n times longer."""
+    """Upsamples by 2^n: transposed convolutions of kernel size 2, with feed-forward layers."""
 
     def __init__(
         self, num_doublings: int, width: int, filter_size: int, *, dropout_rate: float, **kwargs
     ):
-        """Makes the layers; the arguments are those of `Shorten`."""
+        """Makes the layers. The arguments are those of `Shorten`."""
         super().__init__(**kwargs)
         policy = self.dtype_policy
         self.convolutions = [
@@ -69,7 +69,7 @@ class Lengthen(Layer):
         ]
 
     def call(self, x: tf.Tensor, rng: Rng | None = None) -> tf.Tensor:
-        """Lengthens x [B, T, D] to [B, T * 2^n, D]."""
+        """Upsamples x [B, T, D] to [B, T * 2^n, D]."""
         for convolution, residual in zip(self.convolutions, self.residuals, strict=True):
             batch, length, width = sizes(x)
             x = residual(tf.reshape(convolution(x), [batch, 2 * length, width]), rng=rng)

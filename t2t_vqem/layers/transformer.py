@@ -1,4 +1,4 @@
-"""Pre-norm Transformer stacks: x + dropout(f(norm(x))) around each sub-layer, a norm on top."""
+"""Pre-norm Transformer stacks: x + dropout(f(norm(x))) for each sub-layer, and a final norm."""
 
 import tensorflow as tf
 
@@ -50,7 +50,7 @@ class TransformerBlock(Layer):
         memory_bias: tf.Tensor | None = None,
         rng: Rng | None = None,
     ) -> tf.Tensor:
-        """Runs the block over x [B, T, D], with memory [B, S, D] where it attends to one."""
+        """Applies the block to x [B, T, D], with memory [B, S, D] if it has cross-attention."""
         attended = self.attention(self.attention_norm(x), bias, rng=rng)
         x += dropout(attended, self.residual_dropout, rng)
         if self.cross is not None:
@@ -68,7 +68,7 @@ class TransformerBlock(Layer):
         memory: KeyValue | None = None,
         memory_bias: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, KeyValue]:
-        """Runs one position x [B, 1, D] (inference) and extends the cache."""
+        """Applies the block to one position x [B, 1, D] in inference, and extends the cache."""
         attended, cache = self.attention.step(self.attention_norm(x), cache, position, bias)
         x += attended
         if self.cross is not None:
@@ -77,7 +77,7 @@ class TransformerBlock(Layer):
 
 
 class TransformerStack(Layer):
-    """Blocks in a row and a last normalisation: an encoder, or with memory a decoder."""
+    """A stack of blocks with a final normalisation: an encoder, or with a memory a decoder."""
 
     def __init__(self, num_layers: int, width: int, filter_size: int, num_heads: int, **kwargs):
         """Makes the stack.
@@ -87,7 +87,7 @@ class TransformerStack(Layer):
           width: D.
           filter_size: inner size of the feed-forward layers.
           num_heads: H; must divide D.
-          **kwargs: what `TransformerBlock` takes, and Keras layer arguments.
+          **kwargs: arguments of `TransformerBlock`, and Keras layer arguments.
         """
         layer_args = {key: kwargs.pop(key) for key in ("name", "dtype") if key in kwargs}
         super().__init__(**layer_args)
@@ -109,17 +109,17 @@ class TransformerStack(Layer):
         memory_bias: tf.Tensor | None = None,
         rng: Rng | None = None,
     ) -> tf.Tensor:
-        """Runs all blocks over x [B, T, D]."""
+        """Applies all blocks to x [B, T, D]."""
         for block in self.blocks:
             x = block(x, bias, memory, memory_bias, rng=rng)
         return self.norm(x)
 
     def project_memory(self, memory: tf.Tensor) -> list[KeyValue]:
-        """Keys and values of memory [B, S, D] for each block."""
+        """Returns the keys and values of memory [B, S, D] for each block."""
         return [block.cross.project_memory(memory) for block in self.blocks]
 
     def empty_cache(self, batch: Size, length: Size) -> list[KeyValue]:
-        """A cache for `length` decoding steps, one entry a block."""
+        """Returns an empty cache for `length` decoding steps, with one entry for each block."""
         zeros = tf.zeros([batch, self.num_heads, length, self.head_dim], self.compute_dtype)
         return [KeyValue(zeros, zeros) for _ in self.blocks]
 
@@ -131,7 +131,7 @@ class TransformerStack(Layer):
         memories: list[KeyValue] | None = None,
         memory_bias: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, list[KeyValue]]:
-        """Runs one position x [B, 1, D] of causal decoding; returns the output and the caches."""
+        """Applies all blocks to one position x [B, 1, D]; returns the output and the caches."""
         bias = prefix_bias(position, sizes(caches[0].key)[2])
         new_caches = []
         for i, block in enumerate(self.blocks):

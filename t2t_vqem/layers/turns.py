@@ -1,11 +1,11 @@
-"""Encoding a field of latents in turns, so that each turn knows the codes of those before it.
+"""Encodes a latent grid in several passes; each pass depends on the codes of earlier passes.
 
-What an image loses is lost by all its codes together, and a code can make good what its neighbours
-leave over only if it is chosen knowing them. Nearest codes are chosen apart: to go through those of
-a trained VQ-VAE one by one, each replaced by what makes the image's error least, changes many of
-them and makes nearer images with the same weights.
+The error of an image depends on all its codes together. A code can compensate for the errors of its
+neighbours only if it is chosen with knowledge of them, but nearest codes are chosen independently.
+Replacing the codes of a trained VQ-VAE one by one, each by the code that minimises the error of the
+image, changes many of them and gives more accurate images with the same weights.
 
-Shapes: B batch, h and w the height and width of the field, ch channels, D width of a latent.
+Shapes: B batch, h and w height and width of the grid, ch channels, D width of a latent.
 """
 
 from collections.abc import Callable
@@ -16,20 +16,20 @@ import tensorflow as tf
 from t2t_vqem.layers.common import Dense, Layer
 from t2t_vqem.layers.convolution import SMALL, Conv, ResidualBlock
 
-# By the number of turns: which turn the places of a field have, repeated over it. Places of one
-# turn do not touch each other's sides.
+# For each number of passes, the pass of each position, as a pattern that is repeated over the grid.
+# Positions of the same pass are not adjacent horizontally or vertically.
 ORDERS = {1: [[0]], 2: [[0, 1], [1, 0]], 4: [[0, 2], [3, 1]]}
 
 
 def turns_of(height: int, width: int, num_turns: int) -> np.ndarray:
-    """Returns int [h, w], the turn of each place: 0 is first."""
+    """Returns the pass of each position, int [h, w], counted from 0."""
     order = np.array(ORDERS[num_turns])
     repeats = (-(-height // len(order)), -(-width // len(order)))
     return np.tile(order, repeats)[:height, :width]
 
 
 class Turns(Layer):
-    """Corrects the latents of later turns, given the codes of earlier ones."""
+    """Corrects the latents of later passes, given the codes of earlier passes."""
 
     def __init__(
         self,
@@ -44,17 +44,17 @@ class Turns(Layer):
         """Makes the layer.
 
         Args:
-          width: D of the latents.
-          num_turns: 2 or 4.
-          channels: of the convolutions.
-          num_blocks: residual blocks.
-          residual_channels: channels inside them.
+          width: D.
+          num_turns: number of passes, 2 or 4.
+          channels: channels of the convolutions.
+          num_blocks: number of residual blocks.
+          residual_channels: channels inside the residual blocks.
           **kwargs: Keras layer arguments.
         """
         super().__init__(**kwargs)
         policy = self.dtype_policy
         self.num_turns = num_turns
-        # Features have seen their surroundings; what a turn must look around for are codes.
+        # Features already depend on their neighbourhood, so only the codes need a convolution.
         self.features_transform = Dense(channels, name="features", dtype=policy)
         self.codes_transform = Conv(channels, name="codes", dtype=policy)
         self.blocks = [
@@ -66,12 +66,12 @@ class Turns(Layer):
     def call(
         self, features: tf.Tensor, latents: tf.Tensor, *, quantize: Callable[[tf.Tensor], tf.Tensor]
     ) -> tf.Tensor:
-        """Adds to each latent but those of the first turn what the codes before it ask for.
+        """Adds a correction to each latent except those of the first pass.
 
         Args:
-          features: [B, h, w, ch], what the encoder makes of the images.
-          latents: [B, h, w, D], what it would encode them to in one turn.
-          quantize: latents to the vectors of their codes, [B, h, w, D] to the same.
+          features: [B, h, w, ch], features that the encoder computes from the images.
+          latents: [B, h, w, D], the latents for encoding in a single pass.
+          quantize: maps latents [B, h, w, D] to the vectors of their codes, of the same shape.
 
         Returns:
           [B, h, w, D].

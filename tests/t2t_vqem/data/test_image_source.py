@@ -54,7 +54,7 @@ def test_no_training_examples_is_an_error(count, sizes):
 
 
 def test_the_error_says_how_many_examples_would_be_held_out():
-    with pytest.raises(UsageError, match="3 images, of which 2 for dev and 1 for test are to be"):
+    with pytest.raises(UsageError, match="3 images, of which 2 for dev and 1 for test would be"):
         hold_out(digests_of(range(3)), {DEV: 2, TEST: 1}, seed=0)
 
 

@@ -139,7 +139,7 @@ def test_stream_gives_lines_and_names_the_bad_one():
     ids=["UTF-16", "gzip"],
 )
 def test_stream_of_something_else_is_named(data, name):
-    with pytest.raises(UsageError, match=f"input: {name}, expected lines of UTF-8"):
+    with pytest.raises(UsageError, match=f"input: got {name}, expected typed lines in UTF-8"):
         next(read_stream(io.BytesIO(data), "input"))
 
 
