@@ -29,10 +29,15 @@ class Chapter(NamedTuple):
         return [found.command for found in self.translations]
 
 
-def data_chapter(data_dir: str, seed: int, train_size: int) -> Chapter:
+def data_of(folder: str) -> str:
+    """Returns the folder of all data of the demo in `folder`."""
+    return os.path.join(folder, "data")
+
+
+def data_chapter(folder: str, seed: int, train_size: int) -> Chapter:
     """Generates the sentences, their vocabulary and records."""
     params = f"seed={seed},train_size={train_size}"
-    settings = {"problem": PROBLEM, "problem_params": params, "data_dir": data_dir}
+    settings = {"problem": PROBLEM, "problem_params": params, "data_dir": data_of(folder)}
     title = (
         f"Data: {train_size:,} English-German sentence pairs for training, 500 each for dev and "
         "test, with dates, numbers, units and names"
@@ -40,9 +45,7 @@ def data_chapter(data_dir: str, seed: int, train_size: int) -> Chapter:
     return Chapter([Command(title, "t2t-datagen", settings)])
 
 
-def transformer_chapter(
-    folder: str, data_dir: str, test: TestFiles, seed: int, train_steps: int
-) -> Chapter:
+def transformer_chapter(folder: str, test: TestFiles, seed: int, train_steps: int) -> Chapter:
     """An autoregressive Transformer, with greedy decoding and beam search."""
     run_dir = os.path.join(folder, "transformer")
     train = training(
@@ -50,7 +53,7 @@ def transformer_chapter(
         problem=PROBLEM,
         model="transformer",
         hparams_set="transformer_cldr",
-        data_dir=data_dir,
+        data_dir=data_of(folder),
         output_dir=run_dir,
         train_steps=train_steps,
         save_checkpoints_steps=500,
@@ -72,9 +75,7 @@ def transformer_chapter(
     return Chapter([train], [Translations("greedy", greedy), Translations("beam 4", beam)])
 
 
-def latent_chapter(
-    folder: str, data_dir: str, test: TestFiles, seed: int, train_steps: int
-) -> Chapter:
+def latent_chapter(folder: str, test: TestFiles, seed: int, train_steps: int) -> Chapter:
     """A latent Transformer trained on the translations of the autoregressive one."""
     teacher_dir, run_dir = (os.path.join(folder, name) for name in ("transformer", "latent"))
     problem = f"{PROBLEM}_distilled"
@@ -82,7 +83,7 @@ def latent_chapter(
         "problem": problem,
         "problem_params": "beam_size=1",  # faster than beam search, and as good for this task
         "teacher_dir": teacher_dir,
-        "data_dir": data_dir,
+        "data_dir": data_of(folder),
     }
     train = training(
         "Training: a latent Transformer, on these translations",
@@ -90,7 +91,7 @@ def latent_chapter(
         model="transformer_nat",
         hparams_set="transformer_nat_cldr",
         warm_start_from=teacher_dir,
-        data_dir=data_dir,
+        data_dir=data_of(folder),
         output_dir=run_dir,
         train_steps=train_steps,
         save_checkpoints_steps=300,
@@ -118,7 +119,7 @@ def decoding(title: str, run_dir: str, test: TestFiles, path: str, **options: ob
     return Command(title, "t2t-decoder", {"output_dir": run_dir, **files, **options})
 
 
-def digits_chapter(folder: str, data_dir: str, seed: int, train_steps: int) -> Chapter:
+def digits_chapter(folder: str, seed: int, train_steps: int) -> Chapter:
     """A VQ-VAE of digits, with a prior over its codes."""
     run_dir = os.path.join(folder, "digits")
     train = training(
@@ -126,7 +127,7 @@ def digits_chapter(folder: str, data_dir: str, seed: int, train_steps: int) -> C
         problem=IMAGE_PROBLEM,
         model="vqvae",
         hparams_set="vqvae_digits",
-        data_dir=data_dir,
+        data_dir=data_of(folder),
         output_dir=run_dir,
         train_steps=train_steps,
         save_checkpoints_steps=500,
@@ -140,7 +141,7 @@ def digits_chapter(folder: str, data_dir: str, seed: int, train_steps: int) -> C
             Command(
                 "Data: 1,797 images of handwritten digits",
                 "t2t-datagen",
-                {"problem": IMAGE_PROBLEM, "data_dir": data_dir},
+                {"problem": IMAGE_PROBLEM, "data_dir": data_of(folder)},
             ),
             train,
             Command(

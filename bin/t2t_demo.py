@@ -27,6 +27,7 @@ from t2t_vqem.bin import _main
 from t2t_vqem.bin._demo_chapters import (
     PROBLEM,
     data_chapter,
+    data_of,
     digits_chapter,
     latent_chapter,
     transformer_chapter,
@@ -74,12 +75,13 @@ def main(argv: list[str]) -> None:
     for module in ("babel", "sklearn.datasets"):
         import_extra(module, "demo")  # before anything is written
     folder = os.path.expanduser(FLAGS.output_dir)
-    data_dir = os.path.join(folder, "data")
-    test = TestFiles(*(os.path.join(data_dir, PROBLEM, f"test.{code}") for code in ("en", "de")))
-    data = data_chapter(data_dir, FLAGS.seed, FLAGS.train_size)
-    transformer = transformer_chapter(folder, data_dir, test, FLAGS.seed, FLAGS.train_steps)
-    latent = latent_chapter(folder, data_dir, test, FLAGS.seed, FLAGS.latent_train_steps)
-    digits = digits_chapter(folder, data_dir, FLAGS.seed, FLAGS.image_train_steps)
+    test = TestFiles(
+        *(os.path.join(data_of(folder), PROBLEM, f"test.{code}") for code in ("en", "de"))
+    )
+    data = data_chapter(folder, FLAGS.seed, FLAGS.train_size)
+    transformer = transformer_chapter(folder, test, FLAGS.seed, FLAGS.train_steps)
+    latent = latent_chapter(folder, test, FLAGS.seed, FLAGS.latent_train_steps)
+    digits = digits_chapter(folder, FLAGS.seed, FLAGS.image_train_steps)
     signal.signal(signal.SIGTERM, _exit_on_signal)
     begin = time.monotonic()
     parts = [data.commands + transformer.commands, digits.commands]

@@ -21,10 +21,10 @@ TEST = _demo_report.TestFiles("x/data/test.en", "x/data/test.de")
 
 def all_commands() -> list[demo.Command]:
     chapters = [
-        _demo_chapters.data_chapter("x/data", 3, 50),
-        _demo_chapters.transformer_chapter("x", "x/data", TEST, 3, 100),
-        _demo_chapters.latent_chapter("x", "x/data", TEST, 3, 100),
-        _demo_chapters.digits_chapter("x", "x/data", 3, 100),
+        _demo_chapters.data_chapter("x", 3, 50),
+        _demo_chapters.transformer_chapter("x", TEST, 3, 100),
+        _demo_chapters.latent_chapter("x", TEST, 3, 100),
+        _demo_chapters.digits_chapter("x", 3, 100),
     ]
     return [
         command for chapter in chapters for command in [*chapter.commands, *chapter.decodings()]

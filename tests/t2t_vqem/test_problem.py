@@ -232,3 +232,16 @@ def test_a_problem_without_text(tmp_path):
     colours = np.concatenate(batches)[:, 0, 0, 0]
     assert sorted(colours) == [0, 0, *range(10)]  # two rows are empty
     assert dataset.report == "train: 10 examples"
+
+
+def test_few_functions_are_told_where_data_lies():
+    """What was made is handed around as a data set, not as the folder that it is in."""
+    root = pathlib.Path(__file__).resolve().parents[2]
+    places = [
+        f"{path.relative_to(root)}: {line.strip()}"
+        for folder in ("t2t_vqem", "problems", "bin")
+        for path in sorted((root / folder).rglob("*.py"))
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if "data_dir: str" in line
+    ]
+    assert len(places) <= 12, "\n".join(places)
