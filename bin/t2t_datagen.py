@@ -94,6 +94,8 @@ def main(argv: list[str]) -> None:
     problem_class = registry.problems.get(FLAGS.problem)
     if not FLAGS.data_dir:
         raise UsageError("--data_dir is missing, the folder that the data goes to.")
+    from t2t_vqem.problem import make_problem  # here, so that --help answers at once
+
     data_dir = os.path.expanduser(FLAGS.data_dir)
     given = {name: FLAGS[name].value for name in _SOURCE_FLAGS}
     shard = {name: FLAGS[name].value for name in _SHARD_FLAGS}
