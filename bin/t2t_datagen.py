@@ -105,7 +105,6 @@ def main(argv: list[str]) -> None:
             f"got --shard={FLAGS.shard} and --num_shards={FLAGS.num_shards}: give both for a share "
             "of the work, neither for all of it and to put it together."
         )
-    from t2t_vqem.problem import make_problem  # imports NumPy, which --help does not need
 
     problem = make_problem(
         FLAGS.problem,
