@@ -94,7 +94,7 @@ def _start_logging() -> None:
     )
 
 
-class _MergedFlag(flags.Flag):
+class MergedFlag(flags.Flag):
     """A list in a string, of which all parts count when the flag is given several times."""
 
     def parse(self, argument: str) -> None:
@@ -105,7 +105,7 @@ class _MergedFlag(flags.Flag):
 
 def define_overrides(flag_values: flags.FlagValues, name: str, help: str) -> None:
     """Defines a flag of overrides, 'name=value,name=value', which may be given several times."""
-    flag = _MergedFlag(flags.ArgumentParser(), flags.ArgumentSerializer(), name, "", help)
+    flag = MergedFlag(flags.ArgumentParser(), flags.ArgumentSerializer(), name, "", help)
     flags.DEFINE_flag(flag, flag_values)
 
 

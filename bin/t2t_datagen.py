@@ -94,6 +94,8 @@ def main(argv: list[str]) -> None:
     problem_class = registry.problems.get(FLAGS.problem)
     if not FLAGS.data_dir:
         raise UsageError("--data_dir is missing, the folder that the data goes to.")
+    from t2t_vqem.problem import make_problem  # here, so that --help answers at once
+
     data_dir = os.path.expanduser(FLAGS.data_dir)
     given = {name: FLAGS[name].value for name in _SOURCE_FLAGS}
     shard = {name: FLAGS[name].value for name in _SHARD_FLAGS}
@@ -103,7 +105,6 @@ def main(argv: list[str]) -> None:
             f"got --shard={FLAGS.shard} and --num_shards={FLAGS.num_shards}: give both for a share "
             "of the work, neither for all of it and to put it together."
         )
-    from t2t_vqem.problem import make_problem  # imports NumPy, which --help does not need
 
     problem = make_problem(
         FLAGS.problem,

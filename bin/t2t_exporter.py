@@ -45,12 +45,11 @@ flags.DEFINE_string(
     "latest where there is no best.",
     flag_values=FLAGS,
 )
-flags.DEFINE_string(
+_main.define_overrides(
+    FLAGS,
     "decode_hparams",
-    "",
     "How text is searched for: beam_size, num_best, num_candidates, keep_repeats, alpha, "
     "extra_length, sampling_temperature, sampling_top_k, as 'name=value,name=value'.",
-    flag_values=FLAGS,
 )
 flags.DEFINE_string(
     "rescore_dir",

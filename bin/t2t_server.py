@@ -29,7 +29,11 @@ TOKEN_VARIABLE = "T2T_SERVER_TOKEN"
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_list(
-    "models", None, "Folders that t2t-exporter --format=litert wrote.", flag_values=FLAGS
+    "models",
+    None,
+    "Folders that t2t-exporter --format=litert wrote.",
+    flag_values=FLAGS,
+    allow_overwrite=False,
 )
 flags.DEFINE_string(
     "host", "127.0.0.1", "Address to listen at; 0.0.0.0 is all of this machine.", flag_values=FLAGS
@@ -48,6 +52,7 @@ flags.DEFINE_list(
     "Names that clients may call the server by; default: those of this machine where --host is "
     "one of them, otherwise any.",
     flag_values=FLAGS,
+    allow_overwrite=False,
 )
 flags.DEFINE_string(
     "token_file", None, "File with the token that clients must send.", flag_values=FLAGS

@@ -6,12 +6,12 @@ import itertools
 import json
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from t2t_vqem.data.lines import SUFFIXES
 from t2t_vqem.files import check_output, move, write_json
-from t2t_vqem.inference.text_files import Lines, TextFile, write_lines
+from t2t_vqem.inference.text_files import Lines, is_compressed, open_output
 
 _logger = logging.getLogger(__name__)
 
@@ -19,19 +19,19 @@ _logger = logging.getLogger(__name__)
 class PartialOutput:
     """The unfinished output beside `path`, and a note of what it is and how far it got.
 
-    `PATH.partial` takes the lines as they come; `PATH.partial.json` says of which input, model and
-    options they are, and how many lines and bytes are safely there. Only `finish` touches `path`
-    itself, by renaming.
+    `PATH.partial` takes the records as they come, one for each line of the input; each has one or
+    several lines. `PATH.partial.json` says of which input, model and options they are, and how many
+    records and bytes are safely there. Only `finish` touches `path` itself, by renaming.
 
     Attributes:
-      num_lines: Lines that need not be done again.
+      num_lines: Lines of the input that need not be done again.
     """
 
     def __init__(self, path: str, identity: dict[str, Any]):
         """Opens the output; goes on with an earlier one if it has the same identity.
 
         Args:
-          path: where the finished output is to be; compressed if `write_lines` compresses it.
+          path: where the finished output is to be; compressed if `open_output` compresses it.
           identity: all that the output depends on, as JSON takes it.
 
         Raises:
@@ -73,10 +73,10 @@ class PartialOutput:
             return 0, 0
         return lines, size
 
-    def append(self, lines: Iterable[str]) -> None:
-        """Writes lines through to the disk, then notes that they are there."""
-        for line in lines:
-            self._file.write(f"{line}\n".encode())
+    def append(self, records: Iterable[str]) -> None:
+        """Writes records through to the disk, then notes that they are there."""
+        for record in records:
+            self._file.write(f"{record}\n".encode())
             self.num_lines += 1
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -90,8 +90,9 @@ class PartialOutput:
     def finish(self) -> None:
         """Makes the output the finished file, replacing what was there."""
         self.close()
-        if self._path.endswith(tuple(filter(None, SUFFIXES))):
-            write_lines(self._path, TextFile(self._partial).lines())
+        if is_compressed(self._path):
+            with open(self._partial, "rb") as partial, open_output(self._path) as output:
+                shutil.copyfileobj(partial, output)
             os.remove(self._partial)
         else:
             move(self._partial, self._path)
@@ -112,10 +113,11 @@ def translate_to_file(
     window: int,
     on_resume: Callable[[int], None] = lambda num_lines: None,
 ) -> None:
-    """Translates all lines of `source` into the file `path`, one line for each.
+    """Translates all lines of `source` into the file `path`, in order.
 
     Args:
-      translate: (lines, first_index=...) -> hypotheses in order, such as `Translator.translate`.
+      translate: (lines, first_index=...) -> for each line something with `text`, which is written,
+        such as the hypotheses of `Translator.translate`. The text may have several lines.
       source: the input.
       path: the output file.
       identity: what the output depends on besides the input's content.

@@ -7,13 +7,14 @@ corpus that holds one of them inside a sentence would lose its alignment.
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import hashlib
 import itertools
 import lzma
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from t2t_vqem.data.lines import lines_of
 from t2t_vqem.data.lines import read_lines as read_bytes
@@ -91,18 +92,28 @@ def open_lines(path: str) -> Lines:
     return LineList(read_lines(path)) if is_special(path) else TextFile(path)
 
 
-def write_lines(path: str, lines: Iterable[str]) -> None:
-    """Writes lines to a file, compressed if `path` ends in .gz, .xz or .bz2; see `files.writing`.
+def is_compressed(path: str) -> bool:
+    """Returns whether the name of an output says that it is to be compressed."""
+    return path.endswith((".gz", ".xz", ".bz2"))
 
-    The same lines give the same bytes.
+
+@contextlib.contextmanager
+def open_output(path: str) -> Iterator[BinaryIO]:
+    """Opens a file to write, compressed if `path` ends in .gz, .xz or .bz2; see `files.writing`.
+
+    The same content gives the same bytes.
     """
-    encoded = (f"{line}\n".encode() for line in lines)
-    with writing(path) as raw:
+    with contextlib.ExitStack() as stack:
+        raw = stack.enter_context(writing(path))
         if path.endswith(".gz"):  # without name and time
-            with gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as file:
-                file.writelines(encoded)
-        elif path.endswith((".xz", ".bz2")):
-            with (lzma if path.endswith(".xz") else bz2).open(raw, "wb") as file:
-                file.writelines(encoded)
+            yield stack.enter_context(gzip.GzipFile("", "wb", fileobj=raw, mtime=0))
+        elif is_compressed(path):
+            yield stack.enter_context((lzma if path.endswith(".xz") else bz2).open(raw, "wb"))
         else:
-            raw.writelines(encoded)
+            yield raw
+
+
+def write_lines(path: str, lines: Iterable[str]) -> None:
+    """Writes lines to a file; see `open_output`."""
+    with open_output(path) as file:
+        file.writelines(f"{line}\n".encode() for line in lines)

@@ -81,7 +81,9 @@ def decode(run, capfd, monkeypatch, caplog):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         caplog.clear()
         capfd.readouterr()
-        argv = [f"--output_dir={run.path}", "--noxla", "--extra_length=4", *arguments]
+        argv = [f"--output_dir={run.path}", "--noxla", *arguments]
+        if "--score" not in arguments:  # which refuses flags of translating
+            argv.insert(1, "--extra_length=4")
         with pytest.raises(SystemExit) as caught:
             _main.run(t2t_decoder.main, t2t_decoder.FLAGS, ["t2t-decoder", *argv])
         captured = capfd.readouterr()

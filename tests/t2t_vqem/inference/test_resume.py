@@ -138,6 +138,31 @@ def test_compressed_output_is_the_same_after_a_stop(tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["stopped.gz", "whole.gz"]
 
 
+def test_records_of_several_lines_are_counted_once(tmp_path):
+    path = tmp_path / "out.txt"
+
+    def twice(stop_at):
+        upper = Upper(stop_at)
+        return lambda lines, first_index: (
+            Result(f"{found.text}\n{found.text}") for found in upper(lines, first_index)
+        )
+
+    with pytest.raises(Stopped):
+        run(path, twice(9))
+    resumed = []
+    run(path, twice(None), on_resume=resumed.append)
+    assert resumed == [8]
+    assert path.read_text("utf-8") == "".join(2 * f"{line.upper()}\n" for line in LINES)
+
+
+def test_compressed_output_holds_the_same_bytes(tmp_path):
+    lines = ["\ufeffmarked", "PK\x03\x04", "a\r"]
+    for name in ("plain", "packed.gz"):
+        run(tmp_path / name, Upper(), lines=lines)
+    packed = gzip.decompress((tmp_path / "packed.gz").read_bytes())
+    assert packed == (tmp_path / "plain").read_bytes() == expected(lines)
+
+
 def test_output_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(UsageError, match=f"{tmp_path}: cannot be written, it is a directory"):
         run(tmp_path, Upper())
