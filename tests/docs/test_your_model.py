@@ -12,6 +12,7 @@ import sys
 
 import pytest
 
+import t2t_vqem as t2t
 from t2t_vqem import registry
 from t2t_vqem.constants import UsageError
 from t2t_vqem.problem import Dataset
@@ -81,8 +82,8 @@ def test_example_runs_and_learns(tmp_path):
     write_modules(tmp_path)
     listing, help_text, *others = (run(quick(command), tmp_path) for command in commands())
     assert re.search(r"roman_numerals +Numbers up to a largest one", listing)
-    assert re.search(r"word_dropout +Transformer that loses some words of its source", listing)
-    assert "probability to lose a source word" in help_text
+    assert re.search(r"word_dropout +Transformer that drops some source words", listing)
+    assert "probability to drop a source word" in help_text
     assert "0.02" in help_text
     assert "dev: 100 examples" in others[5]
     assert float(re.search(r", dev: loss .* accuracy ([\d.]+)", others[7])[1]) > 0.95, others[7]
@@ -96,12 +97,12 @@ def test_example_runs_and_learns(tmp_path):
 
 
 def test_a_problem_of_files(tmp_path):
-    names: dict[str, type] = {"__name__": "corpus"}
+    names = {"__name__": "corpus", "t2t": t2t}
     exec(next(block for block in blocks("python") if "class MyCorpus" in block), names)
     for split in ("train", "dev", "test"):
         for side in "ab":
             (tmp_path / f"{split}.{side}").write_text(f"{split} {side} some words\n" * 30)
-    problem = names["MyCorpus"](names["TextProblem"].Config(vocab_size=300))
+    problem = names["MyCorpus"](t2t.TextConfig(vocab_size=300))
     with pytest.raises(
         UsageError, match="my_corpus needs --source_dir, the folder with your files"
     ):
