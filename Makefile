@@ -1,7 +1,8 @@
 # make demo   trains two translators and a VQ-VAE in minutes, prints BLEU, draws digits
 # make test   runs linter, formatter and all tests
+# make web    fetches, with npm, what tests of the page need
 #
-# Both install into .venv, with the versions in constraints.txt. Another Python from 3.10 to 3.13:
+# demo and test install into .venv, with the versions in constraints.txt. Another Python from 3.10 to 3.13:
 # make test PYTHON=python3.12
 
 PYTHON ?= python3
@@ -12,7 +13,10 @@ BIN := $(VENV)/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test clean
+# Packages run nothing at their installation.
+NPM_CI := npm ci --prefix web --ignore-scripts --no-audit --no-fund --loglevel=error
+
+.PHONY: help demo test web clean
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -21,12 +25,20 @@ demo: $(VENV)/demo-$(VERSION)
 	@$(BIN)/t2t-demo
 
 test: $(VENV)/test-$(VERSION)
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory web; \
+	  else echo "no npm: tests of the page that need its packages are skipped"; fi
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/python -m pytest -n logical --maxprocesses=8 --dist=worksteal
 
+web: web/node_modules/.package-lock.json
+
+web/node_modules/.package-lock.json: web/package.json web/package-lock.json
+	@$(NPM_CI)
+	@touch $@
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) web/node_modules
 
 $(VENV)/python-$(VERSION):
 	$(if $(VERSION),,$(error $(PYTHON) was not found: make $(MAKECMDGOALS) PYTHON=python3.12))

@@ -76,7 +76,8 @@ def serve(app: App, limits: Limits, opened: socket.socket, ready: Callable[[], N
     server = make_server(app, limits)
 
     def stop(number: int, frame: object) -> None:
-        """Takes the signal that uvicorn raises again at its end: it was obeyed."""
+        """Takes a signal before uvicorn does, and what uvicorn raises again at its end."""
+        server.should_exit = True
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)

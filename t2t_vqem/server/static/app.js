@@ -18,20 +18,21 @@ class Trouble {
     this.#engine = engine;
   }
 
-  // Runs work, shows its error as a sentence; returns its result, undefined after an error.
-  async watch(name, work) {
+  // Does something, and shows its error as a sentence; returns whether it was done. What a server
+  // that is gone was asked for is done again when it is back.
+  async watch(name, action) {
     try {
-      const result = await work();
+      await action();
       this.clear();
-      return result;
+      return true;
     } catch (error) {
       console.warn(error);
       this.#show(error.message);
       if (error.status === 0) {
-        this.#again.set(name, () => this.watch(name, work));
+        this.#again.set(name, () => this.watch(name, action));
         this.#wait();
       }
-      return undefined;
+      return false;
     }
   }
 
@@ -98,12 +99,10 @@ const STARTS = { translate: startTranslate, latents: startLatents, images: start
 async function start() {
   const engine = await findEngine();
   const trouble = new Trouble(engine);
-  const models = await trouble.watch("models", () => engine.models());
-  if (!models) {
-    // Asked again by itself; the page starts anew when the server is there.
-    setInterval(async () => (await engine.isThere()) && location.reload(), RETRY_MILLISECONDS);
-    return;
-  }
+  await trouble.watch("models", async () => show(engine, await engine.models(), trouble));
+}
+
+function show(engine, models, trouble) {
   byId("where").textContent = engine.where;
   const offered = {
     translate: models.filter(({ kind }) => kind === "text"),
@@ -113,7 +112,7 @@ async function start() {
   const names = Object.keys(offered).filter((name) => offered[name].length);
   for (const name of names) {
     fillModels(byId(`${name}-model`), offered[name]);
-    STARTS[name](engine, offered[name], (work) => trouble.watch(name, work));
+    STARTS[name](engine, offered[name], (action) => trouble.watch(name, action));
   }
   byId("loading").hidden = true;
   showTabs(names);

@@ -31,9 +31,13 @@ export function keepDraft(input) {
 export class Latest {
   #controller = new AbortController();
 
+  cancel() {
+    this.#controller.abort();
+  }
+
   // Calls work(signal); returns its result, or undefined where a later call came between.
   async run(work) {
-    this.#controller.abort();
+    this.cancel();
     const controller = (this.#controller = new AbortController());
     try {
       const result = await work(controller.signal);

@@ -10,7 +10,7 @@ export function startImages(engine, models, watch) {
   const select = byId("images-model");
   const status = byId("images-status");
   const latest = new Latest();
-  const bookLatest = new Latest();
+  const bookLatest = new Latest(); // of the codes shown as pictures
   let drawn = []; // {image, codes}
   let now; // {image, codes, original?, title}
   let history = [];
@@ -18,7 +18,6 @@ export function startImages(engine, models, watch) {
   let booked = 0; // codes shown as pictures so far
 
   const shape = () => models.find(({ name }) => name === select.value).image;
-  const run = (work) => watch(() => latest.run(work));
 
   async function draw() {
     const options = {
@@ -29,11 +28,10 @@ export function startImages(engine, models, watch) {
     };
     status.textContent = "Drawing.";
     const begin = performance.now();
-    const found = await run((signal) => engine.sample(select.value, options, signal));
-    if (!found) {
-      status.textContent = "";
-      return;
-    }
+    const found = await latest
+      .run((signal) => engine.sample(select.value, options, signal))
+      .finally(() => (status.textContent = ""));
+    if (!found) return;
     drawn = found.images.map((image, i) => ({ image, codes: found.codes[i], title: `Image ${i + 1}` }));
     status.textContent = `${plural(drawn.length, "image")} in ${((performance.now() - begin) / 1000).toFixed(2)} s`;
     byId("save-grid").disabled = false;
@@ -58,10 +56,9 @@ export function startImages(engine, models, watch) {
   async function upload(file) {
     if (!file) return;
     status.textContent = "Encoding.";
-    const found = await run(async (signal) =>
-      engine.encode(select.value, await smaller(file), signal),
-    );
-    status.textContent = "";
+    const found = await latest
+      .run(async (signal) => engine.encode(select.value, await smaller(file), signal))
+      .finally(() => (status.textContent = ""));
     if (!found) return;
     edit({ ...found, title: file.name });
   }
@@ -93,7 +90,7 @@ export function startImages(engine, models, watch) {
     const choose = () => {
       cell = place;
       show();
-      showBook();
+      watch(showBook);
     };
     return element("button", { type: "button", role: "gridcell", tabindex: "-1", onclick: choose }, element("span"));
   }
@@ -114,7 +111,7 @@ export function startImages(engine, models, watch) {
     for (const [place, button] of byId("cells").querySelectorAll("button").entries()) {
       const codes = codesOf(place).join(" ");
       button.firstChild.textContent = codes;
-      button.setAttribute("aria-pressed", String(place === cell));
+      button.setAttribute("aria-selected", String(place === cell));
       button.setAttribute(
         "aria-label",
         `Row ${Math.floor(place / columns) + 1}, column ${(place % columns) + 1}, code ${codes}`,
@@ -148,8 +145,8 @@ export function startImages(engine, models, watch) {
   async function moreCodes() {
     const last = Math.min(booked + CHUNK, shape().num_codes);
     const codes = Array.from({ length: last - booked }, (_, i) => booked + i);
-    const images = await watch(() =>
-      bookLatest.run((signal) => engine.decode(select.value, codes.map(withCode), signal)),
+    const images = await bookLatest.run((signal) =>
+      engine.decode(select.value, codes.map(withCode), signal),
     );
     if (!images) return;
     booked = last;
@@ -190,7 +187,7 @@ export function startImages(engine, models, watch) {
   function undo() {
     now = { ...now, ...history.pop() };
     show();
-    if (cell >= 0) showBook();
+    if (cell >= 0) watch(showBook);
   }
 
   function reset() {
@@ -203,14 +200,16 @@ export function startImages(engine, models, watch) {
 
   byId("draw").addEventListener("submit", (event) => {
     event.preventDefault();
-    draw();
+    watch(draw);
   });
-  byId("upload").addEventListener("change", (event) => upload(event.target.files[0]));
+  byId("upload").addEventListener("change", (event) =>
+    watch(() => upload(event.target.files[0])),
+  );
   byId("save").addEventListener("click", () => savePng(byId("picture"), "image.png"));
   byId("save-grid").addEventListener("click", () => savePng(tiled(drawn), "images.png"));
   byId("undo").addEventListener("click", undo);
-  byId("more-codes").addEventListener("click", moreCodes);
-  byId("codebook-number").addEventListener("change", showBook);
+  byId("more-codes").addEventListener("click", () => watch(moreCodes));
+  byId("codebook-number").addEventListener("change", () => watch(showBook));
   byId("show-codes").addEventListener("change", (event) =>
     byId("cells").classList.toggle("plain", !event.target.checked),
   );

@@ -27,36 +27,39 @@ export function startLatents(engine, models, watch) {
     return phrases.get(name);
   }
 
+  // What the model says of the sentence; undefined where another question came between.
   async function ask(options) {
-    const text = sentence.value;
-    const answer = await watch(() =>
-      latest.run((signal) => engine.translate(select.value, text, options, signal)),
+    const answer = await latest.run((signal) =>
+      engine.translate(select.value, sentence.value, options, signal),
     );
     if (!answer) return undefined;
-    status.textContent = `Decoded in ${milliseconds(answer.milliseconds)}, ${scoreText(answer.translations.score)}.`;
+    const time = milliseconds(answer.milliseconds);
+    status.textContent = `Decoded in ${time}, ${scoreText(answer.translations.score)}.`;
     return answer.translations;
   }
 
-  async function translate() {
-    const empty = !sentence.value.trim();
-    if (empty) {
-      latest.run(async () => {});
-      status.textContent = "";
-    }
-    const found = empty ? undefined : await ask({});
-    if (!empty && !found) return;
-    own = now = found;
-    chosen = -1;
-    byId("samples").hidden = true;
-    show();
-  }
+  const translate = () =>
+    watch(async () => {
+      const empty = !sentence.value.trim();
+      if (empty) {
+        latest.cancel();
+        status.textContent = "";
+      }
+      const found = empty ? undefined : await ask({});
+      if (!empty && !found) return;
+      own = now = found;
+      chosen = -1;
+      byId("samples").hidden = true;
+      show();
+    });
 
-  async function decode(codes) {
-    const found = await ask({ codes });
-    if (!found) return;
-    now = found;
-    show();
-  }
+  const decode = (codes) =>
+    watch(async () => {
+      const found = await ask({ codes });
+      if (!found) return;
+      now = found;
+      show();
+    });
 
   const replaceChosen = (code) => decode(now.codes.map((old, i) => (i === chosen ? code : old)));
 
@@ -71,7 +74,7 @@ export function startLatents(engine, models, watch) {
     byId("restore").disabled = String(now.codes) === String(own.codes);
     if (chosen < 0) return;
     if (focused) byId("codes").querySelectorAll("button")[chosen].focus();
-    showCode();
+    watch(showCode);
   }
 
   function codeItem(code, place) {
@@ -111,8 +114,8 @@ export function startLatents(engine, models, watch) {
       table.replaceChildren("This export does not hold what its codes stood for.");
       return;
     }
-    const all = await watch(() => phrasesOf(select.value));
-    if (!all || now?.codes[chosen] !== code) return;
+    const all = await phrasesOf(select.value);
+    if (now?.codes[chosen] !== code) return;
     table.replaceChildren(phraseTable(code, all[code]));
     search(all);
   }
@@ -137,8 +140,8 @@ export function startLatents(engine, models, watch) {
       seed: byId("latents-seed").valueAsNumber,
     };
     const text = Array(num).fill(sentence.value);
-    const answer = await watch(() => engine.translate(select.value, text, options));
-    if (!answer || !own) return;
+    const answer = await engine.translate(select.value, text, options);
+    if (!own) return;
     const box = byId("samples");
     box.replaceChildren(sampleTable(answer.translations));
     box.hidden = false;
@@ -173,17 +176,16 @@ export function startLatents(engine, models, watch) {
   sentence.addEventListener("input", debounce(TYPING_MILLISECONDS, translate));
   select.addEventListener("change", translate);
   byId("restore").addEventListener("click", () => decode(own.codes));
-  byId("phrase").addEventListener("input", async () => {
-    const all = await watch(() => phrasesOf(select.value));
-    if (all) search(all);
-  });
+  byId("phrase").addEventListener("input", () =>
+    watch(async () => search(await phrasesOf(select.value))),
+  );
   byId("replace").addEventListener("submit", (event) => {
     event.preventDefault();
     replaceChosen(byId("replacement").valueAsNumber);
   });
   byId("sample-latents").addEventListener("submit", (event) => {
     event.preventDefault();
-    sample();
+    watch(sample);
   });
   translate();
 }

@@ -20,24 +20,23 @@ export function startTranslate(engine, models, watch) {
     copy.disabled = !shown.some((text) => text);
   }
 
-  async function translate() {
-    const text = source.value.split("\n");
-    if (!source.value.trim()) {
-      latest.run(async () => {});
-      show([]);
-      status.textContent = "";
-      return;
-    }
-    target.setAttribute("aria-busy", "true");
-    const answer = await watch(() =>
-      latest.run((signal) => engine.translate(select.value, text, {}, signal)),
-    );
-    if (!answer) return;
-    target.removeAttribute("aria-busy");
-    show(answer.translations);
-    const lines = plural(text.filter((line) => line.trim()).length, "line");
-    status.textContent = `${lines} in ${milliseconds(answer.milliseconds)}`;
-  }
+  const translate = () =>
+    watch(async () => {
+      const text = source.value.split("\n");
+      if (!source.value.trim()) {
+        latest.cancel();
+        show([]);
+        status.textContent = "";
+        return;
+      }
+      const answer = await latest.run((signal) =>
+        engine.translate(select.value, text, {}, signal),
+      );
+      if (!answer) return;
+      show(answer.translations);
+      const lines = plural(text.filter((line) => line.trim()).length, "line");
+      status.textContent = `${lines} in ${milliseconds(answer.milliseconds)}`;
+    });
 
   keepDraft(source);
   source.addEventListener("input", debounce(TYPING_MILLISECONDS, translate));
