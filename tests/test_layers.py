@@ -46,7 +46,8 @@ ONLY = {
 
 # What a layer may name in annotations, by an import under `if TYPE_CHECKING:`: a model the class of
 # its hyperparameters, which stands above it beside the sets.
-ANNOTATIONS = {"models": {"hparams"}}
+# The package itself names what is public, for type checkers alone: at run time it imports nothing.
+ANNOTATIONS = {"models": {"hparams"}, "": set(LEVEL)}
 
 # Without TensorFlow at import time: commands start at once, and workers of t2t-datagen are small.
 WITHOUT_TENSORFLOW = {unit for row in LAYERS[:7] for unit in row} | {
