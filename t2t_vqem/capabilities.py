@@ -61,6 +61,10 @@ class LatentTextModel(TranslationModel):
     def reconstruct(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Translates [B, S] with the latents of targets [B, T]: [B, T'], PAD after EOS."""
 
+    @abc.abstractmethod
+    def decode_codes(self, inputs: Tensor, codes: Tensor) -> Any:
+        """Translates [B, S] with given codes [B, L], -1 after the last: as `infer` returns it."""
+
 
 class ScoringModel(Capability):
     """Scores translations, such as the candidates of a latent model."""

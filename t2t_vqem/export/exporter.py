@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 import t2t_vqem
+from t2t_vqem.capabilities import ImageModel, LatentTextModel, TranslationModel
 from t2t_vqem.constants import LITERT, MAX_EXTRA_LENGTH, UsageError
 from t2t_vqem.decoding.options import DecodeOptions
 from t2t_vqem.export import litert
@@ -148,14 +149,15 @@ def make_graphs(
     Raises:
         UsageError: the model is neither of text nor of images with codes.
     """
-    model = loaded.model
-    if loaded.vocabulary is not None and hasattr(model, "infer"):
+    model, problem = loaded.model, loaded.run.problem()
+    if problem.needs_a(TranslationModel):
         return text_graphs(model, options, rescorer and rescorer.model)
-    if hasattr(model, "sample_codes"):
-        return image_graphs(model, loaded.run.problem().image_shape)
+    if problem.needs_a(ImageModel):
+        return image_graphs(model, problem.image_shape)
     raise UsageError(
-        f"the model {model.name!r} of the run in {loaded.run.path} cannot be exported: expected "
-        "one that translates (`infer`), or one of images with codes (`sample_codes`)"
+        f"the run in {loaded.run.path}, of the problem {problem.name!r} and the model "
+        f"{model.name!r}, cannot be exported: expected a model that {TranslationModel.offers}, or "
+        f"one that {ImageModel.offers}"
     )
 
 
@@ -182,7 +184,7 @@ def describe(
             **common,
         )
     latents = {}
-    if hasattr(model, "decode_codes"):
+    if isinstance(model, LatentTextModel):
         latents = {"num_codes": hparams.num_codes, "tokens_per_latent": model.ratio}
     return Manifest(
         kind=TEXT,

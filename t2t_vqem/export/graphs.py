@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from t2t_vqem.capabilities import LatentTextModel, PairScoringModel
 from t2t_vqem.constants import UsageError
 from t2t_vqem.decoding.greedy import POSITION_MULTIPLE
 from t2t_vqem.decoding.options import DecodeOptions, SearchSettings
@@ -123,13 +124,13 @@ def text_graphs(model: Any, options: DecodeOptions, rescorer: Any = None) -> Gra
         return _present(decoded)
 
     functions = {text.TRANSLATE: _graph(translate, **specs)}
-    if hasattr(model, "score_pairs"):
+    if isinstance(model, PairScoringModel):
         functions[text.SCORE] = _graph(
             lambda inputs, targets: _present(model.score_pairs(inputs, targets)),
             inputs=_IDS,
             targets=_IDS,
         )
-    if hasattr(model, "decode_codes"):
+    if isinstance(model, LatentTextModel):
         functions[text.DECODE_CODES] = _graph(
             lambda inputs, codes: _present(model.decode_codes(inputs, codes)),
             inputs=_IDS,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
+from t2t_vqem import capabilities
+from t2t_vqem.capabilities import ScoringModel
 from t2t_vqem.constants import UsageError
 from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.export.graphs import in_float32
@@ -48,6 +50,12 @@ def load_rescorer(folder: str, vocabulary: Vocabulary) -> LoadedRun:
         UsageError: it has another vocabulary, or cannot score.
     """
     run = OutputDir(folder)
+    model = run.hparams().model
+    if not capabilities.offers(model, ScoringModel):
+        raise UsageError(
+            f"--rescore_dir={folder} holds a run of {model!r}: expected one of a model that "
+            f"{ScoringModel.offers}, {capabilities.models_that_offer(ScoringModel)}"
+        )
     theirs = run.vocabulary()
     if theirs is None or theirs.hash != vocabulary.hash:
         raise UsageError(
@@ -55,10 +63,4 @@ def load_rescorer(folder: str, vocabulary: Vocabulary) -> LoadedRun:
             f"--output_dir, so that it cannot score its tokens. A teacher and a model that was "
             f"trained on data distilled by it share theirs"
         )
-    loaded = load_run(run)
-    if not hasattr(loaded.model, "score"):
-        raise UsageError(
-            f"--rescore_dir={folder} holds a run of {loaded.model.name!r}, which cannot score "
-            f"translations: expected one of 'transformer'"
-        )
-    return loaded
+    return load_run(run)

@@ -10,6 +10,7 @@ from t2t_vqem import registry
 from t2t_vqem.capabilities import (
     ImageModel,
     LatentTextModel,
+    PairScoringModel,
     ScoringModel,
     TranslationModel,
     check_fits,
@@ -20,16 +21,16 @@ from t2t_vqem.problem import Problem
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OFFERED = {
-    "transformer": {TranslationModel, ScoringModel},
-    "transformer_nat": {TranslationModel, LatentTextModel},
+    "transformer": {TranslationModel, ScoringModel, PairScoringModel},
+    "transformer_nat": {TranslationModel, LatentTextModel, PairScoringModel},
     "vqvae": {ImageModel},
 }
 
 
 @pytest.mark.parametrize("model", registry.models.names())
 def test_what_the_registered_models_offer(model):
-    capabilities = {ImageModel, LatentTextModel, ScoringModel, TranslationModel}
-    assert {each for each in capabilities if offers(model, each)} == OFFERED[model]
+    known = {ImageModel, LatentTextModel, PairScoringModel, ScoringModel, TranslationModel}
+    assert {each for each in known if offers(model, each)} == OFFERED[model]
 
 
 @pytest.mark.parametrize("model", OFFERED)
@@ -95,7 +96,7 @@ def guesses(source: str) -> list[str]:
 
 PATHS = [
     path
-    for folder in ("t2t_vqem/training", "t2t_vqem/inference", "bin")
+    for folder in ("t2t_vqem/training", "t2t_vqem/inference", "t2t_vqem/export", "bin")
     for path in sorted((ROOT / folder).glob("*.py"))
 ]
 
