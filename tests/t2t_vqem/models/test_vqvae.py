@@ -354,7 +354,8 @@ def test_first_codes_come_from_data(start):
     assert (codes == fresh).all() == (start == "data")  # which the first update fetches
     if start == "data":
         statistics = model.loss(example(), rng=Rng(0, 0)).statistics
-        model.quantizer.assign(model.update_state(model.quantizer.read(), statistics)[0])
+        before = model.quantizer.read()
+        model.quantizer.assign(model.update_state(before, statistics, before)[0])
         assert (model.quantizer.codebooks.numpy() != fresh).all()
 
 
@@ -421,7 +422,8 @@ def test_four_pictures_can_be_learned_by_heart(kind, turns):
         gradients = tape.gradient(output.loss, weights)
         gradients = [tf.convert_to_tensor(gradient) / output.weight for gradient in gradients]
         adam_update(weights, slots, gradients, step=step, learning_rate=5e-3, hparams=hparams)
-        values, _ = model.update_state(model.quantizer.read(), output.statistics)
+        before = model.quantizer.read()
+        values, _ = model.update_state(before, output.statistics, before)
         model.quantizer.assign(values)
 
     for step in range(1000):
