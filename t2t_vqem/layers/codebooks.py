@@ -55,7 +55,9 @@ class Codebooks(Layer):
         normal = keras.initializers.RandomNormal(stddev=1.0)
         self._codes = self._sums = None
         if options.kind == "vq":  # gradients move these
-            self._codes = self.add_weight(shape=slice_shape, initializer=normal, name="codes")
+            self._codes = self.add_weight(
+                shape=slice_shape, initializer=normal, dtype="float32", name="codes"
+            )
         else:
             self._sums = self._add_state(slice_shape, normal, "sums")
         self._counts = self._add_state(slice_shape[:2], "ones", "counts")
@@ -68,6 +70,7 @@ class Codebooks(Layer):
         return self.add_weight(
             shape=shape,
             initializer=initializer,
+            dtype="float32",  # whatever else is computed in: means of many small parts
             trainable=False,
             aggregation="only_first_replica",
             name=name,
@@ -95,25 +98,26 @@ class Codebooks(Layer):
     @property
     def codebooks(self) -> tf.Tensor:
         """float32 [C, K, D/C]."""
-        return self._direction(self._means(self.read()))
+        return self._codebooks(self.read())
+
+    def _codebooks(self, state: CodebookState) -> tf.Tensor:
+        return self._direction(self._means(state))
 
     def _means(self, state: CodebookState) -> tf.Tensor:
         """Returns the codes [C, K, D/C], of whatever length."""
         return state.codes if self.options.kind == "vq" else state.codes / state.counts[..., None]
 
-    @property
-    def penalties(self) -> tf.Tensor | None:
-        """float32 [C, K], what is added to squared distances; None for nothing.
+    def _penalties(self, state: CodebookState) -> list[tf.Tensor | None]:
+        """For each codebook float32 [K], what is added to squared distances; None for nothing.
 
         A code in much use looks farther than it is, one in little use nearer, so that all are used
         more alike: a conscience (DeSieno 1988), in units of the running mean of the squared
         distance. The cells stay convex, those of a power diagram.
         """
         if not self.options.balance:
-            return None
-        shares = tf.maximum(tf.convert_to_tensor(self.state.shares), _RAREST)
-        unit = self.distance[:, None]
-        return self.options.balance * unit * tf.math.log(shares)
+            return [None] * self.options.num_codebooks
+        shares = tf.maximum(state.shares, _RAREST)
+        return tf.unstack(self.options.balance * state.distance[:, None] * tf.math.log(shares))
 
     def _direction(self, x: tf.Tensor) -> tf.Tensor:
         return tf.math.l2_normalize(x, -1, epsilon=1e-12) if self.options.normalize else x
@@ -129,7 +133,10 @@ class Codebooks(Layer):
         return tf.cast(vectors, self.compute_dtype)
 
     def update(
-        self, state: CodebookState, statistics: Statistics
+        self,
+        state: CodebookState,
+        statistics: Statistics,
+        before: CodebookState | None = None,
     ) -> tuple[CodebookState, dict[str, tf.Tensor]]:
         """The M step and the upkeep: returns new values of `state`; assigns nothing.
 
@@ -139,21 +146,25 @@ class Codebooks(Layer):
         Args:
           state: current values.
           statistics: summed over the batches and replicas of an update.
+          before: values before the gradients of this update were applied, which move the codes of
+            "vq"; None where they are not known.
 
         Returns:
-          New values, and float32 scalars about the update: those of `describe`, "codes_moved" (the
-          root mean square of the distances that codes moved) and "codes_revived" (their number).
+          New values, and float32 scalars about the update: those of `describe`, "codes_revived"
+          (their number) and "codes_moved" (the root mean square of the distances that codes moved),
+          which needs `before` under "vq".
         """
         learned = self._learn(state, statistics)
-        moved = tf.reduce_sum(tf.square(self._means(learned) - self._means(state)), -1)
         new, dead = self._revive(learned, statistics)
         real = statistics.weight > 0  # a batch of nothing but padding changes nothing
         new = tf.nest.map_structure(lambda new, old: tf.where(real, new, old), new, state)
-        return new, {
-            **self.describe(statistics.counts),
-            "codes_moved": tf.sqrt(tf.reduce_mean(moved)),
-            "codes_revived": tf.reduce_sum(tf.cast(dead & real, tf.float32)),
-        }
+        figures = self.describe(statistics.counts)
+        if self.options.kind != "vq" or before is not None:
+            moved = self._means(learned) - self._means(before or state)
+            moved = tf.reduce_mean(tf.reduce_sum(tf.square(moved), -1))
+            figures["codes_moved"] = tf.sqrt(moved)
+        figures["codes_revived"] = tf.reduce_sum(tf.cast(dead & real, tf.float32))
+        return new, figures
 
     def _learn(self, state: CodebookState, statistics: Statistics) -> CodebookState:
         """Moves all means on by one batch."""

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from t2t_vqem.constants import UsageError
-from t2t_vqem.layers.codebooks import Codebooks, Statistics
+from t2t_vqem.layers.codebooks import Codebooks, CodebookState, Statistics
 from t2t_vqem.ops import quantization
 from t2t_vqem.ops.random import Rng, uniform_from_bits
 from t2t_vqem.quantizer_options import QuantizerOptions
@@ -63,13 +63,17 @@ class VectorQuantizer(Codebooks):
         options = {name: kwargs.pop(name) for name in _OPTIONS if name in kwargs}
         super().__init__(QuantizerOptions(num_codes=num_codes, width=width, **options), **kwargs)
         self.seed = seed
+        self.supports_masking = True
 
     @property
     def temperature(self) -> tf.Tensor:
         """float32 scalar, in units of the distance: falls from update to update."""
+        return self._temperature(self.read())
+
+    def _temperature(self, state: CodebookState) -> tf.Tensor:
         options = self.options
         first, steps = options.temperature, options.temperature_steps
-        progress = tf.minimum(tf.convert_to_tensor(self.state.age) / steps, 1.0) if steps else 0.0
+        progress = tf.minimum(state.age / steps, 1.0) if steps else 0.0
         return first * tf.pow(options.temperature_end / first, progress)
 
     def quantize_vectors(
@@ -83,28 +87,38 @@ class VectorQuantizer(Codebooks):
             None where all are real.
           rng: randomness of training; None for inference, which takes the nearest codes.
         """
+        return self._quantize(self.read(), x, mask, rng)
+
+    def _quantize(
+        self, state: CodebookState, x: tf.Tensor, mask: tf.Tensor | None, rng: Rng | None
+    ) -> Quantized:
+        """See `quantize_vectors`.
+
+        Of values that were read once: TensorFlow may let a read of a variable that is assigned to
+        later in the same graph return the new value.
+        """
         leading = tf.shape(x)[:-1]
         options = self.options
         flat = tf.cast(x, tf.float32)
         flat = tf.reshape(flat, [-1, options.num_codebooks, options.slice_width])
-        flat = self._direction(flat)
+        everything = flat = self._direction(flat)
         weights = tf.ones(leading) if mask is None else tf.cast(mask, tf.float32)
         weights = tf.reshape(weights, [-1])
-        draws = self._uniforms(x, rng)
-        penalties = self.penalties
-        penalties = [None] * options.num_codebooks if penalties is None else tf.unstack(penalties)
+        if mask is not None:  # a weight of 0 does not keep out what is not a number
+            flat = tf.where(weights[:, None, None] > 0, flat, 0.0)
+        units = self._temperature(state) * tf.maximum(state.distance, 1e-12)
         parts = [
             self._quantize_slice(*slices, weights, training=rng is not None)
             for slices in zip(
                 tf.unstack(flat, axis=1),
-                tf.unstack(self.codebooks),
-                draws,
-                tf.unstack(self.distance),
-                penalties,
+                tf.unstack(self._codebooks(state)),
+                self._uniforms(x, rng),
+                tf.unstack(units),
+                self._penalties(state),
                 strict=True,
             )
         ]
-        vectors = quantization.straight_through(flat, tf.stack([p.vectors for p in parts], 1))
+        vectors = quantization.straight_through(everything, tf.stack([p.vectors for p in parts], 1))
         statistics = None
         if rng is not None:
             candidates, found = self._candidates(tf.stop_gradient(flat), weights, rng, leading)
@@ -143,8 +157,12 @@ class VectorQuantizer(Codebooks):
         num_codebooks, num_samples = self.options.num_codebooks, self.options.num_samples
         if not self._draws(rng):
             return [None] * num_codebooks
-        rows = tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
-        bits = rng.bits(tf.TensorShape([*x.shape[:-1], num_codebooks * num_samples]), rows)
+        shape = [*x.shape[:-1], num_codebooks * num_samples]
+        if None in shape:
+            shape = tf.concat([tf.shape(x)[:-1], shape[-1:]], 0)
+        else:
+            shape = tf.TensorShape(shape)
+        bits = rng.bits(shape)
         numbers = uniform_from_bits(tf.reshape(bits, [-1, num_codebooks, num_samples]))
         return tf.unstack(numbers, axis=1)
 
@@ -153,15 +171,14 @@ class VectorQuantizer(Codebooks):
         x: tf.Tensor,
         codes: tf.Tensor,
         uniforms: tf.Tensor | None,
-        distance: tf.Tensor,
+        temperature: tf.Tensor,
         penalties: tf.Tensor | None,
         weights: tf.Tensor,
         *,
         training: bool,
     ) -> "_Slice":
-        """Quantises x [N, D/C] by one codebook; `distance` is the unit of the temperature."""
+        """Quantises x [N, D/C] by one codebook; the temperature is that of softmax(-d^2/t)."""
         fixed_x, fixed = tf.stop_gradient(x), tf.stop_gradient(codes)
-        temperature = self.temperature * tf.maximum(distance, 1e-12)
         found = quantization.assign(
             fixed_x, fixed, temperature=temperature, uniforms=uniforms, penalties=penalties
         )
@@ -196,10 +213,13 @@ class VectorQuantizer(Codebooks):
         num_vectors, row_size = tf.shape(x)[0], tf.reduce_prod(leading[1:])
         first = tf.cast(rng.row_offset, tf.int32) * row_size
         rows = leading[0] if rng.num_rows is None else tf.cast(rng.num_rows, tf.int32)
-        drawn = rng.shared_bits(self.options.num_codes) % tf.cast(rows * row_size, tf.uint32)
-        local = tf.cast(drawn, tf.int32) - first
+        total = tf.cast(tf.maximum(rows * row_size, 1), tf.uint32)
+        local = tf.cast(rng.shared_bits(self.options.num_codes) % total, tf.int32) - first
+        if x.shape[0] is None:  # a replica may have none, but something must be gathered
+            x = tf.pad(x, [[0, 1], [0, 0], [0, 0]])
+            weights = tf.pad(weights, [[0, 1]])
         mine = (local >= 0) & (local < num_vectors)
-        local = tf.clip_by_value(local, 0, num_vectors - 1)
+        local = tf.clip_by_value(local, 0, tf.maximum(num_vectors - 1, 0))
         found = tf.where(mine, tf.gather(weights, local), 0.0)
         vectors = tf.gather(x, local) * found[:, None, None]
         return tf.transpose(vectors, [1, 0, 2]), found
@@ -211,37 +231,54 @@ class VectorQuantizer(Codebooks):
             raise UsageError(
                 f"{self.name}: got vectors of width {input_shape[-1]}, expected width={width}"
             )
-        names = ("perplexity", "codes_used", "codes_moved", "codes_revived", "commitment_loss")
+        names = ["perplexity", "codes_used", "codes_moved", "codes_revived", "commitment_loss"]
+        if self.options.kind == "vq":
+            names.remove("codes_moved")  # the optimiser moves them, which is not seen from here
         self._trackers = {
-            name: keras.metrics.Mean(name=f"{self.name}_{name.removeprefix('codes_')}")
-            for name in names
+            name: _Figure(f"{self.name}_{name.removeprefix('codes_')}") for name in names
         }
 
     def call(
         self, x: tf.Tensor, mask: tf.Tensor | None = None, training: bool = False
     ) -> tf.Tensor:
-        """Quantises [B, ..., D]; in training adds the loss and learns."""
-        if not training:
-            return self.quantize_vectors(x, mask).vectors
-        context = tf.distribute.get_replica_context()
-        rows = tf.shape(x)[0]
-        step = tf.cast(tf.convert_to_tensor(self.state.age), tf.int32)
-        rng = Rng(
-            self.seed,
-            step,
-            rows * tf.cast(context.replica_id_in_sync_group, tf.int32),
-            rows * context.num_replicas_in_sync,
-        )
-        output = self.quantize_vectors(x, mask, rng=rng)
-        loss = output.loss / tf.maximum(output.statistics.weight, 1.0)
-        self.add_loss(loss)
-        total = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.nest.flatten(output.statistics))
-        total = tf.nest.pack_sequence_as(output.statistics, total)
-        values, metrics = self.update(self.read(), total)
-        self.assign(values)
-        for name, value in {**metrics, "commitment_loss": loss}.items():
-            self._trackers[name].update_state(value)
+        """Quantises [B, ..., D] and adds the loss; in training learns, unless it is frozen.
+
+        Vectors that are not finite have no part in what is learned, as if the mask excluded them.
+        """
+        finite = tf.reduce_all(tf.math.is_finite(tf.cast(x, tf.float32)), -1)
+        mask = finite if mask is None else finite & mask
+        learns = training and self.trainable
+        state = self.read()
+        output = self._quantize(state, x, mask, self._batch_rng(x, state) if learns else None)
+        loss = output.loss / tf.maximum(tf.reduce_sum(tf.cast(mask, tf.float32)), 1.0)
+        self.add_loss(tf.cast(loss, keras.config.floatx()))
+        if learns:
+            figures = self._learn_from(state, output.statistics)
+        else:
+            figures = self.describe(self.usage(output.ids, mask))
+        for name, value in {**figures, "commitment_loss": loss}.items():
+            self._trackers[name].see(value, at_once=learns)
         return output.vectors
+
+    def _batch_rng(self, x: tf.Tensor, state: CodebookState) -> Rng:
+        """Returns the randomness of a batch, of which replicas may have unequal parts."""
+        context = tf.distribute.get_replica_context()
+        rows, offset, total = tf.shape(x)[0], 0, None
+        if context.num_replicas_in_sync > 1:
+            replica = context.replica_id_in_sync_group
+            parts = tf.one_hot(replica, context.num_replicas_in_sync) * tf.cast(rows, tf.float32)
+            parts = context.all_reduce(tf.distribute.ReduceOp.SUM, parts)
+            parts = tf.cast(parts, tf.int32)
+            offset, total = tf.cumsum(parts, exclusive=True)[replica], tf.reduce_sum(parts)
+        return Rng(self.seed, tf.cast(state.age, tf.int32), offset, total)
+
+    def _learn_from(self, state: CodebookState, statistics: Statistics) -> dict[str, tf.Tensor]:
+        """Updates the state by what all replicas saw; returns figures."""
+        context = tf.distribute.get_replica_context()
+        total = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.nest.flatten(statistics))
+        values, figures = self.update(state, tf.nest.pack_sequence_as(statistics, total))
+        self.assign(values)
+        return figures
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """The shape stays."""
@@ -250,6 +287,51 @@ class VectorQuantizer(Codebooks):
     def get_config(self) -> dict[str, Any]:
         """Returns what the constructor was given."""
         return {**super().get_config(), **dataclasses.asdict(self.options), "seed": self.seed}
+
+
+class _Figure(keras.metrics.Mean):
+    """The mean of a figure over batches.
+
+    Outside of training a figure is taken in where the mean is asked for, as `evaluate` does after
+    each batch: predictions and exported models ask for none, and so write no variable.
+    """
+
+    def __init__(self, name: str):
+        """Begins with nothing."""
+        super().__init__(name=name, dtype="float32")
+        self._waiting: dict[int | None, tf.Tensor] = {}  # by replica
+
+    def see(self, value: tf.Tensor, *, at_once: bool) -> None:
+        """Takes a batch's figure in, at once or when the mean is asked for."""
+        if at_once:
+            self.update_state(value)
+        else:
+            self._waiting[_replica()] = value
+
+    def result(self) -> tf.Tensor:
+        """Returns the mean."""
+        value = self._waiting.pop(_replica(), None)
+        if value is not None and _is_of_this_graph(value):
+            self.update_state(value)
+        return super().result()
+
+    def reset_state(self) -> None:
+        """Begins anew."""
+        self._waiting.clear()
+        super().reset_state()
+
+
+def _replica() -> int | None:
+    """Returns the number of the replica that asks; None where there is none or it is not known."""
+    context = tf.distribute.get_replica_context()
+    number = context and tf.get_static_value(context.replica_id_in_sync_group)
+    return None if number is None else int(number)
+
+
+def _is_of_this_graph(x: tf.Tensor) -> bool:
+    if tf.is_symbolic_tensor(x):
+        return not tf.executing_eagerly() and x.graph is tf.compat.v1.get_default_graph()
+    return tf.executing_eagerly()
 
 
 class _Slice(NamedTuple):

@@ -74,17 +74,20 @@ class Model(keras.layers.Layer):
         """
         return ()
 
-    def update_state(self, values: Any, statistics: Any) -> tuple[Any, dict[str, tf.Tensor]]:
+    def update_state(
+        self, values: Any, statistics: Any, before: Any
+    ) -> tuple[Any, dict[str, tf.Tensor]]:
         """Computes the state after an update; a pure function, every replica computes the same.
 
         Args:
           values: current values of `state_variables`, in the same structure.
           statistics: `LossOutput.statistics`, summed over the update's batches and replicas.
+          before: values before this update's gradients were applied.
 
         Returns:
           New values in that structure, and float32 scalars to report.
         """
-        del statistics
+        del statistics, before
         return values, {}
 
     def describe_statistics(self, statistics: Any) -> dict[str, tf.Tensor]:

@@ -30,10 +30,10 @@ class QuantizedModel(Model):
         return self.quantizer.state
 
     def update_state(
-        self, values: CodebookState, statistics: Statistics
+        self, values: CodebookState, statistics: Statistics, before: CodebookState
     ) -> tuple[CodebookState, dict[str, tf.Tensor]]:
         """The M step; see `VectorQuantizer.update`."""
-        return self.quantizer.update(values, statistics)
+        return self.quantizer.update(values, statistics, before)
 
     def describe_statistics(self, statistics: tf.Tensor) -> dict[str, tf.Tensor]:
         """How the codes were used over a split: "perplexity" and "codes_used"."""

@@ -82,8 +82,9 @@ def num_rows(x: tf.Tensor) -> int | tf.Tensor:
 
 
 def num_blocks(rows: int | tf.Tensor, numbers: int, *, block: int) -> int | tf.Tensor:
-    """Returns how many blocks `in_blocks` makes of N rows."""
-    return -(-rows // max(LEAST_ROWS, block // numbers))
+    """Returns how many blocks `in_blocks` makes of N rows, at least 1."""
+    blocks = -(-rows // max(LEAST_ROWS, block // numbers))
+    return max(blocks, 1) if isinstance(rows, int) else tf.maximum(blocks, 1)
 
 
 def divide(x: tf.Tensor, blocks: int | tf.Tensor) -> tf.Tensor:

@@ -7,9 +7,11 @@ each vector the nearest code (hard EM, which is K-means), or m codes drawn from 
 
 Shapes: N vectors, K codes, D width, m samples. Only N may be unknown when a graph is built.
 
-Assignment never stores all N x K distances. It processes the vectors in blocks whose distances fit
-into the processor's cache. Within a block it processes the codes in groups: operations that are
-expensive per distance (an index, a running sum) are done once per group.
+Distances are computed after the mean of the codes is subtracted from vectors and codes: differences
+of the squares of large numbers would lose all precision. Assignment never stores all N x K
+distances. It processes the vectors in blocks whose distances fit into the processor's cache. Within
+a block it processes the codes in groups: operations that are expensive per distance (an index, a
+running sum) are done once per group.
 """
 
 from collections.abc import Callable
@@ -60,11 +62,13 @@ def assign(
       uniforms: float32 [N, m] in (0, 1), one for each draw; None draws nothing.
       penalties: float32 [K], added to the squared distances.
     """
-    half_norms, codes = _padded(codes, penalties)
+    centre = tf.reduce_mean(codes, 0)
+    half_norms, codes = _padded(codes - centre, penalties)
     if uniforms is None:
         uniforms = tf.zeros([num_rows(x), 0])
 
     def block(x, uniforms):
+        x -= centre
         scores = half_norms - tf.matmul(x, codes, transpose_b=True)  # (d^2 - |x|^2) / 2
         grouped = tf.reshape(scores, [-1, codes.shape[0] // _GROUP, _GROUP])
         lowest = tf.reduce_min(grouped, -1)
@@ -219,13 +223,15 @@ def expectation(
       penalties: float32 [K], added to the squared distances.
     """
     num_vectors, num_codes = num_rows(x), codes.shape[0]
-    half_norms = _half_norms(codes, penalties)
+    centre = tf.reduce_mean(codes, 0)
+    centred = codes - centre
+    half_norms = _half_norms(centred, penalties)
     steps = num_blocks(num_vectors, num_codes, block=_BLOCK)
     blocks, weights = divide(x, steps), divide(weights, steps)
 
     def body(i, means, total):
         block = blocks[i]
-        scores = tf.matmul(block, codes, transpose_b=True) - half_norms
+        scores = tf.matmul(block - centre, centred, transpose_b=True) - half_norms
         shares = tf.nn.softmax(scores * (2.0 / temperature))
         means = means.write(i, shares @ codes)
         shares *= weights[i][:, None]
@@ -284,18 +290,18 @@ def kmeans_plus_plus(x: tf.Tensor, num_codes: int, seed: int) -> tf.Tensor:
     """
     num_vectors = num_rows(x)
     uniforms = tf.random.stateless_uniform([num_codes], [seed, num_codes])
-    norms = tf.reduce_sum(tf.square(x), -1)
+    centred = x - tf.reduce_mean(x, 0)
+    norms = tf.reduce_sum(tf.square(centred), -1)
 
     def body(i, distances, chosen):
         reached = tf.cumsum(distances)
         target = uniforms[i] * reached[-1]
         index = tf.searchsorted(reached, target[None], side="right")[0]
         index = tf.minimum(index, num_vectors - 1)
-        code = x[index]
-        distance = norms + norms[index] - 2 * tf.linalg.matvec(x, code)
+        distance = norms + norms[index] - 2 * tf.linalg.matvec(centred, centred[index])
         nearer = tf.minimum(distances, distance)
         distances = tf.maximum(tf.where(i > 0, nearer, distance), 0.0)
-        return i + 1, distances, chosen.write(i, code)
+        return i + 1, distances, chosen.write(i, x[index])
 
     chosen = tf.TensorArray(tf.float32, num_codes, element_shape=x.shape[1:])
     start = tf.constant(0), tf.ones([num_vectors]), chosen  # the first code is drawn uniformly

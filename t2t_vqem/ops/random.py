@@ -93,19 +93,21 @@ class Rng:
         self._place += 1
         return hash_bits(_uint32(self._place * _GOLDEN), self._key, self._key)
 
-    def bits(self, shape: tf.TensorShape, rows: tf.Tensor | int | None = None) -> tf.Tensor:
-        """Draws uint32 bits of a shape whose first axis is the rows of the batch.
+    def bits(self, shape: tf.TensorShape | tf.Tensor) -> tf.Tensor:
+        """Draws uint32 bits.
 
         Args:
-          shape: the shape, static but for the rows if `rows` is given.
-          rows: the number of rows, where the shape does not know it.
+          shape: of the bits, the first axis being the rows of the batch; an int32 tensor where it
+            is not known when the graph is built.
         """
         key = self._next_key()
         key2 = hash_bits(_uint32(self._place), self._key, key)
-        row_size = shape[1:].num_elements()
-        rows = shape[0] if rows is None else rows
-        counter = tf.range(rows * row_size, dtype=tf.int32)
-        counter = tf.cast(tf.reshape(counter, [rows, *shape[1:]]), tf.uint32)
+        if isinstance(shape, tf.TensorShape):
+            row_size = shape[1:].num_elements()
+        else:
+            row_size = tf.reduce_prod(shape[1:])
+        counter = tf.range(shape[0] * row_size, dtype=tf.int32)
+        counter = tf.cast(tf.reshape(counter, shape), tf.uint32)
         return hash_bits(counter + self._row_offset * _uint32(row_size), key, key2)
 
     def shared_bits(self, size: int) -> tf.Tensor:

@@ -162,6 +162,7 @@ class TrainStep:
         weight = tf.maximum(total.output.weight, 1.0)  # a batch of empty rows changes nothing
         gradients = [gradient / weight for gradient in total.gradients]
         gradients, norm = clip_by_global_norm(gradients, hparams.clip_norm)
+        before = tf.nest.map_structure(tf.convert_to_tensor, copies.state)
         adam_update(
             copies.weights,
             copies.slots,
@@ -171,7 +172,7 @@ class TrainStep:
             hparams=hparams,
         )
         values = tf.nest.map_structure(tf.convert_to_tensor, copies.state)
-        values, reports = self._state.model.update_state(values, total.output.statistics)
+        values, reports = self._state.model.update_state(values, total.output.statistics, before)
         tf.nest.map_structure(lambda variable, value: variable.assign(value), copies.state, values)
         if copies.averaged:
             average_update(

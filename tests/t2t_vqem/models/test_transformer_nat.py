@@ -551,7 +551,8 @@ def test_one_batch_can_be_learned_by_heart(kind):
             loss = output.loss / output.weight
         for v, g in zip(variables, tape.gradient(loss, variables), strict=True):
             v.assign_sub(0.1 * tf.convert_to_tensor(g))
-        values, _ = model.update_state(model.quantizer.read(), output.statistics)
+        before = model.quantizer.read()
+        values, _ = model.update_state(before, output.statistics, before)
         model.quantizer.assign(values)
         return output.metrics["nll"][0] / output.metrics["nll"][1]
 

@@ -369,7 +369,8 @@ def test_first_codes_may_be_vectors_of_the_first_update():
     fresh = make().quantizer.codebooks.numpy()
     np.testing.assert_array_equal(model.quantizer.codebooks, fresh)
     statistics = model.loss(batch, rng=Rng(0, 0)).statistics
-    model.quantizer.assign(model.update_state(model.quantizer.read(), statistics)[0])
+    before = model.quantizer.read()
+    model.quantizer.assign(model.update_state(before, statistics, before)[0])
     for vectors, codes in zip(
         slices_of_latents(model, batch), model.quantizer.codebooks.numpy(), strict=True
     ):
@@ -445,7 +446,8 @@ def test_four_pictures_can_be_learned_by_heart(kind, turns):
         gradients = tape.gradient(output.loss, weights)
         gradients = [tf.convert_to_tensor(gradient) / output.weight for gradient in gradients]
         adam_update(weights, slots, gradients, step=step, learning_rate=5e-3, hparams=hparams)
-        values, _ = model.update_state(model.quantizer.read(), output.statistics)
+        before = model.quantizer.read()
+        values, _ = model.update_state(before, output.statistics, before)
         model.quantizer.assign(values)
 
     for step in range(600):

@@ -72,6 +72,37 @@ def test_distances_far_from_the_origin_are_not_negative():
     assert (assign(x, x).distance.numpy() >= 0).all()
 
 
+@pytest.mark.parametrize("offset", [1000, 10_000])
+def test_far_from_the_origin_the_nearest_codes_are_right(offset, block):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(512, 16)).astype(np.float32) + offset
+    codes = x[:32].copy() + rng.normal(size=(32, 16)).astype(np.float32) * 0.5
+    found = assign(x, codes, temperature=2.0, uniforms=np.full([512, 1], 0.5, np.float32))
+    expected = distances(x, codes)
+    two = np.sort(expected, 1)[:, :2]
+    clear = two[:, 1] - two[:, 0] > 1e-3
+    assert clear.mean() > 0.9
+    np.testing.assert_array_equal(found.nearest.numpy()[clear], expected.argmin(1)[clear])
+    np.testing.assert_allclose(found.distance, expected.min(1), rtol=1e-4)
+    shares = np.exp(-(expected - expected.min(1, keepdims=True)) / 2.0)
+    shares /= shares.sum(1, keepdims=True)
+    means = expectation(x, codes, tf.ones([512]), 2.0).mean
+    np.testing.assert_allclose(means - offset, shares @ (codes.astype(float) - offset), atol=0.02)
+    middle = (shares.cumsum(1) < 0.5).sum(1)
+    sure = np.abs(shares.cumsum(1) - 0.5).min(1) > 1e-3
+    assert sure.mean() > 0.8
+    np.testing.assert_array_equal(found.samples.numpy()[sure, 0], middle[sure])
+
+
+@pytest.mark.parametrize("offset", [0, 10_000])
+def test_first_codes_are_drawn_by_squared_distance(offset):
+    """Of two far clusters one has a vector in the other's place: never two codes of one."""
+    x = np.repeat(np.float32([[0, 0], [3, 0], [0, 3]]), 40, 0) + np.float32(offset)
+    for seed in range(5):
+        codes = kmeans_plus_plus(x, 3, seed).numpy()
+        assert len({tuple(code) for code in codes}) == 3
+
+
 def test_number_of_vectors_unknown_when_the_graph_is_built(block):
     x, codes = draw(37, 13, 5)
     spec = tf.TensorSpec([None, 5], tf.float32)

@@ -69,9 +69,9 @@ class Codes(Model):
         """Those of the quantiser."""
         return self.quantizer.state
 
-    def update_state(self, values, statistics):
+    def update_state(self, values, statistics, before):
         """As the quantiser does."""
-        return self.quantizer.update(values, statistics)
+        return self.quantizer.update(values, statistics, before)
 
 
 class GradientCodes(Codes):
