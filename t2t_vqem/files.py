@@ -68,6 +68,31 @@ def writing(path: str, *, shared: bool = False) -> Iterator[BinaryIO]:
             yield file
 
 
+@contextlib.contextmanager
+def replacing_folder(path: str) -> Iterator[str]:
+    """Yields an empty folder to fill, which takes the place of the folder `path` in the end.
+
+    A folder cannot be replaced in one step: what was there is PATH.old for a moment, and is put
+    back by the next call where a kill came in between.
+    """
+    path = os.path.realpath(path)
+    unfinished, old = f"{path}.unfinished", f"{path}.old"
+    if os.path.isdir(old) and not os.path.exists(path):
+        move(old, path)
+    for left in (unfinished, old):
+        shutil.rmtree(left, ignore_errors=True)
+    os.makedirs(unfinished)
+    try:
+        yield unfinished
+        if os.path.exists(path):
+            move(path, old)
+        move(unfinished, path)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def write_file(path: str, content: bytes) -> None:
     """Writes a file; see `writing`."""
     with writing(path) as file:

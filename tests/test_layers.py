@@ -37,6 +37,7 @@ LAYERS = (
     {"bin"},
 )
 LEVEL = {unit: level for level, row in enumerate(LAYERS) for unit in row}
+LEVEL[""] = len(LAYERS)  # the package itself: its names are those of all modules
 
 # Sets are written and read without a model; the server knows exports only.
 ONLY = {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator
 
 from t2t_vqem.constants import UsageError
+from t2t_vqem.files import locked, replacing_folder
 from t2t_vqem.runtime.manifest import MANIFEST
 
 
@@ -24,21 +24,10 @@ def written_aside(folder: str) -> Iterator[str]:
             f"{folder} is there already and is no exported model: it has no {MANIFEST}. Name a "
             "folder that does not exist, or an export to be replaced"
         )
-    unfinished, old = f"{folder}.unfinished", f"{folder}.old"
-    try:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        os.makedirs(unfinished)
-    except OSError as error:
-        raise UsageError(f"cannot write {folder}: {error.strerror}") from error
-    try:
+    conflict = f"another t2t-exporter is writing {folder}"
+    lock = locked(f"{folder}.lock", conflict, remedy="Wait until it is done")
+    with lock, replacing_folder(folder) as unfinished:
         yield unfinished
-        if os.path.exists(folder):
-            shutil.rmtree(old, ignore_errors=True)
-            os.rename(folder, old)
-        os.rename(unfinished, folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _may_be_replaced(folder: str) -> bool:

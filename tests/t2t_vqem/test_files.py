@@ -83,6 +83,29 @@ def test_everything_is_synced_before_it_is_renamed(tmp_path, monkeypatch):
     assert (tmp_path / "folder" / "deep" / "a").exists()
 
 
+def test_a_folder_is_replaced_when_it_is_whole(tmp_path):
+    path = tmp_path / "folder"
+    for content in ("first", "second"):
+        with files.replacing_folder(str(path)) as unfinished:
+            assert os.listdir(unfinished) == []
+            files.write_file(os.path.join(unfinished, content), b"")
+            assert not (path / content).exists()
+        assert names(path) == [content]
+    with pytest.raises(KeyError), files.replacing_folder(str(path)) as unfinished:
+        files.write_file(os.path.join(unfinished, "third"), b"")
+        raise KeyError
+    assert names(path) == ["second"] and names(tmp_path) == ["folder"]
+
+
+def test_a_kill_between_two_folders_loses_neither(tmp_path):
+    path = tmp_path / "folder"
+    (tmp_path / "folder.old").mkdir()
+    (tmp_path / "folder.old" / "before").touch()
+    with pytest.raises(KeyError), files.replacing_folder(str(path)):
+        raise KeyError
+    assert names(path) == ["before"] and names(tmp_path) == ["folder"]
+
+
 def test_a_symbolic_link_stays_and_its_target_is_replaced(tmp_path):
     target, link = tmp_path / "real" / "file", tmp_path / "link"
     target.parent.mkdir()
