@@ -153,7 +153,7 @@ def real_data() -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def stored_exports(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """Folder with the exports "beam", "latent" and "images": see stored/make_exports.py."""
+    """Folder with the exports that stored/make_exports.py lists; not to be changed."""
     folder = tmp_path_factory.mktemp("exports")
     archive_path = pathlib.Path(__file__).with_name("stored") / "exports_1.tar.xz"
     with tarfile.open(archive_path) as archive:

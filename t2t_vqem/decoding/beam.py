@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from t2t_vqem.constants import EOS_ID, PAD_ID
-from t2t_vqem.decoding.greedy import Decoded, StepFn, run_steps
+from t2t_vqem.decoding.greedy import Decoded, StepFn, log_normalizer, run_steps
 from t2t_vqem.ops.shapes import Size, sizes
 
 _IMPOSSIBLE = -1e9
@@ -123,15 +123,20 @@ def _grow(
     before = tf.where(tf.range(max_length) == position - 1, beams.live.tokens, 0)
     before = tf.reduce_sum(before, -1)
     logits, cache = step_fn(tf.reshape(before, [-1]), position, beams.cache)
-    vocab_size = logits.shape[-1]
-    log_probs = tf.reshape(tf.nn.log_softmax(logits), [batch, beam_size, vocab_size])
-    totals = tf.reshape(beams.live_scores[..., None] + log_probs, [batch, beam_size * vocab_size])
 
-    # Of 2k candidates, at least k do not end here: each of the k parents has only one EOS.
+    # Of 2k candidates, at least k do not end here: each of the k parents has only one EOS. They are
+    # among the 2k best of each parent.
+    num_next = min(2 * beam_size, logits.shape[-1])
+    log_probs, next_tokens = tf.math.top_k(logits, num_next)
+    log_probs -= tf.expand_dims(log_normalizer(logits), -1)
+    totals = tf.reshape(beams.live_scores, [-1, 1]) + log_probs
+    totals, log_probs, next_tokens = (
+        tf.reshape(x, [-1, beam_size * num_next]) for x in (totals, log_probs, next_tokens)
+    )
     scores, flat = tf.math.top_k(totals, 2 * beam_size)
-    parents, tokens = flat // vocab_size, flat % vocab_size
+    added, tokens = (tf.gather(x, flat, axis=1, batch_dims=1) for x in (log_probs, next_tokens))
+    parents = flat // num_next
     grown = beams.live.pick(parents)
-    added = tf.gather(tf.reshape(log_probs, [batch, -1]), flat, axis=1, batch_dims=1)
     grown = _Hypotheses(
         tf.where(at_position, tokens[..., None], grown.tokens),
         tf.where(at_position, added[..., None], grown.log_probs),

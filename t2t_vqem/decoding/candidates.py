@@ -9,7 +9,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from t2t_vqem.constants import EOS_ID, FILL_ID, PAD_ID
-from t2t_vqem.decoding.greedy import ChooseFn, most_probable
+from t2t_vqem.decoding.greedy import ChooseFn, log_normalizer, most_probable, take
 from t2t_vqem.ops.blocks import in_blocks
 from t2t_vqem.ops.masks import mask_padding_token
 from t2t_vqem.ops.shapes import Size, larger, sizes
@@ -57,8 +57,7 @@ def choose_tokens(
     def choose(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         logits = mask_padding_token(logits_fn(x))
         tokens = most_probable(logits)
-        logits -= tf.reduce_max(logits, -1, keepdims=True)  # computed by most_probable already
-        return tokens, -tf.math.log(tf.reduce_sum(tf.exp(logits), -1))
+        return tokens, take(logits, tokens) - log_normalizer(logits)
 
     rows = [tf.reshape(x, [-1, x.shape[-1]])]
     found = in_blocks(choose, rows, [(tf.int32, []), (tf.float32, [])], vocab_size, block=_LOGITS)
@@ -75,8 +74,8 @@ def log_probs_of(
     """
 
     def look_up(x: tf.Tensor, tokens: tf.Tensor) -> tuple[tf.Tensor]:
-        log_probs = tf.nn.log_softmax(tf.cast(logits_fn(x), tf.float32))
-        return (tf.gather(log_probs, tokens, batch_dims=1),)
+        logits = tf.cast(logits_fn(x), tf.float32)
+        return (take(logits, tokens) - log_normalizer(logits),)
 
     rows = [tf.reshape(x, [-1, x.shape[-1]]), tf.reshape(tokens, [-1])]
     (found,) = in_blocks(look_up, rows, [(tf.float32, [])], vocab_size, block=_LOGITS)

@@ -58,10 +58,30 @@ class _Rows(NamedTuple):
 def most_probable(logits: tf.Tensor, position: tf.Tensor | None = None) -> tf.Tensor:
     """Returns the index of the first largest logit: [..., V] -> int32 [...]."""
     del position
+    if not logits.shape.is_fully_defined():  # not for XLA
+        return tf.argmax(logits, -1, output_type=tf.int32)
     # Not tf.argmax: on a CPU, XLA does not vectorise it.
     size = logits.shape[-1]
     is_best = logits == tf.reduce_max(logits, -1, keepdims=True)
     return tf.reduce_min(tf.where(is_best, tf.range(size), size - 1), -1)
+
+
+def log_normalizer(logits: tf.Tensor) -> tf.Tensor:
+    """Logarithm of the sum of exp(logits): float32 [..., V] -> [...]."""
+    if logits.shape.is_fully_defined():
+        highest = tf.reduce_max(logits, -1)
+        sums = tf.reduce_sum(tf.exp(logits - tf.expand_dims(highest, -1)), -1)
+        return highest + tf.math.log(sums)
+    # By the best one's probability, which is at least 1/V: LiteRT has vector instructions for a
+    # softmax, and none for those sums.
+    best = tf.argmax(logits, -1, output_type=tf.int32)
+    highest, probability = (take(x, best) for x in (logits, tf.nn.softmax(logits)))
+    return highest - tf.math.log(probability)
+
+
+def take(x: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
+    """Takes one of each row: [N, V] and int32 [N] -> [N]."""
+    return tf.gather(x, indices, axis=1, batch_dims=1)
 
 
 def decode(
@@ -94,10 +114,7 @@ def decode(
     def step(rows: _Rows) -> _Rows:
         logits, cache = step_fn(rows.token, rows.position, rows.cache)
         token = choose_fn(logits, rows.position)
-        logits -= tf.reduce_max(logits, -1, keepdims=True)  # computed by most_probable already
-        chosen = tf.gather(logits, token, axis=1, batch_dims=1)
-        log_prob = chosen - tf.math.log(tf.reduce_sum(tf.exp(logits), -1))
-        log_prob = tf.where(rows.ended, 0.0, log_prob)
+        log_prob = tf.where(rows.ended, 0.0, take(logits, token) - log_normalizer(logits))
         token = tf.where(rows.ended, PAD_ID, token)
         here = positions == rows.position
         return _Rows(

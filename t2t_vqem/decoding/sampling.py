@@ -45,8 +45,7 @@ def sampler(
         return choose
 
     def choose_or_search(logits: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
-        return tf.cond(
-            temperature > 0, lambda: choose(logits, position), lambda: most_probable(logits)
-        )
+        best = most_probable(logits)
+        return tf.cond(temperature > 0, lambda: choose(logits, position), lambda: best)
 
     return choose_or_search

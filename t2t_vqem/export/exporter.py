@@ -81,10 +81,14 @@ def export_run(
                 f"{options.num_candidates}: add num_candidates=9, say, to --decode_hparams"
             )
         rescorer = load_rescorer(rescore_dir, loaded.vocabulary)
-    graphs = make_graphs(loaded, options, rescorer)
+    graphs = converted = make_graphs(loaded, options, rescorer)
+    if quantize == litert.INT8:
+        graphs.trace()  # what the export is compared with
+        litert.embeddings_in_int8(loaded.model)
+        converted = make_graphs(loaded, options, rescorer)
     with written_aside(folder) as unfinished:
         _logger.info("writing the model for %s", engine)
-        _WRITERS[engine](graphs, unfinished, quantize)
+        _WRITERS[engine](converted, unfinished, quantize)
         if loaded.vocabulary is not None:
             write_file(os.path.join(unfinished, VOCABULARY), loaded.vocabulary.model)
         paths = _files_in(unfinished)

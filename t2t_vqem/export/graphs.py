@@ -46,6 +46,11 @@ class Graphs(tf.Module):
         """The functions by name, for a SavedModel."""
         return {name: f.get_concrete_function() for name, f in self.functions.items()}
 
+    def trace(self) -> None:
+        """Makes the graphs, of the models as they are now."""
+        for function in self.functions.values():
+            function.get_concrete_function()
+
     @property
     def concurrency(self) -> int:
         """See `Backend`: TensorFlow divides the work itself."""

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import tempfile
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
+from ai_edge_litert.schema_py_generated import TensorType
+from tensorflow.lite.tools import flatbuffer_utils
 
 from t2t_vqem.export.graphs import Graphs
+from t2t_vqem.layers.common import TokenEmbedding
 
 NONE, INT8 = "none", "int8"
+_LARGE = 1024  # bytes of a constant that is worth sharing
+
+
+def embeddings_in_int8(model: Any) -> None:
+    """Lets a model look up its embeddings in 8 bits, as `convert` with "int8" stores them."""
+    for layer in model._flatten_layers():
+        if isinstance(layer, TokenEmbedding):
+            layer.look_up_in_int8()
 
 
 def convert(graphs: Graphs, quantize: str = NONE) -> bytes:
@@ -29,4 +42,36 @@ def convert(graphs: Graphs, quantize: str = NONE) -> bytes:
             # Without samples of data, which quantised activations once for all would need: those
             # have broken encoders (tensorflow#117052).
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        return converter.convert()
+        return _with_each_constant_once(converter.convert())
+
+
+def _with_each_constant_once(model: bytes) -> bytes:
+    """Lets equal constants share their place: an embedding is looked up and multiplied with.
+
+    Weights of 8 bits are equal if none differs by more than 1: the converter rounds in its own way.
+    """
+    content = flatbuffer_utils.convert_bytearray_to_object(bytearray(model))
+    kinds = {tensor.buffer: tensor.type for graph in content.subgraphs for tensor in graph.tensors}
+    first: dict[tuple[int, int], list[int]] = {}
+    places = list(range(len(content.buffers)))
+    for index, buffer in enumerate(content.buffers):
+        if buffer.data is None or len(buffer.data) < _LARGE or index not in kinds:
+            continue
+        same = first.setdefault((len(buffer.data), kinds[index]), [])
+        for other in same:
+            if _are_equal(content.buffers[other].data, buffer.data, kinds[index]):
+                places[index], buffer.data = other, None
+                break
+        else:
+            same.append(index)
+    for graph in content.subgraphs:
+        for tensor in graph.tensors:
+            tensor.buffer = places[tensor.buffer]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(content))
+
+
+def _are_equal(left: np.ndarray, right: np.ndarray, kind: int) -> bool:
+    if kind != TensorType.INT8:
+        return np.array_equal(left, right)
+    left, right = (x.view(np.int8).astype(np.int16) for x in (left, right))
+    return int(np.abs(left - right).max()) <= 1

@@ -12,7 +12,7 @@ from t2t_vqem.layers.common import Layer
 from t2t_vqem.layers.transformer import TransformerStack
 from t2t_vqem.ops.masks import causal_bias
 from t2t_vqem.ops.random import Rng, dropout
-from t2t_vqem.ops.shapes import Size, sizes
+from t2t_vqem.ops.shapes import Size, reshaped, sizes
 
 
 class CodePrior(Layer):
@@ -81,11 +81,11 @@ class CodePrior(Layer):
         """
         batch, positions, num_codebooks = sizes(ids)
         offsets = tf.range(num_codebooks) * self.num_codes
-        vectors = self._embed(tf.reshape(ids + offsets, [batch, self.length]))
+        vectors = self._embed(reshaped(ids + offsets, [batch, self.length]))
         shifted = tf.pad(vectors[:, :-1], [[0, 0], [1, 0], [0, 0]])
         x = dropout(self._place(shifted, self.positions), self.dropout_rate, rng)
         x = self.stack(x, causal_bias(self.length), rng=rng)
-        x = tf.reshape(x, [batch, positions, num_codebooks, self.width])
+        x = reshaped(x, [batch, positions, num_codebooks, self.width])
         table = tf.cast(self.table, self.compute_dtype)
         return tf.cast(tf.einsum("blcd,ckd->blck", x, table), tf.float32) + self.bias
 
@@ -123,5 +123,5 @@ class CodePrior(Layer):
         x, cache = self.stack.step(self._place(vectors, own)[:, None], cache, position)
         codebook = position % self.num_codebooks
         table = tf.cast(tf.gather(tf.convert_to_tensor(self.table), codebook), self.compute_dtype)
-        logits = tf.cast(tf.matmul(x[:, 0], table, transpose_b=True), tf.float32)
+        logits = tf.cast(tf.matmul(tf.squeeze(x, 1), table, transpose_b=True), tf.float32)
         return logits + tf.gather(tf.convert_to_tensor(self.bias), codebook), cache

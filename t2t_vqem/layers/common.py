@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from t2t_vqem.ops.random import Rng, dropout
-from t2t_vqem.ops.shapes import Size, sizes
+from t2t_vqem.ops.shapes import Size, reshaped, sizes
 
 
 def sinusoidal_positions(length: int, width: int) -> np.ndarray:
@@ -103,7 +103,7 @@ class Dense(Layer):
         rows = tf.reshape(x, [-1, x.shape[-1]]) @ kernel
         if self.bias is not None:
             rows += tf.cast(self.bias, rows.dtype)
-        return tf.reshape(rows, [*sizes(x)[:-1], self.units])
+        return reshaped(rows, [*sizes(x)[:-1], self.units])
 
 
 class LayerNorm(Layer):
@@ -133,6 +133,7 @@ class TokenEmbedding(Layer):
         super().__init__(**kwargs)
         self.vocab_size = vocab_size
         self.width = width
+        self._int8: tuple[tf.Tensor, tf.Tensor] | None = None
 
     def build(self, input_shape):
         normal = keras.initializers.RandomNormal(stddev=self.width**-0.5)
@@ -142,14 +143,31 @@ class TokenEmbedding(Layer):
 
     def call(self, ids: tf.Tensor) -> tf.Tensor:
         """Looks up embeddings: int [...] -> [..., D], scaled by sqrt(D)."""
-        vectors = tf.gather(tf.convert_to_tensor(self.table), ids)
+        if self._int8 is not None:
+            rows, scales = (tf.gather(x, ids) for x in self._int8)
+            vectors = tf.cast(rows, tf.float32) * tf.bitcast(scales, tf.float32)
+        else:
+            vectors = tf.gather(tf.convert_to_tensor(self.table), ids)
         return tf.cast(vectors * self.width**0.5, self.compute_dtype)
+
+    def look_up_in_int8(self) -> None:
+        """From now on looks up vectors of 8 bits, with a scale each.
+
+        They are what LiteRT makes of the table as a weight of 8 bits, for the projection: so a
+        model file can hold the table once.
+        """
+        table = np.array(self.table)
+        scales = np.abs(table).max(1, keepdims=True) / 127
+        rows = np.round(table / np.where(scales > 0, scales, 1))
+        # As integers, since LiteRT's converter would take the scales for weights to be quantised.
+        bits = scales.astype(np.float32).view(np.int32)
+        self._int8 = tf.constant(rows, tf.int8), tf.constant(bits, tf.int32)
 
     def logits(self, x: tf.Tensor) -> tf.Tensor:
         """Computes logits: [..., D] -> [..., V], in the compute type."""
         table = tf.cast(self.table, self.compute_dtype)
         rows = tf.matmul(tf.reshape(x, [-1, self.width]), table, transpose_b=True)
-        return tf.reshape(rows, [*sizes(x)[:-1], self.vocab_size])
+        return reshaped(rows, [*sizes(x)[:-1], self.vocab_size])
 
 
 class FeedForward(Layer):

@@ -7,6 +7,7 @@ is also the token before the first one, EOS, which ends a sequence, and the K co
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from t2t_vqem.constants import EOS_ID, FIRST_CODE, PAD_ID
@@ -159,10 +160,10 @@ class LatentPredictor(Layer):
         table = self._positions(length)
 
         def step(tokens, position, cache):
-            x = self.embedding(tokens)[:, None]
+            x = tf.expand_dims(self.embedding(tokens), 1)
             x += tf.cast(tf.gather(table, position), x.dtype)
             x, cache = self.stack.step(x, cache, position, memories, source.bias)
-            return _possible(self.embedding.logits(x)[:, 0], position), cache
+            return _possible(self.embedding.logits(tf.squeeze(x, 1)), position), cache
 
         return step, self.stack.empty_cache(sizes(source.memory)[0], length)
 
@@ -178,5 +179,5 @@ def _as_tokens(codes: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
 def _possible(logits: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
     """Masks PAD, and at position 0 also EOS, because there is at least one latent."""
     logits = mask_padding_token(logits)
-    is_eos = tf.range(logits.shape[-1]) == EOS_ID
-    return tf.where(is_eos & (position == 0), MASKED, logits)
+    is_eos = np.arange(logits.shape[-1]) == EOS_ID
+    return logits + tf.where(position == 0, MASKED, 0.0) * is_eos.astype(np.float32)

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from t2t_vqem.layers.common import Dense, FeedForward, Layer, LayerNorm
 from t2t_vqem.ops.random import Rng, dropout
-from t2t_vqem.ops.shapes import sizes
+from t2t_vqem.ops.shapes import reshaped, sizes
 
 
 class Shorten(Layer):
@@ -46,7 +46,7 @@ class Shorten(Layer):
         x = tf.where(tf.expand_dims(mask, -1), x, tf.zeros([], x.dtype))
         for convolution, residual in zip(self.convolutions, self.residuals, strict=True):
             batch, length, width = sizes(x)
-            x = residual(convolution(tf.reshape(x, [batch, length // 2, 2 * width])), rng=rng)
+            x = residual(convolution(reshaped(x, [batch, length // 2, 2 * width])), rng=rng)
         return x
 
 
@@ -72,7 +72,7 @@ class Lengthen(Layer):
         """Upsamples x [B, T, D] to [B, T * 2^n, D]."""
         for convolution, residual in zip(self.convolutions, self.residuals, strict=True):
             batch, length, width = sizes(x)
-            x = residual(tf.reshape(convolution(x), [batch, 2 * length, width]), rng=rng)
+            x = residual(reshaped(convolution(x), [batch, 2 * length, width]), rng=rng)
         return x
 
 

@@ -6,7 +6,7 @@ from t2t_vqem.layers.attention import CrossAttention, KeyValue, SelfAttention
 from t2t_vqem.layers.common import FeedForward, Layer, LayerNorm
 from t2t_vqem.ops.masks import prefix_bias
 from t2t_vqem.ops.random import Rng, dropout
-from t2t_vqem.ops.shapes import Size, sizes
+from t2t_vqem.ops.shapes import Size, reshaped, sizes
 
 
 class TransformerBlock(Layer):
@@ -63,13 +63,13 @@ class TransformerBlock(Layer):
         self,
         x: tf.Tensor,
         cache: KeyValue,
-        position: tf.Tensor,
+        here: tf.Tensor,
         bias: tf.Tensor,
         memory: KeyValue | None = None,
         memory_bias: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, KeyValue]:
         """Applies the block to one position x [B, 1, D] in inference, and extends the cache."""
-        attended, cache = self.attention.step(self.attention_norm(x), cache, position, bias)
+        attended, cache = self.attention.step(self.attention_norm(x), cache, here, bias)
         x += attended
         if self.cross is not None:
             x += self.cross.attend_to(self.cross_norm(x), memory, memory_bias)
@@ -132,10 +132,13 @@ class TransformerStack(Layer):
         memory_bias: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, list[KeyValue]]:
         """Applies all blocks to one position x [B, 1, D]; returns the output and the caches."""
-        bias = prefix_bias(position, sizes(caches[0].key)[2])
+        length = sizes(caches[0].key)[2]
+        bias = prefix_bias(position, length)
+        here = tf.cast(tf.range(length) == position, self.compute_dtype)
+        here = reshaped(here, [1, 1, length, 1])
         new_caches = []
         for i, block in enumerate(self.blocks):
             memory = memories[i] if memories is not None else None
-            x, cache = block.step(x, caches[i], position, bias, memory, memory_bias)
+            x, cache = block.step(x, caches[i], here, bias, memory, memory_bias)
             new_caches.append(cache)
         return self.norm(x), new_caches

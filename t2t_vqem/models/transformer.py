@@ -169,10 +169,10 @@ class Transformer(Model, TranslationModel, ScoringModel, PairScoringModel):
         positions = self._positions(max_length)
 
         def step(tokens, position, cache):
-            x = self.embedding(tokens)[:, None]
+            x = tf.expand_dims(self.embedding(tokens), 1)
             x += tf.cast(tf.gather(positions, position), x.dtype)
             x, cache = self.decoder.step(x, cache, position, memories, memory_bias)
-            return mask_padding_token(self.embedding.logits(x)[:, 0]), cache
+            return mask_padding_token(self.embedding.logits(tf.squeeze(x, 1))), cache
 
         rows = sizes(inputs)[0] * num_hypotheses
         cache_length = max_length if cache_length is None else cache_length

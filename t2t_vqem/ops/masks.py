@@ -1,5 +1,6 @@
 """Masks and attention biases. A mask is boolean and True at real positions."""
 
+import numpy as np
 import tensorflow as tf
 
 from t2t_vqem.constants import PAD_ID
@@ -37,5 +38,7 @@ def prefix_bias(position: tf.Tensor, length: int) -> tf.Tensor:
 
 def mask_padding_token(logits: tf.Tensor) -> tf.Tensor:
     """Masks the logit of PAD: logits [..., V] of any float type -> float32 [..., V]."""
-    is_pad = tf.range(logits.shape[-1]) == PAD_ID
-    return tf.where(is_pad, MASKED, tf.cast(logits, tf.float32))
+    # A sum, not a selection: it becomes part of the product that makes the logits.
+    mask = np.zeros(logits.shape[-1], np.float32)
+    mask[PAD_ID] = MASKED
+    return tf.cast(logits, tf.float32) + mask

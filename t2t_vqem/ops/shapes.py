@@ -4,6 +4,8 @@ In such graphs new axes are made by `tf.expand_dims`: LiteRT has no operation fo
 axis (`x[:, None]`) of a tensor with several unknown sizes.
 """
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 Size = int | tf.Tensor  # a number where it is known, else an int32 scalar
@@ -15,6 +17,14 @@ def sizes(x: tf.Tensor) -> list[Size]:
         return x.shape.as_list()
     dynamic = tf.shape(x)
     return [dynamic[axis] if size is None else size for axis, size in enumerate(x.shape)]
+
+
+def reshaped(x: tf.Tensor, shape: Sequence[Size]) -> tf.Tensor:
+    """Reshapes x; a single size that is not known is left to be found."""
+    unknown = [axis for axis, size in enumerate(shape) if not isinstance(size, int)]
+    if len(unknown) == 1:  # so there is nothing to compute at run time
+        shape = [-1 if axis in unknown else size for axis, size in enumerate(shape)]
+    return tf.reshape(x, shape)
 
 
 def smaller(left: Size, right: Size) -> Size:

@@ -22,6 +22,11 @@ def normal(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
+def at(position: int, length: int = T + 2) -> tf.Tensor:
+    """1 at a position of a cache, 0 elsewhere."""
+    return tf.reshape(tf.one_hot(position, length), [1, 1, length, 1])
+
+
 def test_split_and_combine_are_inverse_and_keep_heads_contiguous():
     x = normal(B, T, D)
     heads = split_heads(tf.constant(x), H)
@@ -74,7 +79,7 @@ def test_decoding_with_a_cache_equals_the_whole_sequence():
     cache = KeyValue(*[tf.zeros([B, H, T + 2, D // H])] * 2)
     for t in range(T):
         bias = prefix_bias(tf.constant(t), T + 2)
-        out, cache = layer.step(x[:, t : t + 1], cache, tf.constant(t), bias)
+        out, cache = layer.step(x[:, t : t + 1], cache, at(t), bias)
         np.testing.assert_allclose(out[:, 0], whole[:, t], rtol=1e-4, atol=1e-5)
 
 
@@ -92,7 +97,7 @@ def test_cross_attention_cannot_see_padding():
 @pytest.mark.parametrize("position", [0, 2, 4])
 def test_write_position_changes_one_position(position):
     cache, new = normal(B, H, S, 4), normal(B, H, 1, 4, seed=5)
-    written = write_position(tf.constant(cache), tf.constant(new), tf.constant(position)).numpy()
+    written = write_position(tf.constant(cache), tf.constant(new), at(position, S)).numpy()
     np.testing.assert_array_equal(written[:, :, position], new[:, :, 0])
     np.testing.assert_array_equal(
         np.delete(written, position, axis=2), np.delete(cache, position, axis=2)
