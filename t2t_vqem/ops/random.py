@@ -97,8 +97,8 @@ class Rng:
         """Draws uint32 bits.
 
         Args:
-          shape: of the bits, the first axis being the rows of the batch; an int32 tensor where it
-            is not known when the graph is built.
+          shape: of the bits. The first axis is the rows of the batch. An int32 tensor if it is not
+            known when the graph is built.
         """
         key = self._next_key()
         key2 = hash_bits(_uint32(self._place), self._key, key)
