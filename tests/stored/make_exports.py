@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Sequence
 
 from t2t_vqem.decoding.options import DecodeOptions
-from t2t_vqem.export.exporter import export_litert
+from t2t_vqem.export.exporter import export_run
 from t2t_vqem.output_dir import OutputDir
 
 RUNS = pathlib.Path(__file__).with_name("format_2.tar.xz")
@@ -34,7 +34,13 @@ def main(arguments: Sequence[str]) -> None:
         with tarfile.open(arguments[0], "w:xz") as archive:
             for export, (run, settings) in EXPORTS.items():
                 output_dir = OutputDir(str(folder / "runs" / run))
-                export_litert(output_dir, str(folder / export), **settings)
+                export_run(
+                    output_dir,
+                    str(folder / export),
+                    data_dir=str(folder / "data"),
+                    verify=False,
+                    **settings,
+                )
                 archive.add(folder / export, arcname=export)
 
 
