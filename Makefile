@@ -2,7 +2,7 @@
 # make test   runs linter, formatter and all tests
 # make web    fetches, with npm, what tests of the page need
 #
-# demo and test install into .venv, with the versions in constraints.txt. Another Python from 3.10 to 3.13:
+# demo and test install into .venv, with the versions in constraints.txt. Another Python, 3.10 to 3.13:
 # make test PYTHON=python3.12
 
 PYTHON ?= python3

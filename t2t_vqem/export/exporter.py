@@ -20,6 +20,7 @@ from t2t_vqem.export.card import write_card
 from t2t_vqem.export.graphs import Graphs, image_graphs, text_graphs
 from t2t_vqem.export.litert import NONE
 from t2t_vqem.export.loading import LoadedRun, load_rescorer, load_run
+from t2t_vqem.export.phrases import collect_phrases, training_pairs
 from t2t_vqem.export.verification import open_dev, verify_images, verify_text
 from t2t_vqem.export.writing import written_aside
 from t2t_vqem.files import write_file, write_json
@@ -31,6 +32,7 @@ from t2t_vqem.runtime.manifest import (
     IMAGES,
     MANIFEST,
     MODEL,
+    PHRASES,
     TEXT,
     VOCABULARY,
     Manifest,
@@ -100,6 +102,8 @@ def export_run(
             files={name: file_hash(os.path.join(unfinished, name)) for name in paths},
             about=about(loaded, rescorer),
         )
+        if engine == LITERT and manifest.kind == TEXT and manifest.num_codes:
+            manifest = _with_phrases(loaded, manifest, unfinished, data_dir)
         if verify:
             found = _verified(loaded, manifest, graphs, unfinished, data_dir)
             manifest = dataclasses.replace(
@@ -126,6 +130,22 @@ def _files_in(folder: str) -> list[str]:
         for parent, _, names in os.walk(folder)
         for name in names
     )
+
+
+def _with_phrases(
+    loaded: LoadedRun, manifest: Manifest, folder: str, data_dir: str | None
+) -> Manifest:
+    """Writes what each code stood for in the training text, where that is there."""
+    try:
+        dataset = loaded.run.problem().open(data_dir or loaded.run.settings().data_dir)
+    except UsageError as error:
+        _logger.warning("what codes stand for is not counted: %s", error)
+        return manifest
+    _logger.info("counting what codes stand for in the training text")
+    model = TextRuntime(manifest, loaded.vocabulary, Interpreters(os.path.join(folder, MODEL)))
+    path = os.path.join(folder, PHRASES)
+    write_json(path, collect_phrases(model, training_pairs(dataset)))
+    return dataclasses.replace(manifest, files={**manifest.files, PHRASES: file_hash(path)})
 
 
 def _verified(

@@ -20,6 +20,7 @@ MANIFEST = "manifest.json"
 MODEL = "model.tflite"
 VOCABULARY = "vocab.model"
 CARD = "README.md"
+PHRASES = "phrases.json"  # of each code of a latent model: phrases and counts
 TEXT, IMAGES = "text", "images"
 _CHUNK = 2**20
 _AGAIN = "Copy the folder again, or export the run again with t2t-exporter"

@@ -15,13 +15,13 @@ from t2t_vqem.constants import UsageError
 from t2t_vqem.data.lines import one_line
 from t2t_vqem.runtime import Hypothesis, ImageRuntime, PairScore, TextRuntime
 from t2t_vqem.runtime.interpreters import num_cores
+from t2t_vqem.runtime.manifest import PHRASES
 from t2t_vqem.server.body import check_codes
 from t2t_vqem.server.limits import Limits, RequestError
 from t2t_vqem.server.metrics import Metrics
 from t2t_vqem.server.pictures import encode_png, psnr, read_picture
 from t2t_vqem.server.queue import BatchQueue
 
-PHRASES = "phrases.json"  # file of an export: what each code stood for most often
 _WARM_TEXT = "A first text."
 _BYTE_END = "\ufffd"  # what a character whose last bytes are missing is decoded to
 _TRANSLATE, _DECODE_CODES, _SCORE, _SAMPLE, _ENCODE, _DECODE = range(6)

@@ -173,6 +173,29 @@ def test_latents(open_page, server, axe):
     assert page.locator("#decoded").text_content() == own["text"]
 
 
+def test_what_a_code_stood_for(open_page, server, axe, stored_exports):
+    phrases = json.loads((stored_exports / "latent" / "phrases.json").read_text())
+    page = open_page(server, "latents")
+    page.fill("#sentence", SENTENCE)
+    page.click("#codes li:nth-child(1) button")
+    code = int(page.locator("#codes button").first.text_content())
+    if phrases[code]:
+        page.wait_for_selector("#code-phrases tbody tr")
+        rows = page.locator("#code-phrases tbody tr td").all_text_contents()
+        assert rows == [str(cell) for phrase in phrases[code] for cell in phrase]
+    else:
+        page.wait_for_selector("#code-phrases:has-text('stood for nothing')")
+
+    # A code found by its phrases takes the place of the chosen one.
+    page.fill("#phrase", "drei drei")
+    fitting = [c for c, found in enumerate(phrases) if any("drei drei" in p for p, _ in found)]
+    eventually(lambda: page.locator("#found button").count() == len(fitting))
+    assert page.locator("#found button").first.text_content().startswith(f"{fitting[0]}: ")
+    check_accessible(page, axe)
+    page.locator("#found button").first.click()
+    eventually(lambda: texts(page, "#codes button")[0] == str(fitting[0]))
+
+
 def test_samples_of_latents(open_page, server, axe):
     page = open_page(server, "latents")
     page.fill("#sentence", SENTENCE)

@@ -380,6 +380,14 @@ def test_cards(client):
     assert (image["rows"], image["columns"], image["num_codebooks"]) == (4, 4, 2)
 
 
+def test_what_codes_stood_for(client, stored_exports):
+    path = "/v1/models/{name}/codes"
+    answer = checked(client.get("/v1/models/latent/codes"), path)
+    assert answer["codes"] == json.loads((stored_exports / "latent" / "phrases.json").read_text())
+    assert len(answer["codes"]) == 12
+    assert any(answer["codes"])
+
+
 def test_an_export_without_phrases_says_so(client):
     path = "/v1/models/{name}/codes"
     error = checked(client.get("/v1/models/beam/codes"), path, 404)["error"]

@@ -1,0 +1,56 @@
+"""What each code of a latent model stood for in its training text."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import logging
+from collections.abc import Iterable
+
+import numpy as np
+
+from t2t_vqem.constants import EOS_ID, FILL_ID, INPUTS, TARGETS, TRAIN
+from t2t_vqem.data.lines import one_line
+from t2t_vqem.runtime import TextRuntime
+from t2t_vqem.text_problem import TextDataset
+
+_MOST_PAIRS = 10_000
+_MOST_PHRASES = 20  # of a code
+_logger = logging.getLogger(__name__)
+
+Phrases = list[list[tuple[str, int]]]
+
+
+def training_pairs(dataset: TextDataset) -> list[tuple[str, str]]:
+    """Returns pairs of the train split, at most `_MOST_PAIRS`, spread over it."""
+    records = dataset.records(TRAIN)
+    count = min(len(records), _MOST_PAIRS)
+    decode = dataset.vocabulary.decode
+    rows = records.read(np.arange(count) * len(records) // count)
+    return [(decode(row[INPUTS]), decode(row[TARGETS])) for row in rows]
+
+
+def collect_phrases(model: TextRuntime, pairs: Iterable[tuple[str, str]]) -> Phrases:
+    """Counts which words the latents of translations stand for.
+
+    Args:
+        model: a latent model.
+        pairs: of source and translation.
+
+    Returns:
+        For each code, the phrases that it stood for most often and how often, most often first.
+    """
+    counts = [collections.Counter() for _ in range(model.manifest.num_codes)]
+    for found in model.score(pairs):
+        for latent, tokens in itertools.groupby(found.tokens, lambda token: token.latent):
+            ids = [token.id for token in tokens if token.id not in (EOS_ID, FILL_ID)]
+            if ids and 0 <= latent < len(found.codes):
+                phrase = one_line(model.vocabulary.decode(ids)).strip()
+                counts[found.codes[latent]][phrase] += 1
+    used = sum(map(bool, counts))
+    _logger.info("%d of %d codes stand for something", used, len(counts))
+    # Of phrases that are equally frequent the first in the alphabet, on every machine.
+    return [
+        sorted(found.items(), key=lambda item: (-item[1], item[0]))[:_MOST_PHRASES]
+        for found in counts
+    ]
