@@ -1,4 +1,4 @@
-"""What all commands share: flags that are each command's own, and errors as one message."""
+"""Code that all commands share: parsing of flags, logging, and errors as one message."""
 
 import logging
 import os
@@ -13,14 +13,14 @@ from t2t_vqem.constants import UsageError
 from t2t_vqem.files import FULL_DISK
 
 USAGE_STATUS = 2
-STOPPED_STATUS = 75  # EX_TEMPFAIL of sysexits.h: start it again
-INTERRUPTED_STATUS = 128 + 2  # as of a program that SIGINT ends
-BROKEN_PIPE_STATUS = 128 + 13  # as of a program that SIGPIPE ends
+STOPPED_STATUS = 75  # EX_TEMPFAIL of sysexits.h: run the command again to continue
+INTERRUPTED_STATUS = 128 + 2  # the status of a program ended by SIGINT
+BROKEN_PIPE_STATUS = 128 + 13  # the status of a program ended by SIGPIPE
 _EXPECTED = (
     "tf.function retracing",
     "Collective all_reduce tensors",
     "Check health not enabled",
-    # What a checkpoint does not fit is an error, which says so once.
+    # A checkpoint that does not match the model is an error with its own message.
     "being deleted with unrestored values",
     "Value in checkpoint could not be found in the restored object",
 )
@@ -36,16 +36,16 @@ def run(
     """Parses the flags, runs `main` and exits with its status.
 
     Args:
-        main: called with the program's name and what is left of the arguments (nothing); its
-            return value, None for 0, is the exit status.
-        flag_values: where the command's module defined its flags: a `flags.FlagValues()` of
-            its own, so that one process can import several commands that share a flag's name.
+        main: called with a list of only the program's name, since no arguments remain; its return
+            value is the exit status, None for 0.
+        flag_values: the flags of the command. Each command has its own `flags.FlagValues()`, so
+            that one process can import several commands with the same name of a flag.
         argv: the program's name and its arguments; None for sys.argv.
-        after_interrupt: how to go on after Ctrl-C, a whole sentence; "" where there is no way.
+        after_interrupt: how to continue after Ctrl-C, a complete sentence; "" if it is impossible.
 
-    A `UsageError` (which an unknown name or a missing optional dependency also is) is printed
-    as one message without a traceback, and exits with status 2; so is a full disk. Ctrl-C prints
-    one line and exits with status 130.
+    A `UsageError` (also an unknown name or a missing optional dependency) or a full disk is printed
+    as one message without a traceback, and the exit status is 2. Ctrl-C prints one line and exits
+    with status 130.
     """
     module = sys.modules[main.__module__]
     name = module.__spec__.name if module.__spec__ else module.__name__
@@ -67,8 +67,8 @@ def run(
     except KeyboardInterrupt:
         print(f"\n{program}: interrupted. {after_interrupt}".rstrip(), file=sys.stderr)
         sys.exit(INTERRUPTED_STATUS)
-    except BrokenPipeError:  # the reader has gone, as in `t2t-decoder ... | head`
-        # What Python still wants to flush at its end goes nowhere, instead of failing again.
+    except BrokenPipeError:  # the reader has ended, as in `t2t-decoder ... | head`
+        # Discards the output that Python flushes at exit, which would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(BROKEN_PIPE_STATUS)
     except OSError as error:
@@ -76,7 +76,7 @@ def run(
             raise
         where = f", writing {error.filename}" if error.filename else ""
         print(
-            f"{program}: error: no space left on the disk{where}. Make room and run the same "
+            f"{program}: error: no space left on the disk{where}. Free some space and run the same "
             "command again",
             file=sys.stderr,
         )
@@ -84,11 +84,11 @@ def run(
 
 
 def _start_logging() -> None:
-    """Logs from INFO on, without what TensorFlow says about work that is meant to be as it is."""
+    """Logs messages from INFO on, without TensorFlow's messages about expected behaviour."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("absl").setLevel(logging.WARNING)  # how long it took to write a checkpoint
-    # Each shape of batch is traced once, on each device. There are few, but they come at the start.
-    # And each time it is said what is summed over the workers.
+    logging.getLogger("absl").setLevel(logging.WARNING)  # hides the duration of checkpoint writing
+    # Each batch shape is traced once on each device. There are few shapes, but they all come at the
+    # start, and TensorFlow warns of retracing. It also logs every all-reduce over the workers.
     logging.getLogger("tensorflow").addFilter(
         lambda record: not any(text in record.getMessage() for text in _EXPECTED)
     )
@@ -111,7 +111,7 @@ def define_overrides(flag_values: flags.FlagValues, name: str, help: str) -> Non
 
 def _parse(flag_values: flags.FlagValues, argv: list[str]) -> list[str]:
     for name in flag_values:
-        flag_values[name].unparse()  # of another command line, in the same process
+        flag_values[name].unparse()  # forget the values of an earlier command in the same process
     try:
         rest = flag_values(argv)
     except flags.Error as error:
@@ -122,7 +122,7 @@ def _parse(flag_values: flags.FlagValues, argv: list[str]) -> list[str]:
 
 
 def _help(flag_values: flags.FlagValues) -> str:
-    """Returns the help of the command's flags, without those that libraries define."""
+    """Returns the help text of the command's flags, without those of libraries."""
     foreign = ("absl", "tensorflow", "keras")
     modules = [m for m in flag_values.flags_by_module_dict() if not m.startswith(foreign)]
     return "".join(flag_values.module_help(m).partition(":")[2] for m in modules)

@@ -1,4 +1,4 @@
-"""Output files that flags name: they can be written, are no input, and are one command's own."""
+"""Checks output files given by flags, and locks them against other commands."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from t2t_vqem.constants import UsageError
 def reserved(
     values: flags.FlagValues, outputs: Sequence[str], inputs: Sequence[str]
 ) -> Iterator[None]:
-    """Checks output files before anything slow starts, and keeps other commands out of them.
+    """Checks output files before anything slow starts, and locks them against other commands.
 
     Args:
-        values: the flags; one that is not set, or "-", names no file.
+        values: the flags. A flag that is not set, or is "-", is ignored.
         outputs: names of the flags of output files.
         inputs: names of the flags of input files.
 
     Raises:
-        UsageError: a file cannot be written, is an input too or the output of another flag, or
+        UsageError: a file cannot be written, is also an input or the output of another flag, or
             another process is writing it.
     """
     taken = {name: values[name].value for name in inputs}
@@ -37,7 +37,7 @@ def reserved(
                 if other_path and files.same_file(path, other_path) and not files.is_special(path):
                     raise UsageError(
                         f"--{name}={path} and --{other}={other_path} are the same file, which "
-                        "would be overwritten: name another output"
+                        "would be overwritten: choose another output"
                     )
             files.check_output(path, f"--{name}={path}")
             taken[name] = path
@@ -47,7 +47,7 @@ def reserved(
                     files.locked(
                         f"{path}.lock",
                         f"{path} is being written by another command",
-                        remedy="Wait until it is done, or name another file",
+                        remedy="Wait until it is done, or choose another file",
                     )
                 )
         yield

@@ -1,6 +1,6 @@
-"""Imported before TensorFlow in a process that others are forked from: its import is quiet there.
+"""Imports TensorFlow quietly in a process that is forked later.
 
-It does not look for devices: a GPU that was in use before a fork cannot be used after it.
+It does not search for devices: a GPU that was used before a fork cannot be used after it.
 """
 
 from t2t_vqem.bin import _quiet

@@ -1,10 +1,10 @@
-"""Keeps the lines that TensorFlow's C++ code logs at every start out of the terminal.
+"""Hides the harmless lines that TensorFlow's C++ code logs at every start.
 
 Until TensorFlow has read TF_CPP_MIN_LOG_LEVEL, its libraries log everything to file descriptor 2,
-and on a machine without a GPU the search for one ends in a line that looks like an error. So while
-TensorFlow is imported and looks for devices, that descriptor leads to another process, which drops
-the lines that are known to be harmless. All others are passed on, also the last ones of a process
-that is aborted meanwhile.
+and on a machine without a GPU the search for one ends with a line that looks like an error. So
+while TensorFlow is imported and searches for devices, the descriptor is connected to another
+process, which drops the known harmless lines. It passes all other lines on, even the last ones of a
+process that aborts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HARMLESS = "|".join(
         r"WARNING: All log messages before absl::InitializeLog\(\) is called",
         r"[IW]\d{4} \d\d:",  # information and warnings, which level 2 hides from then on
         r"To enable the following instructions: .*, in other operations, rebuild TensorFlow",
-        # No driver is installed, or there is no GPU or none is to be seen.
+        # There is no driver, no GPU, or no visible GPU.
         r"E\d{4} .* cuda_platform\.cc:\d+\] failed call to cuInit: .*(303|CUDA_ERROR_NO_DEVICE)",
         r"E\d{4} .* Unable to register cu(DNN|BLAS|FFT) factory: .* already been registered",
     ]
@@ -42,12 +42,12 @@ _devices_found = False
 
 
 def start(*, find_devices: bool = True) -> None:
-    """Makes the import of TensorFlow quiet, whoever imports it; see the module's description.
+    """Makes the next import of TensorFlow in this process quiet; see the module's docstring.
 
-    Nothing is hidden where the user has set TF_CPP_MIN_LOG_LEVEL to another level.
+    Nothing is hidden if the user has set TF_CPP_MIN_LOG_LEVEL to another level.
 
     Args:
-        find_devices: whether TensorFlow is to look for its devices as soon as it is imported.
+        find_devices: whether TensorFlow searches for devices as soon as it is imported.
     """
     if os.environ.setdefault(LEVEL, ERRORS) != ERRORS:
         return
@@ -60,7 +60,7 @@ def start(*, find_devices: bool = True) -> None:
 
 
 class _TensorFlowFinder(importlib.abc.MetaPathFinder):
-    """Finds TensorFlow as the other finders do, and wraps its import."""
+    """Finds TensorFlow with the other finders, and wraps its import."""
 
     def __init__(self, find_devices: bool):
         self._find_devices = find_devices
@@ -86,7 +86,7 @@ class _TensorFlowFinder(importlib.abc.MetaPathFinder):
 
 
 def _find_devices(tensorflow: ModuleType) -> None:
-    """Lets TensorFlow look for devices, which it does once; they can still be configured."""
+    """Makes TensorFlow search for devices, which it does once; they can still be configured."""
     global _devices_found
     _devices_found = True
     tensorflow.config.list_physical_devices()
@@ -100,9 +100,9 @@ def harmless_lines_hidden() -> Iterator[None]:
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _FILTER, HARMLESS],
             stdin=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for the command; this ends when that does
+            start_new_session=True,  # not interrupted by Ctrl-C; it ends when the command ends
         )
-    except OSError:  # there is no standard error, or no other process can be started
+    except OSError:  # there is no standard error, or a process cannot be started
         yield
         return
     os.dup2(process.stdin.fileno(), 2)

@@ -3,11 +3,10 @@
     t2t-bleu --translation=out.de --reference=newstest2014.de --compound_split
     t2t-bleu --translation=a.de --translation=b.de --reference=newstest2014.de --paired
 
-Each file holds one detokenised sentence on each line, plain or compressed (gzip, xz, bzip2). With
---paired, each system is compared with the first: how likely a difference like theirs is by chance.
-With --compound_split
-also the compound-split tokenised figure that papers on WMT'14 English-German report: a different
-measure, over a point higher on the same output, and not to be compared with sacreBLEU.
+Each file has one detokenised sentence on each line, plain or compressed (gzip, xz, bzip2). With
+--paired, significance tests compare each system with the first one. --compound_split also prints
+the compound-split tokenised BLEU that papers on WMT'14 English-German report. That is a different
+measure: it is over a point higher on the same output, and not comparable with sacreBLEU.
 """
 
 from collections import Counter
@@ -21,18 +20,18 @@ from t2t_vqem.constants import AUTO_TOKENIZER, BLEU_TOKENIZERS, UsageError
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_multi_string(
-    "translation", [], "File of translations; several for several systems.", flag_values=FLAGS
+    "translation", [], "File of translations; repeat it for several systems.", flag_values=FLAGS
 )
 flags.DEFINE_multi_string(
     "reference",
     [],
-    "File of references; several where each sentence has several.",
+    "File of references; repeat it if each sentence has several references.",
     flag_values=FLAGS,
 )
 flags.DEFINE_list(
     "metrics",
     ["bleu", "chrf"],
-    "What to measure: bleu, chrf, ter.",
+    "Metrics: bleu, chrf, ter.",
     flag_values=FLAGS,
     allow_overwrite=False,
 )
@@ -45,7 +44,7 @@ flags.DEFINE_bool(
 flags.DEFINE_integer(
     "paired_samples",
     0,
-    "Samples of each test; default: sacreBLEU's 1,000 of the bootstrap, 10,000 of the other.",
+    "Samples of each test; default: sacreBLEU's 1,000 for the bootstrap, 10,000 for the other.",
     lower_bound=0,
     flag_values=FLAGS,
 )
@@ -59,15 +58,15 @@ flags.DEFINE_bool(
 flags.DEFINE_string(
     "language",
     None,
-    "Code of the language of the text, for the tokenizer of BLEU; default: German for "
-    "--compound_split, else what the letters of the references tell.",
+    "Language code of the text, for BLEU's tokenizer; default: German for --compound_split, "
+    "otherwise guessed from the script of the references.",
     flag_values=FLAGS,
 )
 flags.DEFINE_enum(
     "bleu_tokenizer",
     AUTO_TOKENIZER,
     BLEU_TOKENIZERS,
-    "sacreBLEU's tokenizer; auto: the one for the language. The signature says which it was.",
+    "sacreBLEU's tokenizer; auto: the one for the language. The signature of the score names it.",
     flag_values=FLAGS,
 )
 
@@ -75,7 +74,7 @@ flags.DEFINE_enum(
 def main(argv: list[str]) -> None:
     """Prints the scores of each --translation against --reference."""
     del argv
-    from t2t_vqem.metrics import bleu  # here, so that --help answers at once
+    from t2t_vqem.metrics import bleu  # imported here, so that --help answers at once
 
     _check(bleu.METRICS)
     systems = {path: _read(path) for path in FLAGS.translation}
@@ -102,7 +101,7 @@ def main(argv: list[str]) -> None:
 def _check(metrics: Sequence[str]) -> None:
     for name in ("translation", "reference"):
         if not FLAGS[name].value:
-            raise UsageError(f"--{name} is missing: t2t-bleu needs --translation and --reference")
+            raise UsageError(f"--{name} is missing: expected --translation and --reference")
         twice = [path for path, count in Counter(FLAGS[name].value).items() if count > 1]
         if twice:
             raise UsageError(f"--{name}={twice[0]} is given twice: expected different files")
@@ -133,7 +132,7 @@ def _check_lengths(lines: Mapping[str, Sequence[str]]) -> None:
         if len(found) != len(expected):
             raise UsageError(
                 f"cannot score: {first} has {len(expected)} lines but {path} has {len(found)}; "
-                "line i of one must answer line i of the other (only \\n ends a line here)"
+                "line i of one must correspond to line i of the other (only \\n ends a line here)"
             )
 
 

@@ -1,20 +1,20 @@
-"""Makes the data of a problem: vocabulary and records, in --data_dir/PROBLEM.
+"""Generates the data of a problem, its vocabulary and records, in --data_dir/PROBLEM.
 
     t2t-datagen --problem=translate_ende_multi30k --source_dir=multi30k --data_dir=data
     t2t-datagen --problem=translate_text --source_dir=mine --data_dir=data \\
         --problem_params='source_language=en,target_language=fr'
     t2t-datagen --problem=translate_ende_wmt14 --tfds_dir=prepared --data_dir=data
 
-Uses all cores. Started again after a kill, it goes on from what was finished, to the same result.
-Prints what was kept and what was dropped, and why; report.txt beside the data has it too.
+Uses all cores. After a kill, the same command continues from the finished parts, to the same
+result. Prints a report of what was kept and what was dropped and why; it is also in report.txt.
 
     t2t-datagen --problem=translate_ende_multi30k_distilled --teacher_dir=runs/teacher \\
         --data_dir=data --problem_params='beam_size=4'
 
-Translates the training sources of translate_ende_multi30k, whose data lie in --data_dir, with the
-run in --teacher_dir that was trained on them; the translations become the targets. On several
-machines that see the same folders, run it with --num_shards=4 and --shard=0 to --shard=3, and then
-without them to put everything together.
+Translates the training sources of translate_ende_multi30k, whose data is in --data_dir, with the
+run in --teacher_dir, which was trained on them. The translations become the targets. On several
+machines that share the folders, run it with --num_shards=4 and --shard=0 to --shard=3, and then
+without these flags to combine the shards.
 """
 
 import os
@@ -28,20 +28,18 @@ from t2t_vqem.constants import UsageError
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("problem", None, "Registered problem.", flag_values=FLAGS)
-flags.DEFINE_string(
-    "data_dir", None, "Where the data goes, in a folder PROBLEM.", flag_values=FLAGS
-)
+flags.DEFINE_string("data_dir", None, "Folder to write the data to, in PROBLEM.", flag_values=FLAGS)
 flags.DEFINE_string("source_dir", None, "Folder with your files.", flag_values=FLAGS)
 flags.DEFINE_string(
     "tfds_dir",
     None,
-    "Folder with data sets that TFDS has prepared; nothing is downloaded then.",
+    "Folder with data sets prepared by TFDS; with this flag, nothing is downloaded.",
     flag_values=FLAGS,
 )
 flags.DEFINE_integer(
     "num_workers",
     None,
-    "Processes; default: one for each core. The result is the same.",
+    "Number of processes; default: one for each core. It does not change the result.",
     lower_bound=1,
     flag_values=FLAGS,
 )
@@ -54,27 +52,27 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "teacher_dir",
     None,
-    "Of a distilled problem: the run that translates, an output directory of t2t-trainer.",
+    "For distilled problems: the output directory of the run that translates.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
     "checkpoint",
     None,
-    "Of a distilled problem: the teacher's weights, 'best', 'latest', 'averaged' (by t2t-avg-all) "
-    "or a checkpoint's path; default: best, or latest where there is no best.",
+    "For distilled problems: the teacher's weights, 'best', 'latest', 'averaged' (by t2t-avg-all) "
+    "or the path of a checkpoint; default: best, or latest if there is no best.",
     flag_values=FLAGS,
 )
 flags.DEFINE_integer(
     "shard",
     None,
-    "Of a distilled problem: do only this share of the translating, 0 to --num_shards - 1.",
+    "For distilled problems: translate only this shard, 0 to --num_shards - 1.",
     lower_bound=0,
     flag_values=FLAGS,
 )
 flags.DEFINE_integer(
     "num_shards",
     None,
-    "Of a distilled problem: how many shares there are.",
+    "For distilled problems: number of shards.",
     lower_bound=1,
     flag_values=FLAGS,
 )
@@ -84,15 +82,14 @@ _SHARD_FLAGS = ("shard", "num_shards")
 
 
 def main(argv: list[str]) -> None:
-    """Generates --problem in --data_dir, or shows what there is."""
+    """Generates --problem in --data_dir, or prints --registry_help."""
     del argv
     registry.load_plugins(FLAGS.t2t_usr_dir)
     if _registry_flag.show_registry_help(FLAGS):
         return
     if not FLAGS.problem:
-        raise UsageError(
-            "--problem is missing. Expected one of: " + ", ".join(registry.problems.names())
-        )
+        names = ", ".join(registry.problems.names())
+        raise UsageError(f"--problem is missing. Expected one of: {names}")
     problem_class = registry.problems.get(FLAGS.problem)
     if not FLAGS.data_dir:
         raise UsageError("--data_dir is missing, the folder that the data goes to.")
@@ -104,8 +101,8 @@ def main(argv: list[str]) -> None:
     problem_class.check_flags(**given, **shard)
     if (FLAGS.shard is None) != (FLAGS.num_shards is None):
         raise UsageError(
-            f"got --shard={FLAGS.shard} and --num_shards={FLAGS.num_shards}: give both for a share "
-            "of the work, neither for all of it and to put it together."
+            f"got --shard={FLAGS.shard} and --num_shards={FLAGS.num_shards}: give both to "
+            "translate one shard, or neither to translate everything and combine the shards."
         )
 
     problem = make_problem(
@@ -125,7 +122,7 @@ def main(argv: list[str]) -> None:
 
 def entry_point(argv: list[str] | None = None) -> NoReturn:
     """Runs the command; `argv` is as in `_main.run`."""
-    _main.run(main, FLAGS, argv, after_interrupt="The same command goes on from what is finished")
+    _main.run(main, FLAGS, argv, after_interrupt="The same command continues from finished parts")
 
 
 if __name__ == "__main__":

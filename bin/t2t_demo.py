@@ -202,7 +202,7 @@ def _exit_on_signal(number: int, frame: object) -> NoReturn:
 
 def entry_point(argv: list[str] | None = None) -> NoReturn:
     """Runs the command; `argv` is as in `_main.run`."""
-    _main.run(main, FLAGS, argv, after_interrupt="The same command goes on from what is finished")
+    _main.run(main, FLAGS, argv, after_interrupt="The same command continues from finished parts")
 
 
 if __name__ == "__main__":

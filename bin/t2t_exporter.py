@@ -77,7 +77,7 @@ def main(argv: list[str]) -> None:
     del argv
     for name in ("output_dir", "export_dir"):
         if not FLAGS[name].value:
-            raise UsageError(f"--{name} is missing: t2t-exporter needs a run and a folder to write")
+            raise UsageError(f"--{name} is missing: expected a run and a folder to write to")
     registry.load_plugins(FLAGS.t2t_usr_dir)
     # Imports TensorFlow, which takes seconds; errors in flags come before.
     from t2t_vqem.decoding.options import parse_options

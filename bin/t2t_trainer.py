@@ -1,12 +1,12 @@
-"""Trains a model on a problem, evaluates it on the dev split, and goes on where it was stopped.
+"""Trains a model on a problem, evaluates it on the dev split, and resumes stopped runs.
 
     t2t-trainer --problem=translate_ende_multi30k --model=transformer \\
         --hparams_set=transformer_multi30k --data_dir=data --output_dir=runs/multi30k \\
         --train_steps=3000
 
-Started again with --output_dir alone (and perhaps a higher --train_steps), it goes on to the same
-numbers as if it had never been stopped. A step is one update of the weights. SIGTERM and SIGINT
-save and end it with status 75: it is not done, and can go on.
+To resume a run, only --output_dir is needed (and perhaps a higher --train_steps). The results are
+the same as without the stop. A step is one update of the weights. On SIGTERM or SIGINT the trainer
+saves a checkpoint and exits with status 75, which means that the run is not finished.
 """
 
 from typing import NoReturn
@@ -33,55 +33,56 @@ def _define_flags() -> None:
 
     text("output_dir", None, "Folder of the run.")
     text("problem", None, "Registered problem.")
-    text("model", None, "Registered model; --hparams_set says it too.")
+    text("model", None, "Registered model; may be left out with --hparams_set.")
     text("hparams_set", None, "Registered set of hyperparameters.")
     _main.define_overrides(FLAGS, "hparams", "Hyperparameters, 'name=value,name=value'.")
     _main.define_overrides(
-        FLAGS, "problem_params", "Settings of the problem, as its data was made with."
+        FLAGS, "problem_params", "Settings of the problem that its data was generated with."
     )
     flags.DEFINE_multi_string("gin_file", [], "File of gin bindings.", flag_values=FLAGS)
     flags.DEFINE_multi_string("gin_param", [], "Gin binding.", flag_values=FLAGS)
-    text("data_dir", None, "Where t2t-datagen wrote the data.")
+    text("data_dir", None, "Folder with the data that t2t-datagen wrote.")
     text("t2t_usr_dir", None, "Folder with your own problems and models, as a package.")
     text(
         "warm_start_from",
         None,
-        "Output directory of another run: begin with those of its weights that have the same names "
-        "and shapes, as a latent model does with its teacher's.",
+        "Output directory of another run, such as the teacher of a latent model: initialise all "
+        "weights that have the same names and shapes with the weights of that run.",
     )
     number("seed", None, "Seed of weights, batches and dropout; default: 1.", 0, MAX_SEED)
-    number("train_steps", None, "Updates in all; default: 250000.", 1)
+    number("train_steps", None, "Number of updates of the whole run; default: 250000.", 1)
     flags.DEFINE_enum(
         "schedule",
         "train_and_evaluate",
         ["train_and_evaluate", "train", "evaluate"],
-        "What to do. evaluate: measure a checkpoint on the dev split.",
+        "What to run. evaluate: evaluate a checkpoint on the dev split.",
         flag_values=FLAGS,
     )
     flags.DEFINE_enum(
         "strategy",
         "auto",
         ["auto", "one_device", "mirrored", "multi_worker", "tpu"],
-        "Where to compute. auto: multi_worker if TF_CONFIG is set, else all GPUs, else the CPU.",
+        "Distribution strategy. auto: multi_worker if TF_CONFIG is set, else all GPUs, else the "
+        "CPU.",
         flag_values=FLAGS,
     )
     flags.DEFINE_list(
         "devices",
         [],
-        "Devices of one_device and mirrored, as gpu:0,gpu:1; default: all GPUs, else cpu:0. "
-        "cpu:0,cpu:1 makes two replicas on one processor, to see that results stay the same.",
+        "Devices for one_device and mirrored, such as gpu:0,gpu:1; default: all GPUs, else cpu:0. "
+        "cpu:0,cpu:1 makes two replicas on one processor, to test that results are the same.",
         flag_values=FLAGS,
         allow_overwrite=False,
     )
     flags.DEFINE_bool("xla", True, "Compile with XLA.", flag_values=FLAGS)
     number("local_eval_frequency", 1000, "Updates between evaluations.", 1)
     number("save_checkpoints_steps", 1000, "Updates between checkpoints.", 1)
-    number("keep_checkpoint_max", 10, "How many of the last checkpoints to keep.", 1)
+    number("keep_checkpoint_max", 10, "Number of latest checkpoints to keep.", 1)
     number("log_step_count_steps", 100, "Updates between reports of loss and speed.", 1)
     text(
         "checkpoint",
         None,
-        "For --schedule=evaluate: best, latest, averaged or a path; default: best, or else latest.",
+        "For --schedule=evaluate: best, latest, averaged or a path; default: best, else latest.",
     )
     _registry_flag.define_registry_help(FLAGS)
 
@@ -90,20 +91,20 @@ _define_flags()
 
 
 def main(argv: list[str]) -> int:
-    """Runs --schedule in --output_dir, or shows what there is; returns the exit status."""
+    """Runs --schedule in --output_dir, or prints --registry_help; returns the exit status."""
     del argv
     if FLAGS["registry_help"].value is not None:
         registry.load_plugins(FLAGS.t2t_usr_dir)
         if _registry_flag.show_registry_help(FLAGS):
             return 0
     if not FLAGS.output_dir:
-        raise UsageError("--output_dir is missing: t2t-trainer needs the folder of the run")
+        raise UsageError("--output_dir is missing: expected the folder of the run")
     if FLAGS.checkpoint and FLAGS.schedule != "evaluate":
         raise UsageError(
-            "--checkpoint is for --schedule=evaluate; training goes on from the last "
-            "checkpoint in --output_dir"
+            "--checkpoint is for --schedule=evaluate. Training continues from the latest "
+            "checkpoint in --output_dir: leave the flag out"
         )
-    from t2t_vqem.training import trainer  # here, so that --help does not wait for TensorFlow
+    from t2t_vqem.training import trainer  # imported here, so that --help needs no TensorFlow
 
     outcome = trainer.run(
         trainer.Request(
@@ -137,7 +138,7 @@ def main(argv: list[str]) -> int:
 def entry_point(argv: list[str] | None = None) -> NoReturn:
     """Runs the command; `argv` is as in `_main.run`."""
     _main.run(
-        main, FLAGS, argv, after_interrupt="The same command goes on from the last checkpoint"
+        main, FLAGS, argv, after_interrupt="The same command continues from the latest checkpoint"
     )
 
 

@@ -1,4 +1,4 @@
-"""Files of images and of codes: what t2t-decoder reads and writes of them.
+"""Reads and writes files of images and of codes.
 
 Shapes: N images, H height, W width, L latents of an image, C codebooks.
 """
@@ -22,38 +22,38 @@ from t2t_vqem.data.image_folder import SUFFIXES, find_images
 PICTURE = ".png"
 ARRAY = ".npy"
 ARRAYS = ".npz"
-_FORMAT = 1  # of files of codes
+_FORMAT = 1  # format version of files of codes
 
-_SHOWN_SIDE = 64  # images of fewer pixels are enlarged to about so many
+_SHOWN_SIDE = 64  # smaller images are enlarged to about this size
 _GAP = 4
 _BACKGROUND = 255
 
-# What NumPy raises where a file is not what its name says, or damaged.
+# Exceptions that NumPy raises if a file is damaged or has another format than its name says.
 _UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 class ImageSet(NamedTuple):
-    """Images that were read, and where each is from."""
+    """Images from files or arrays."""
 
     images: np.ndarray  # uint8 [N, H, W, channels]
-    names: list[str]  # of their files; empty for arrays
+    names: list[str]  # names of the image files; empty for arrays
 
 
 class CodeSet(NamedTuple):
-    """The codes of images, and of which model they are."""
+    """The codes of images, and the model that encoded them."""
 
     codes: np.ndarray  # int32 [N, L, C]
     weights: str  # digest of the model's weights, see `images.weights_digest`
-    checkpoint: str  # where the weights were, for people
+    checkpoint: str  # path of the checkpoint, for messages
 
 
 def image_grid(images: np.ndarray, *, group: int = 1) -> np.ndarray:
-    """Puts images into a grid that is about as wide as high.
+    """Arranges images in an approximately square grid.
 
     Args:
-        images: uint8 [N, H, W, channels], at least one; small ones are enlarged.
-        group: how many consecutive images belong together, such as an original and its
-            reconstruction: they touch each other, and groups have gaps between them.
+        images: uint8 [N, H, W, channels], at least one image; small images are enlarged.
+        group: number of consecutive images that belong together, such as an original and its
+            reconstruction. There are gaps only between groups.
 
     Returns:
         uint8 [height, width, channels].
@@ -75,28 +75,28 @@ def image_grid(images: np.ndarray, *, group: int = 1) -> np.ndarray:
 
 
 def side_by_side(originals: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
-    """Puts each reconstruction to the right of its original, all in a grid; see `image_grid`."""
+    """Arranges originals, each with its reconstruction on the right; see `image_grid`."""
     pairs = np.stack([originals, reconstructions], axis=1)
     return image_grid(pairs.reshape(-1, *originals.shape[1:]), group=2)
 
 
 def encode_png(image: np.ndarray) -> bytes:
-    """Returns the PNG file of an image, uint8 [height, width, channels]."""
-    import tensorflow as tf  # here, so that flags are checked before TensorFlow is imported
+    """Encodes an image, uint8 [height, width, channels], as PNG."""
+    import tensorflow as tf  # imported here, so that flags are checked before
 
     return tf.io.encode_png(image).numpy()
 
 
 def check_output(path: str, suffixes: Sequence[str], flag: str) -> None:
-    """Checks that a file can be written, before hours are spent on what it is to hold.
+    """Checks that a file can be written, before hours are spent on computing its content.
 
     Args:
-        path: the file; its folder is made where there is none.
-        suffixes: what its name may end in.
-        flag: the flag that named it.
+        path: the file. Its folder is created if it does not exist.
+        suffixes: possible suffixes of the file name.
+        flag: the flag that gives the file.
 
     Raises:
-        UsageError: another ending, or nothing can be written there.
+        UsageError: the file has another suffix or cannot be written.
     """
     if not path.endswith(tuple(suffixes)):
         raise UsageError(f"--{flag}={path}: expected a file that ends in {' or '.join(suffixes)}")
@@ -110,14 +110,14 @@ def write_images(
     originals: np.ndarray | None = None,
     names: Sequence[str] = (),
 ) -> None:
-    """Writes images as a picture or as arrays, as the ending of `path` says.
+    """Writes images as a picture or as arrays, depending on the suffix of `path`.
 
     Args:
         path: a .png gets a grid, with `originals` to the left of their reconstructions; a .npy
             the images; a .npz "images", or with originals "images", "reconstructions" and "names".
         images: uint8 [N, H, W, channels].
-        originals: what `images` are reconstructions of, of the same shape.
-        names: of the originals' files.
+        originals: the originals if `images` are reconstructions, of the same shape.
+        names: names of the originals' files.
 
     Raises:
         UsageError: the file cannot be written.
@@ -137,7 +137,7 @@ def write_images(
 
 
 def write_codes(path: str, codes: CodeSet, names: Sequence[str] = ()) -> None:
-    """Writes codes to a .npz, with the model they are of, and the names of the images' files.
+    """Writes codes to a .npz, with the model that encoded them and the names of the image files.
 
     Raises:
         UsageError: the file cannot be written.
@@ -152,19 +152,19 @@ def write_codes(path: str, codes: CodeSet, names: Sequence[str] = ()) -> None:
 
 
 def holds_codes(path: str) -> bool:
-    """Returns whether a file is one of codes, and not one of images.
+    """Returns whether a file contains codes and not images.
 
     Raises:
-        UsageError: it is a .npz that cannot be read.
+        UsageError: it is a .npz file that cannot be read.
     """
     return path.endswith(ARRAYS) and os.path.isfile(path) and "codes" in _read_arrays(path, ())
 
 
 def read_codes(path: str) -> CodeSet:
-    """Returns what `write_codes` wrote.
+    """Reads codes from a file written by `write_codes`.
 
     Raises:
-        UsageError: the file cannot be read, or does not hold codes.
+        UsageError: the file cannot be read, or does not contain codes.
     """
     arrays = _read_arrays(path, ("codes", "weights", "checkpoint", "format"))
     if arrays["format"] != _FORMAT:
@@ -176,7 +176,7 @@ def read_codes(path: str) -> CodeSet:
     if codes.ndim != 3 or not len(codes) or not np.issubdtype(codes.dtype, np.integer):
         raise UsageError(
             f"{path}: codes are {codes.dtype} {list(codes.shape)}, expected integers [images, "
-            "latents, codebooks] of at least one image"
+            "latents, codebooks] for at least one image"
         )
     return CodeSet(codes, str(arrays["weights"]), str(arrays["checkpoint"]))
 
@@ -187,12 +187,12 @@ def read_images(
     """Reads an image file, the images in a folder (sorted by name), or arrays of images.
 
     Args:
-        path: an image file, a folder, or .npy or .npz (where "images" are taken).
-        shape: (H, W, channels), which arrays must have.
-        read_image: reads an image file and brings it to that shape, as `ImageProblem.read_image`.
+        path: an image file, a folder, a .npy file, or a .npz file with the array "images".
+        shape: (H, W, channels), required for arrays.
+        read_image: reads an image file and fits it to the shape, like `ImageProblem.read_image`.
 
     Raises:
-        UsageError: there is nothing, or something that is not an image of that shape.
+        UsageError: there are no images, or a file is not an image or has another shape.
     """
     if path.endswith((ARRAY, ARRAYS)):
         return ImageSet(_array_of_images(path, tuple(shape)), [])
@@ -207,11 +207,12 @@ def read_images(
 def _array_of_images(path: str, shape: tuple[int, int, int]) -> np.ndarray:
     images = _read_arrays(path, ("images",))["images"] if path.endswith(ARRAYS) else _load(path)
     if shape[2] == 1 and images.ndim == 3:
-        images = images[..., None]  # grey images, as most programs hold them
+        images = images[..., None]  # most programs store grey images without a channel axis
     if images.dtype != np.uint8 or images.shape[1:] != shape or not len(images):
         raise UsageError(
             f"{path}: images are {images.dtype} {list(images.shape)}, expected uint8 [images, "
-            f"{', '.join(map(str, shape))}], what the run was trained on, and at least one"
+            f"{', '.join(map(str, shape))}], the shape that the run was trained on, and at least "
+            "one image"
         )
     return images
 
@@ -224,10 +225,12 @@ def _load(path: str) -> np.ndarray | np.lib.npyio.NpzFile:
 
 
 def _read_arrays(path: str, wanted: Sequence[str]) -> Mapping[str, np.ndarray | None]:
-    """Returns the arrays of a .npz by name: those `wanted`, and None for each other one."""
+    """Returns the arrays of a .npz by name: the `wanted` ones, and None for all others."""
     loaded = _load(path)
     if isinstance(loaded, np.ndarray):
-        raise UsageError(f"{path}: one array without a name, which is a .npy; rename the file")
+        raise UsageError(
+            f"{path}: got a single array without a name, expected a .npz file. Rename it to .npy"
+        )
     with loaded:
         missing = [name for name in wanted if name not in loaded.files]
         if missing:

@@ -1,4 +1,4 @@
-"""Decoding to a file so that a killed run goes on where it was."""
+"""Decodes to a file in such a way that a killed run can be resumed."""
 
 from __future__ import annotations
 
@@ -17,27 +17,28 @@ _logger = logging.getLogger(__name__)
 
 
 class PartialOutput:
-    """The unfinished output beside `path`, and a note of what it is and how far it got.
+    """The unfinished output of decoding, with a state file.
 
-    `PATH.partial` takes the records as they come, one for each line of the input; each has one or
-    several lines. `PATH.partial.json` says of which input, model and options they are, and how many
-    records and bytes are safely there. Only `finish` touches `path` itself, by renaming.
+    Records are appended to `PATH.partial`, one for each line of the input; a record has one or
+    several lines. `PATH.partial.json` has the identity of the output (input, model and options),
+    and the number of records and bytes that are safely on the disk. Only `finish` changes `path`
+    itself, by renaming.
 
     Attributes:
-      num_lines: Lines of the input that need not be done again.
+      num_lines: number of finished lines of the input.
     """
 
     def __init__(self, path: str, identity: dict[str, Any]):
-        """Opens the output; goes on with an earlier one if it has the same identity.
+        """Opens the output; continues an earlier one if it has the same identity.
 
         Args:
-          path: where the finished output is to be; compressed if `open_output` compresses it.
-          identity: all that the output depends on, as JSON takes it.
+          path: path of the finished output; compressed if `open_output` compresses it.
+          identity: JSON value with everything that the output depends on.
 
         Raises:
-          UsageError: nothing can be written there.
+          UsageError: the output cannot be written.
         """
-        path = os.path.realpath(path)  # links stay, and lead to the output
+        path = os.path.realpath(path)  # a symbolic link is kept and points to the output
         self._path = path
         self._partial = f"{path}.partial"
         self._state = f"{path}.partial.json"
@@ -45,10 +46,10 @@ class PartialOutput:
         self.num_lines, num_bytes = self._recover()
         check_output(path)
         self._file = open(self._partial, "ab")  # noqa: SIM115 (closed by `close`)
-        self._file.truncate(num_bytes)  # whatever came after the last note may be half a line
+        self._file.truncate(num_bytes)  # data after the last saved state may be incomplete
 
     def _recover(self) -> tuple[int, int]:
-        """Returns how many lines and bytes of an earlier run are usable."""
+        """Returns the number of lines and bytes of an earlier run that can be kept."""
         try:
             with open(self._state, encoding="utf-8") as file:
                 state = json.load(file)
@@ -60,21 +61,21 @@ class PartialOutput:
             )
             present = os.path.getsize(self._partial)
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            return 0, 0  # there is none, or not one that can be understood
+            return 0, 0  # the state file is missing or invalid
         if changed:
             _logger.warning(
-                "%s was made with another %s: starting anew", self._partial, ", ".join(changed)
+                "%s was made with another %s: starting over", self._partial, ", ".join(changed)
             )
             return 0, 0
         if present < size:
             _logger.warning(
-                "%s has %d bytes, expected %d: starting anew", self._partial, present, size
+                "%s has %d bytes, expected %d: starting over", self._partial, present, size
             )
             return 0, 0
         return lines, size
 
     def append(self, records: Iterable[str]) -> None:
-        """Writes records through to the disk, then notes that they are there."""
+        """Appends records, syncs them to the disk, then saves the state."""
         for record in records:
             self._file.write(f"{record}\n".encode())
             self.num_lines += 1
@@ -88,7 +89,7 @@ class PartialOutput:
         write_json(self._state, state)
 
     def finish(self) -> None:
-        """Makes the output the finished file, replacing what was there."""
+        """Renames the output to its final name, replacing an existing file."""
         self.close()
         if is_compressed(self._path):
             with open(self._partial, "rb") as partial, open_output(self._path) as output:
@@ -100,7 +101,7 @@ class PartialOutput:
             os.remove(self._state)
 
     def close(self) -> None:
-        """Closes the partial file, leaving it for a later run."""
+        """Closes the partial file, which stays for a later run."""
         self._file.close()
 
 

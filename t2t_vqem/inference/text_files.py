@@ -1,7 +1,7 @@
-r"""Text files in which `\n`, and nothing else, ends a line.
+r"""Reads and writes text files in which only `\n` ends a line.
 
-Python's text mode also splits at a carriage return, and `str.splitlines` at nine more characters; a
-corpus that holds one of them inside a sentence would lose its alignment.
+Python's text mode also splits at a carriage return, and `str.splitlines` at nine more characters. A
+corpus with one of these characters inside a sentence would lose its alignment.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from t2t_vqem.files import is_special, writing
 
 
 class Lines(Protocol):
-    """Lines of text that can be read from any line on.
+    """Lines of text that can be read starting at any line.
 
     Attributes:
-      num_lines: How many there are.
-      sha256: Digest of their bytes, in hex.
+      num_lines: number of lines.
+      sha256: digest of the bytes of the lines, in hexadecimal.
     """
 
     num_lines: int
@@ -37,10 +37,10 @@ class Lines(Protocol):
 
 
 class TextFile:
-    r"""`Lines` of a file as `data.lines.read_lines` reads it, checked whole when opened.
+    r"""`Lines` of a file, read by `data.lines.read_lines` and checked completely when opened.
 
-    Checking first means that a bad byte in the last line costs no hours of decoding. The file is
-    never held in memory. A last line without `\n` counts as a line.
+    The check ensures that an invalid byte in the last line does not cost hours of decoding. The
+    file is never completely in memory. A last line without `\n` counts as a line.
 
     Raises:
       UsageError: the file cannot be read, or a line is not UTF-8 (the message names the line).
@@ -62,7 +62,7 @@ class TextFile:
 
 
 class LineList:
-    """`Lines` that are held in memory."""
+    """`Lines` in memory."""
 
     def __init__(self, lines: Sequence[str]):
         self._lines = lines
@@ -75,17 +75,17 @@ class LineList:
 
 
 def read_lines(path: str) -> list[str]:
-    """Returns all lines of a file, which may be a pipe; errors are those of `TextFile`."""
+    """Returns all lines of a file, which may be a pipe; raises the errors of `TextFile`."""
     return [line.decode() for line in read_bytes(path)]
 
 
 def open_lines(path: str) -> Lines:
     """Returns the lines of a file; "-" is standard input.
 
-    A pipe, which can be read only once, is held in memory.
+    The lines of a pipe are kept in memory, because it can be read only once.
 
     Raises:
-      UsageError: those of `TextFile`.
+      UsageError: as in `TextFile`.
     """
     if path == "-":
         return LineList([line.decode() for line in lines_of(sys.stdin.buffer, "standard input")])
@@ -93,7 +93,7 @@ def open_lines(path: str) -> Lines:
 
 
 def is_compressed(path: str) -> bool:
-    """Returns whether the name of an output says that it is to be compressed."""
+    """Returns whether an output is compressed, depending on the suffix of its name."""
     return path.endswith((".gz", ".xz", ".bz2"))
 
 
@@ -105,7 +105,7 @@ def open_output(path: str) -> Iterator[BinaryIO]:
     """
     with contextlib.ExitStack() as stack:
         raw = stack.enter_context(writing(path))
-        if path.endswith(".gz"):  # without name and time
+        if path.endswith(".gz"):  # without name and time, so that the bytes are reproducible
             yield stack.enter_context(gzip.GzipFile("", "wb", fileobj=raw, mtime=0))
         elif is_compressed(path):
             yield stack.enter_context((lzma if path.endswith(".xz") else bz2).open(raw, "wb"))

@@ -1,9 +1,9 @@
-"""BLEU, chrF and TER of detokenised text, each with the signature that makes it comparable.
+"""BLEU, chrF and TER of detokenised text, each with a signature that makes it comparable.
 
-Two different figures go by the name BLEU in papers on WMT'14 English-German, more than a point
-apart on the same output. `sacrebleu_score` is the one to report. `compound_split_bleu` is the one
-of the older literature: tokenised by Moses, hyphenated compounds split, as `get_ende_bleu.sh` of
-Tensor2Tensor does it. They never share a name or a signature here.
+Papers on WMT'14 English-German use the name BLEU for two different measures, which differ by more
+than a point on the same output. `sacrebleu_score` is the one to report. `compound_split_bleu` is
+that of the older literature: tokenised by Moses, with hyphenated compounds split, as in
+`get_ende_bleu.sh` of Tensor2Tensor. Here the two have different names and signatures.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _SCRIPTS = {
     "my": re.compile("[\u1000-\u109f]"),
     "km": re.compile("[\u1780-\u17ff]"),
 }
-_GUESSED_LINES = 1000  # enough to tell a language by
+_GUESSED_LINES = 1000  # number of lines to guess the language from
 
 
 class Score(NamedTuple):
@@ -61,9 +61,9 @@ class Score(NamedTuple):
 def tokenizer_for(language: str) -> str:
     """Returns sacreBLEU's tokenizer for text in a language, such as "de" or "zh-TW".
 
-    Words between spaces are compared in most languages. Chinese is compared by characters, Japanese
-    and Korean by the words that MeCab finds, or by characters where it is not installed
-    (pip install 'sacrebleu[ja]', 'sacrebleu[ko]'). The signature of a score says which one it was.
+    Most languages are compared by words between spaces, Chinese by characters, Japanese and Korean
+    by the words that MeCab finds, or by characters if it is not installed (pip install
+    'sacrebleu[ja]', 'sacrebleu[ko]'). The signature of a score names the tokenizer.
     """
     base = re.split("[-_]", language.lower())[0]
     if base in _CHINESE:
@@ -75,15 +75,14 @@ def tokenizer_for(language: str) -> str:
 
 
 def choose_tokenizer(name: str, language: str) -> str:
-    """Returns the tokenizer `name`, or that for the language where it is "auto"."""
+    """Returns the tokenizer `name`, or if it is "auto" the tokenizer for the language."""
     return tokenizer_for(language) if name == AUTO_TOKENIZER else name
 
 
 def guess_language(lines: Iterable[str]) -> str:
-    """Returns the code of the language that is written in the script of most letters.
+    """Guesses a language code from the most frequent script of the letters.
 
-    Languages that are written in the same script as others are not told apart: "" stands for all
-    that have no script of their own.
+    Returns "" if several languages use that script, because they cannot be distinguished.
     """
     letters = Counter(
         next((code for code, script in _SCRIPTS.items() if script.match(character)), "")
@@ -91,7 +90,7 @@ def guess_language(lines: Iterable[str]) -> str:
         for character in line
         if character.isalpha()
     )
-    if letters["ja"] > letters["zh"] / 20:  # Chinese has no kana, Japanese hardly a line without
+    if letters["ja"] > letters["zh"] / 20:  # Chinese has no kana; most Japanese lines have some
         letters["ja"] += letters.pop("zh", 0)
     return max(letters, key=letters.get, default="")
 
@@ -102,12 +101,14 @@ def sacrebleu_score(
     """Corpus BLEU of detokenised text, mixed case.
 
     Args:
-      hypotheses: One detokenised sentence per segment.
-      *references: As many, in the same order; several where a segment has several references.
-      tokenizer: sacreBLEU's, one of `constants.BLEU_TOKENIZERS` other than "auto".
+      hypotheses: one detokenised sentence per segment.
+      *references: the same number of sentences in the same order; several lists if each segment has
+        several references.
+      tokenizer: sacreBLEU's tokenizer, one of `constants.BLEU_TOKENIZERS` other than "auto".
 
     Raises:
-      UsageError: the numbers of segments differ, or there is none; the tokenizer is not installed.
+      UsageError: the numbers of segments differ, there is no segment, or the tokenizer is not
+        installed.
     """
     _check_segments(hypotheses, *references)
     counts = sacrebleu_counts(hypotheses, *references, tokenizer=tokenizer)
@@ -117,15 +118,16 @@ def sacrebleu_score(
 def sacrebleu_counts(
     hypotheses: Sequence[str], *references: Sequence[str], tokenizer: str = "13a"
 ) -> np.ndarray:
-    """Counts what `sacrebleu_score` is computed from; the counts of parts of a corpus add up.
+    """Returns the counts for `sacrebleu_score`. The counts of parts of a corpus can be added.
 
     Args:
-      hypotheses: One detokenised sentence per segment; there may be none.
-      *references: As many, in the same order.
-      tokenizer: sacreBLEU's.
+      hypotheses: one detokenised sentence per segment; may be empty.
+      *references: the same number of sentences in the same order.
+      tokenizer: sacreBLEU's tokenizer.
 
     Returns:
-      int64 [10]: matching and all n-grams of the hypotheses, n = 1..4; tokens of both sides.
+      int64 [10]: matching n-grams and all n-grams of the hypotheses, n = 1..4; tokens of both
+      sides.
     """
     if not hypotheses:
         return np.zeros(10, np.int64)
@@ -136,7 +138,7 @@ def sacrebleu_counts(
 def sacrebleu_of_counts(
     counts: np.ndarray, *, tokenizer: str = "13a", num_references: int = 1
 ) -> Score:
-    """Returns the score of a corpus by its counts, those of `sacrebleu_counts` added up."""
+    """Returns the score of a corpus from its counts, sums of `sacrebleu_counts`."""
     *ngrams, hypothesis_length, reference_length = counts.tolist()
     metric = _bleu(tokenizer)
     metric.num_refs = num_references  # for its signature
@@ -151,7 +153,7 @@ def sacrebleu_of_counts(
 
 
 def make_metric(name: str, tokenizer: str = "13a") -> Metric:
-    """Returns a metric of sacreBLEU, one of `METRICS`; the tokenizer is BLEU's.
+    """Returns a sacreBLEU metric, one of `METRICS`; the tokenizer applies to BLEU.
 
     Raises:
       UsageError: the tokenizer is not installed.
@@ -178,7 +180,7 @@ def chrf_score(hypotheses: Sequence[str], *references: Sequence[str]) -> Score:
 
 
 def ter_score(hypotheses: Sequence[str], *references: Sequence[str]) -> Score:
-    """Corpus TER of detokenised text: edits and shifts a word of the reference; lower is better.
+    """Corpus TER of detokenised text: edits and shifts per reference word; lower is better.
 
     Args and errors are those of `sacrebleu_score`.
     """
@@ -191,7 +193,7 @@ def score(
     *references: Sequence[str],
     tokenizer: str = "13a",
 ) -> Score:
-    """Returns the score of one of `METRICS`; the tokenizer is BLEU's."""
+    """Returns the score of one of `METRICS`; the tokenizer applies to BLEU."""
     if name == "bleu":
         return sacrebleu_score(hypotheses, *references, tokenizer=tokenizer)
     return {"chrf": chrf_score, "ter": ter_score}[name](hypotheses, *references)
@@ -208,19 +210,20 @@ def _corpus_score(
 def compound_split_bleu(
     hypotheses: Sequence[str], references: Sequence[str], language: str = "de"
 ) -> Score:
-    """BLEU as the literature of WMT'14 En-De computes it; not comparable with sacreBLEU.
+    """BLEU as computed in the literature on WMT'14 En-De; not comparable with sacreBLEU.
 
-    Both sides: punctuation normalised, Moses-tokenised, hyphenated compounds split into
-    `a ##AT##-##AT## b`; then n-gram precisions as by `multi-bleu.perl`, without smoothing. It is
-    typically 1 to 1.5 points above `sacrebleu_score` on the same German text.
+    Both sides are punctuation-normalised and tokenised by Moses, and hyphenated compounds are split
+    into `a ##AT##-##AT## b`. Then n-gram precisions are computed as in `multi-bleu.perl`, without
+    smoothing. The result is typically 1 to 1.5 points above `sacrebleu_score` on the same German
+    text.
 
     Args:
-      hypotheses: One detokenised sentence per segment.
-      references: As many, in the same order.
-      language: Code of the language of both, for the tokeniser's abbreviations.
+      hypotheses: one detokenised sentence per segment.
+      references: the same number of sentences in the same order.
+      language: language code of both sides, for the tokeniser's abbreviations.
 
     Raises:
-      UsageError: the numbers of segments differ, or there is none; the language is unknown.
+      UsageError: the numbers of segments differ, there is no segment, or the language is unknown.
       MissingExtraError: sacremoses is not installed.
     """
     _check_segments(hypotheses, references)
@@ -228,8 +231,8 @@ def compound_split_bleu(
     languages = sorted(set(sacremoses.corpus.NonbreakingPrefixes().available_langs.values()))
     if language not in languages:
         raise UsageError(
-            f"unknown language {language!r} for compound-split BLEU, expected one of "
-            f"{', '.join(languages)}: the tokeniser would take it for English"
+            f"unknown language {language!r} for compound-split BLEU: the tokeniser would treat it "
+            f"as English. Expected one of: {', '.join(languages)}"
         )
     normalise = sacremoses.MosesPunctNormalizer(lang=language).normalize
     tokenise = sacremoses.MosesTokenizer(lang=language).tokenize
@@ -249,7 +252,7 @@ def compound_split_bleu(
 
 
 def split_compounds(tokens: str) -> str:
-    """Splits hyphenated words of a tokenised line: `a-b` becomes `a ##AT##-##AT## b`."""
+    """Splits the hyphenated words of a tokenised line: `a-b` becomes `a ##AT##-##AT## b`."""
     return _HYPHEN.sub(r"\1 ##AT##-##AT## \2", tokens)
 
 
@@ -258,7 +261,7 @@ def _check_segments(hypotheses: Sequence[str], *references: Sequence[str]) -> No
         if len(hypotheses) != len(lines):
             raise UsageError(
                 f"cannot score: {len(hypotheses)} translations but {len(lines)} references; "
-                "line i of one must answer line i of the other"
+                "line i of one must correspond to line i of the other"
             )
     if not hypotheses or not references:
         raise UsageError("cannot score: no lines; expected at least one translation")

@@ -1,4 +1,4 @@
-"""Saves and restores the state of a run: the last few checkpoints and the best weights."""
+"""Saves and restores the state of a run: the latest checkpoints and the best weights."""
 
 import logging
 import math
@@ -27,18 +27,18 @@ _SCORE, _LOSS = (f"{name}/.ATTRIBUTES/VARIABLE_VALUE" for name in ("score", "los
 class Checkpoints:
     """The checkpoints in an output directory.
 
-    TensorFlow writes a checkpoint aside and names it in the folder's `checkpoint` file last, so a
-    killed run finds the one before.
+    TensorFlow writes a checkpoint under temporary names and registers it in the folder's file
+    `checkpoint` last. So a run that was killed while saving finds the previous checkpoint.
     """
 
     def __init__(self, output_dir: OutputDir, state: TrainState, *, keep: int, is_chief: bool):
-        """Looks for what is there.
+        """Opens the checkpoint folders of a run.
 
         Args:
             output_dir: folder of the run.
-            state: what is saved and restored.
-            keep: how many of the last checkpoints to keep.
-            is_chief: whether this process is the one that writes; the others only read.
+            state: the state to save and restore.
+            keep: number of latest checkpoints to keep.
+            is_chief: whether this process writes. Other processes only read.
         """
         self._state = state
         self._is_chief = is_chief
@@ -64,32 +64,32 @@ class Checkpoints:
 
     @property
     def latest(self) -> str | None:
-        """Path of the last checkpoint, None where there is none."""
+        """Path of the latest checkpoint; None if there is none."""
         return latest_checkpoint(self._folder)
 
     def restore(self) -> int:
-        """Restores the last checkpoint and returns its step; 0 where there is none.
+        """Restores the latest checkpoint and returns its step; 0 if there is none.
 
         Raises:
-            UsageError: the checkpoint cannot be read, or is not of this model.
+            UsageError: the checkpoint cannot be read, or belongs to another model.
         """
         path = self.latest
         if path is None:
             return 0
-        remedy = f". To go on from the one before, delete it ({path}.*)"
+        remedy = f". To continue from the previous one, delete it ({path}.*)"
         with checkpoint_errors_explained(f"checkpoint {path} cannot be restored", remedy):
             self._manager.checkpoint.restore(path).assert_consumed()
         return int(self._state.step)
 
     def save(self, step: int) -> None:
-        """Saves everything as the state after `step` updates.
+        """Saves the state after `step` updates.
 
         Raises:
-            UsageError: it cannot be written, as on a full disk.
+            UsageError: the checkpoint cannot be written, for example because the disk is full.
         """
         if not self._is_chief:
             return
-        # As in step.py, NumPy's numbers: of Python's, TensorFlow keeps a tensor for ever.
+        # NumPy numbers, as in step.py: TensorFlow caches a tensor for every Python number forever.
         self._state.step.assign(np.int64(step))
         try:
             self._manager.save(checkpoint_number=step)
@@ -100,27 +100,28 @@ class Checkpoints:
             ) from error
 
     def best(self) -> tuple[float, float]:
-        """Returns the score and minus the loss of the best weights so far, the higher the better.
+        """Returns the score and the negated loss of the best weights so far; higher is better.
 
-        Minus infinity where there are none, or where an older version has not kept the loss.
+        Both are minus infinity if there are none. The loss is infinite if an older version, which
+        did not store it, saved the weights.
         """
         path = latest_checkpoint(self._best_folder)
         if path is None:
             return -math.inf, -math.inf
-        remedy = f". Delete {self._best_folder}; the next evaluation chooses anew"
+        remedy = f". Delete {self._best_folder}; the next evaluation saves a new one"
         with checkpoint_errors_explained(f"checkpoint {path}, the best so far, is damaged", remedy):
             reader = tf.train.load_checkpoint(path)
             loss = float(reader.get_tensor(_LOSS)) if reader.has_tensor(_LOSS) else math.inf
             return float(reader.get_tensor(_SCORE)), -loss
 
     def save_if_best(self, step: int, score: float, loss: float) -> bool:
-        """Keeps the inference weights if they are better than any before; says whether they are.
+        """Saves the inference weights if they are the best so far; returns whether they are.
 
         Args:
-            step: updates that they have seen.
-            score: the higher, the better.
-            loss: decides between equal scores, as BLEU is 0 for long where no four words in a row
-                are right: the lower, the better.
+            step: number of updates applied.
+            score: higher is better.
+            loss: decides between equal scores; lower is better. BLEU, for example, stays 0 until
+                four consecutive words are correct.
         """
         if not self._is_chief or (score, -loss) <= self.best():
             return False
@@ -132,10 +133,10 @@ class Checkpoints:
 
 
 def _mend(folder: str) -> None:
-    """Writes the file that names the checkpoints anew where it is damaged or lost."""
+    """Writes the file that lists the checkpoints again if it is damaged or missing."""
     found = checkpoints_by_step(folder)
     if found and checkpoint_state(folder) is None:
-        # Only what is later than the last one kept for ever, of which there is none, is removed.
+        # The manager only ever removes checkpoints that are newer than this time.
         times = [os.path.getmtime(f"{path}.index") for path in found]
         tf.compat.v1.train.update_checkpoint_state(
             folder,

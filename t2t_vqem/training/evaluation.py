@@ -1,4 +1,4 @@
-"""Measures a model on a split: loss and accuracy, and the quality of what it decodes."""
+"""Evaluates a model on a split: its loss and metrics, and the quality of its decoded output."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -19,9 +19,10 @@ from t2t_vqem.training.text_evaluation import TextEvaluator
 
 
 class Evaluator:
-    """Evaluates one model, again and again while it trains.
+    """Evaluates a model repeatedly during training.
 
-    All replicas share the loss, all workers share what is decoded; the chief alone makes pictures.
+    The computation of the loss is divided among all replicas, and decoding among all workers. Only
+    the chief makes images.
     """
 
     def __init__(
@@ -34,15 +35,15 @@ class Evaluator:
         split: str = DEV,
         xla: bool = True,
     ):
-        """Opens the data; nothing is computed yet.
+        """Opens the data, without computing anything.
 
         Args:
-            strategy: where the model was built.
-            model: the model with the weights that inference uses.
+            strategy: the strategy that the model was built with.
+            model: the model with the weights for inference.
             dataset: the data.
-            hparams: sizes of batches.
-            split: the split to measure.
-            xla: whether to compile the decoding, and the loss of images.
+            hparams: the batch size and other hyperparameters of batches.
+            split: the split to evaluate on.
+            xla: whether to compile decoding, and the loss of images.
         """
         self.split = split
         self._strategy = strategy
@@ -52,8 +53,8 @@ class Evaluator:
         examples = dataset.examples(split, hparams, seed=0, shuffle=False, epochs=1)
         self._own_examples = examples._replace(plan=self._replicas.own_rows(examples.plan))
         images, text = (dataset.problem.needs_a(x) for x in (ImageModel, TranslationModel))
-        # Images have one shape, and compiled their loss takes a fraction of the time. Text has many
-        # shapes: one forward pass over a small split costs less than compiling them would.
+        # Images have one shape, and compilation makes their loss several times faster. Text has
+        # many shapes: a forward pass over a small split takes less time than compiling for them.
         self._loss = tf.function(
             lambda features: model.loss(features, rng=None),
             jit_compile=xla and images,
@@ -78,10 +79,10 @@ class Evaluator:
             )
 
     def __call__(self, stop: StopRequest) -> "Evaluation":
-        """Measures the model as it is now.
+        """Evaluates the current weights.
 
         Raises:
-            StoppedError: a stop was requested meanwhile.
+            StoppedError: a stop was requested during the evaluation.
         """
         started = time.monotonic()
         figures = self._losses(stop)
@@ -127,7 +128,7 @@ class Evaluator:
     def _compute(
         self, batch: ReplicaBatch, stop_wish: tf.Tensor, shapes: Any
     ) -> tuple[LossOutput, tf.Tensor]:
-        """Returns the sums of a batch, and of the wishes to stop, over all replicas."""
+        """Returns the sums over all replicas of a batch's losses and of stop requests."""
         if shapes not in self._functions:
             self._functions[shapes] = tf.function(
                 lambda *args: self._strategy.run(self._replica_loss, args=args), autograph=False
@@ -148,10 +149,11 @@ class Evaluation:
     """The result of one evaluation.
 
     Attributes:
-        figures: "loss" in nats per token, the model's own metrics, "bleu" where it decodes.
-        signature: of BLEU, None where it does not decode.
-        seconds: how long it took.
-        pictures: makes pictures of the model while it is as it was; None where there are none.
+        figures: "loss" in nats per token, the model's own metrics, and "bleu" if text is decoded.
+        signature: the signature of BLEU; None if no text is decoded.
+        seconds: duration of the evaluation.
+        pictures: makes images of the model, to be called before its weights change; None if there
+            are no images.
     """
 
     def __init__(
@@ -161,7 +163,7 @@ class Evaluation:
         seconds: float,
         pictures: Pictures | None = None,
     ):
-        """Puts the parts together."""
+        """Takes the results; see the attributes."""
         self.figures = dict(figures)
         self.signature = None
         if bleu is not None:
@@ -172,7 +174,7 @@ class Evaluation:
 
     @property
     def score(self) -> float:
-        """What is the higher the better the model: BLEU, or minus the loss where there is none."""
+        """BLEU, or the negated loss if there is no BLEU: higher is better."""
         return self.figures.get("bleu", -self.figures["loss"])
 
     def __str__(self) -> str:

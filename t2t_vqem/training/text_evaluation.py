@@ -1,4 +1,4 @@
-"""The quality of what a model translates, each worker of a run decoding its share."""
+"""Translates a split during training and computes BLEU. Each worker decodes its share."""
 
 import functools
 import logging
@@ -20,15 +20,15 @@ from t2t_vqem.training.signals import StoppedError, StopRequest
 from t2t_vqem.training.strategies import Replicas
 
 _logger = logging.getLogger(__name__)
-SHOWN_EXAMPLES = 2  # so that empty or strange output is seen early
+SHOWN_EXAMPLES = 2  # number of translations to log, so that bad output is noticed early
 _BLEU = 10  # numbers that `sacrebleu_counts` returns
-_LATENT = 4  # tokens, repeated tokens, error of lengths, words of the references
+_LATENT = 4  # counts: tokens, repeated tokens, length errors, words of the references
 
 
 class TextEvaluator:
-    """Translates a split, again and again while a model trains.
+    """Translates a split repeatedly during training.
 
-    What each worker finds are counts; those of all workers add up to the score.
+    Each worker computes counts, whose sums over all workers give the score.
     """
 
     def __init__(
@@ -43,17 +43,17 @@ class TextEvaluator:
         replicas: Replicas,
         xla: bool,
     ):
-        """Reads the text; nothing is computed yet.
+        """Reads the text, without computing anything.
 
         Args:
-            model: the model with the weights that inference uses.
+            model: the model with the weights for inference.
             dataset: the data.
-            examples: one epoch of the split, as the model wants batches.
+            examples: one epoch of the split, in batches for the model.
             split: the split to translate.
-            max_length: source tokens that the model takes.
-            tokenizer: of BLEU, sacreBLEU's name.
-            replicas: say which share this worker has.
-            xla: whether to compile the decoding.
+            max_length: the largest number of source tokens.
+            tokenizer: sacreBLEU's name of the tokenizer of BLEU.
+            replicas: the replicas, which determine this worker's share.
+            xla: whether to compile decoding.
         """
         self._split, self._replicas = split, replicas
         own = slice(replicas.worker, None, replicas.num_workers)
@@ -71,15 +71,15 @@ class TextEvaluator:
             self._reconstruct = Reconstructor(model, own_examples, dataset.vocabulary)
 
     def __call__(self, stop: StopRequest) -> tuple[Score, dict[str, float]]:
-        """Returns BLEU, and what limits a latent model: bottleneck, predictor, repeats or lengths.
+        """Returns BLEU, and metrics that show what limits a latent model.
 
-        "reconstruction_bleu": with the latents of the references. "repeats": share of the tokens
-        that repeated the one before. "length_error": words too many or too few, as a share of the
-        references' words.
+        "reconstruction_bleu": BLEU when decoding from the latents of the references. "repeats": the
+        share of tokens that repeated the token before. "length_error": the number of words too many
+        or too few, divided by the number of words in the references.
 
         Raises:
-            StoppedError: a stop was requested meanwhile. A worker that was asked to stop waits here
-                for the others to finish their share.
+            StoppedError: a stop was requested during the evaluation. A worker that was asked to
+                stop waits until the others have finished their share.
         """
         try:
             counts = self._own_counts(stop)
@@ -103,7 +103,7 @@ class TextEvaluator:
         return sacrebleu_of_counts(np.array(counts), tokenizer=self._tokenizer)
 
     def _own_counts(self, stop: StopRequest) -> np.ndarray:
-        """Returns the counts of this worker's lines, and logs the first of the chief's."""
+        """Returns the counts of this worker's lines. The chief logs its first translations."""
 
         def check(num_lines: int) -> None:
             del num_lines

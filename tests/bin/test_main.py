@@ -56,7 +56,7 @@ def test_an_interrupt_is_one_line(capsys):
 
 def test_a_full_disk_is_one_message(capsys):
     assert status("--depth=8") == 2
-    assert "no space left on the disk, writing out.txt. Make room" in capsys.readouterr().err
+    assert "no space left on the disk, writing out.txt. Free some space" in capsys.readouterr().err
 
 
 def test_overrides_that_are_given_twice_are_merged():

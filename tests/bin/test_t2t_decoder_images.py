@@ -290,7 +290,7 @@ SAMPLES = "--decode_to_file=OUT.png"
         (["--decode_split=dev", "--encode_to_file=OUT.npz", "--num_samples=3"], "how many images"),
         (
             ["--decode_split=dev", "--encode_to_file=OUT.npz", "--decode_to_file=OUT.npz"],
-            "name another output",
+            "choose another output",
         ),
         ([SAMPLES, "--beam_size=4"], "--beam_size is for runs of text, and the one in "),
         (["--decode_interactive"], "of images (problem image_digits). Leave it out"),

@@ -210,7 +210,7 @@ def test_damaged_files_are_named(tmp_path):
         ({"weights": None}, "has no 'weights', only 'format', 'codes', 'checkpoint'"),
         ({"codes": CODES.codes[..., 0]}, r"int32 \[3, 4\], expected integers \[images, latents"),
         ({"codes": CODES.codes * 0.5}, "float64"),
-        ({"codes": CODES.codes[:0]}, "of at least one image"),
+        ({"codes": CODES.codes[:0]}, "for at least one image"),
     ],
 )
 def test_other_arrays_are_not_mistaken_for_codes(tmp_path, changes, message):
@@ -230,7 +230,7 @@ def test_codes_are_not_mistaken_for_images(tmp_path):
         image_files.read_images(path, (4, 6, 3), None)
     with open(path, "wb") as file:
         np.save(file, CODES.codes)
-    with pytest.raises(UsageError, match=r"one array without a name, which is a \.npy"):
+    with pytest.raises(UsageError, match=r"got a single array without a name, expected a \.npz"):
         image_files.holds_codes(path)
 
 

@@ -91,7 +91,7 @@ def test_other_settings_start_anew(tmp_path, caplog, change, named):
     with caplog.at_level(logging.WARNING):
         run(path, again, **change)
     assert again.asked[0] == 0
-    assert f"was made with another {named}: starting anew" in caplog.text
+    assert f"was made with another {named}: starting over" in caplog.text
     assert path.read_bytes() == expected(change.get("lines", LINES))
 
 

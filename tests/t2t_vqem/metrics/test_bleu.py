@@ -159,7 +159,9 @@ def test_several_references_are_those_of_sacrebleu():
 
 def test_compound_split_in_an_unknown_language_is_refused():
     pytest.importorskip("sacremoses")
-    with pytest.raises(UsageError, match="unknown language 'xx' .* expected one of as, bn, .*, de"):
+    with pytest.raises(
+        UsageError, match="unknown language 'xx' .* Expected one of: as, bn, .*, de"
+    ):
         bleu.compound_split_bleu(HYPOTHESES, REFERENCES, "xx")
 
 
