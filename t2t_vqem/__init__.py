@@ -17,7 +17,9 @@ __version__ = "0.2.0"
 # What may be used from outside, by the module that defines it. Everything else may change.
 _EXPORTS = {
     "api": ("ImageCodec", "Translator", "generate", "load", "train"),
-    "capabilities": ("ImageModel", "LatentTextModel", "ScoringModel", "TranslationModel"),
+    "capabilities": (
+        "ImageModel", "LatentTextModel", "PairScoringModel", "ScoringModel", "TranslationModel",
+    ),
     "config": ("BottleneckHParams", "HParams"),
     "constants": (
         "DEV", "EOS_ID", "INPUTS", "PAD_ID", "SPLITS", "TARGETS", "TEST", "TRAIN", "UNK_ID",
@@ -53,6 +55,7 @@ if TYPE_CHECKING:  # the same for editors and type checkers; tests/t2t_vqem/test
     from t2t_vqem.capabilities import (
         ImageModel,
         LatentTextModel,
+        PairScoringModel,
         ScoringModel,
         TranslationModel,
     )
