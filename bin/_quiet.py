@@ -64,18 +64,23 @@ class _TensorFlowFinder(importlib.abc.MetaPathFinder):
 
     def __init__(self, find_devices: bool):
         self._find_devices = find_devices
+        self._searching = False
 
     def find_spec(
         self, name: str, path: object = None, target: object = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if name != "tensorflow":
+        if name != "tensorflow" or self._searching:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        self._searching = True
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self._searching = False
         if spec is not None and spec.loader is not None:
             load = spec.loader.exec_module
 
             def load_quietly(module: ModuleType) -> None:
+                sys.meta_path.remove(self)
                 with harmless_lines_hidden():
                     load(module)
                     if self._find_devices:

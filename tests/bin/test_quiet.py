@@ -75,7 +75,8 @@ START = "import sys\nfrom t2t_vqem.bin import _quiet\n_quiet.start()\n"
 
 @pytest.mark.slow
 def test_the_import_of_tensorflow_and_its_first_operation_are_quiet():
-    compute = f"{START}import keras, tensorflow as tf\nprint(tf.constant(1) + 1, file=sys.stderr)"
+    compute = f"{START}import importlib.util\nassert importlib.util.find_spec('tensorflow')\n"
+    compute += "import keras, tensorflow as tf\nprint(tf.constant(1) + 1, file=sys.stderr)"
     result = python(compute)
     assert result.returncode == 0, result.stderr
     assert not LOGGED.search(result.stderr)
