@@ -180,7 +180,7 @@ def transformer_nat_multi30k() -> TransformerNATHParams:
     best of nine candidates has 36.8 if the model itself chooses and 38.1 if the teacher does.
     Training took less than two hours on two CPU cores beside other work (see
     benchmarks/results/latent_translation.md). Most of that is reached after 8,000 steps; many
-    fewer are not enough for the predictor, which has to learn the sequences of codes. With four
+    fewer are not enough for the predictor, which must learn the sequences of codes. With four
     times the sources and more than twice the training: 37.9, from a teacher of 38.3, and 38.3 and
     39.4 for the best of nine candidates (see docs/latent_translation.md, "What is each
     part worth?").
