@@ -90,7 +90,9 @@ def main(argv: list[str]) -> None:
     if _registry_flag.show_registry_help(FLAGS):
         return
     if not FLAGS.problem:
-        raise UsageError("--problem is missing. There is: " + ", ".join(registry.problems.names()))
+        raise UsageError(
+            "--problem is missing. Expected one of: " + ", ".join(registry.problems.names())
+        )
     problem_class = registry.problems.get(FLAGS.problem)
     if not FLAGS.data_dir:
         raise UsageError("--data_dir is missing, the folder that the data goes to.")

@@ -97,7 +97,7 @@ class Rng:
         """Draws uint32 bits of a shape whose first axis is the rows of the batch.
 
         Args:
-          shape: the shape, static but for the rows if `rows` is given.
+          shape: the shape, static except for the rows if `rows` is given.
           rows: the number of rows, where the shape does not know it.
         """
         key = self._next_key()

@@ -87,7 +87,9 @@ def run(request: Request) -> Outcome:
             training came to numbers that are not finite.
     """
     if request.schedule not in SCHEDULES:
-        raise UsageError(f"unknown --schedule={request.schedule}. There is: {', '.join(SCHEDULES)}")
+        raise UsageError(
+            f"unknown --schedule={request.schedule}. Expected one of: {', '.join(SCHEDULES)}"
+        )
     registry.load_plugins(request.t2t_usr_dir)
     # First of all: once TensorFlow has computed anything, devices cannot be made any more.
     strategy = make_strategy(request.strategy, request.devices)

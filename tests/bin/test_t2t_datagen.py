@@ -68,7 +68,7 @@ def test_reports_what_it_kept_and_dropped_and_why(tmp_path, text, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "--problem is missing. There is: "),
+        ([], "--problem is missing. Expected one of: "),
         (["--problem=translate_text"], "--data_dir is missing"),
         (["--problem=translate_txt"], "Did you mean translate_text"),
         (["--problem=translate_text", "--data_dir=d"], "translate_text needs --source_dir"),

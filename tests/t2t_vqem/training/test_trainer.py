@@ -291,7 +291,10 @@ def test_other_settings_in_the_same_folder(request_for, options, message):
         ({"data_dir": None}, "--data_dir is missing"),
         ({"hparams_set": None}, "--hparams_set is missing"),
         ({"schedule": "evaluate"}, "no checkpoint for the run"),
-        ({"schedule": "evalute"}, "unknown --schedule=evalute. There is: train_and_evaluate"),
+        (
+            {"schedule": "evalute"},
+            "unknown --schedule=evalute. Expected one of: train_and_evaluate",
+        ),
         ({"problem": "translate_txt"}, "unknown problem 'translate_txt'. Did you mean"),
         ({"problem_params": "vocab_size=500"}, "vocab_size was 320, now 500"),
         ({"data_dir": "nowhere"}, "no data of translate_text in .*nowhere. Make it with: t2t-dat"),
