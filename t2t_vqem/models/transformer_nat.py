@@ -253,7 +253,7 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
         settings: SearchSettings | None = None,
         rescorer: Any = None,
     ) -> Decoded:
-        """Translates source ids: finds latents, then takes the most probable token at each position.
+        """Translates source ids: finds latents, then the most probable token at each position.
 
         Of several candidates the one is taken that has the highest log-probability over length
         penalty, that of the rescorer, or else the model's own: of latents and tokens.
