@@ -15,6 +15,8 @@ import urllib.request
 
 import pytest
 
+from tests.conftest import wait_until
+
 COMMAND = [sys.executable, "-m", "t2t_vqem.bin.t2t_server"]
 
 
@@ -56,14 +58,16 @@ def test_what_was_accepted_is_answered_after_sigterm(start):
     texts = [f"one two {number}" for number in range(200)]
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         found = [pool.submit(translate, address, [text] * 25) for text in texts[:8]]
-        deadline = time.monotonic() + 20
-        while "t2t_queue_rows" not in metrics(address) or not waiting(address):
-            assert time.monotonic() < deadline
+        wait_until(
+            lambda: "t2t_queue_rows" in metrics(address) and waiting(address),
+            "requests that wait",
+            process=process,
+        )
         process.send_signal(signal.SIGTERM)
         for one in found:
             assert len(one.result()) == 25
     log = process.stderr.read()
-    assert process.wait(20) == 0
+    assert process.wait(120) == 0
     assert "all that was accepted is answered" in log
     assert "one two" not in log
     with pytest.raises(OSError, match="refused"):
@@ -71,7 +75,7 @@ def test_what_was_accepted_is_answered_after_sigterm(start):
 
 
 def metrics(address):
-    with urllib.request.urlopen(f"{address}metrics", timeout=20) as response:
+    with urllib.request.urlopen(f"{address}metrics", timeout=120) as response:
         return response.read().decode()
 
 
@@ -83,8 +87,8 @@ def test_an_idle_server_ends_at_once(start):
     process, _ = start()
     begin = time.monotonic()
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 0
-    assert time.monotonic() - begin < 5
+    assert process.wait(120) == 0
+    assert time.monotonic() - begin < 60  # of a machine with much else to do
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 SENTENCE = "one two three four"
-SECONDS = 20
+SECONDS = 120
 PHONE, DESKTOP = (360, 740), (1280, 900)
 
 

@@ -2,12 +2,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from t2t_vqem.constants import UsageError
 from t2t_vqem.data.workers import check_parent, default_num_workers, run_tasks
+from tests.conftest import wait_until
 
 # A new process could not import this module by name, so what runs there is in a module of its own.
 TASKS = """
@@ -89,16 +89,11 @@ def test_workers_end_when_their_parent_is_killed(tasks, tmp_path):
     folder = tmp_path / "pids"
     folder.mkdir()
     parent = subprocess.Popen([sys.executable, tasks.__file__, str(folder)])
-    deadline = time.monotonic() + 30
-    while len(list(folder.iterdir())) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: len(list(folder.iterdir())) == 2, "two workers", process=parent)
     pids = [int(path.name) for path in folder.iterdir()]
-    assert len(pids) == 2
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(alive(pid) for pid in pids)
+    wait_until(lambda: not any(alive(pid) for pid in pids), "the workers to end")
 
 
 def alive(pid: int) -> bool:

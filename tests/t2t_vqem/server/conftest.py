@@ -14,7 +14,7 @@ from t2t_vqem.server.guard import App
 from t2t_vqem.server.limits import Limits
 from t2t_vqem.server.serving import listen, make_server
 
-SECONDS = 20  # after which a test has hung
+SECONDS = 120  # after which a test has hung
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from starlette.routing import Route, Router
 from t2t_vqem.server.guard import HEADERS, Guard
 from t2t_vqem.server.limits import Limits, RequestError
 from t2t_vqem.server.metrics import Metrics
+from tests.conftest import wait_until
 
 LIMITS = Limits(
     body_bytes=1000,
@@ -142,7 +143,7 @@ def test_hostile_requests(run_app, endpoints, exchange, parts, status):
     answer = exchange(port, *parts, pause=0.05 if len(parts) > 1 else 0.0)
     assert answer.startswith(f"HTTP/1.1 {status} ".encode()), answer[:80]
     assert b"content-security-policy: " in answer.lower()
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 60  # of a machine with much else to do
 
 
 def test_idle_connections_are_closed(run_app, endpoints, exchange):
@@ -150,7 +151,7 @@ def test_idle_connections_are_closed(run_app, endpoints, exchange):
     begin = time.monotonic()
     answer = exchange(port, b"GET /v1/refuse HTTP/1.1\r\nHost: a\r\n\r\n")
     assert answer.count(b"HTTP/1.1") == 1
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 60  # of a machine with much else to do
 
 
 def test_half_closed_connections_end(run_app, endpoints, exchange):
@@ -158,7 +159,7 @@ def test_half_closed_connections_end(run_app, endpoints, exchange):
     head = b"POST /v1/size HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab"
     begin = time.monotonic()
     assert exchange(port, head, half_close=True) in (b"",)
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 60  # of a machine with much else to do
 
 
 def test_pipelined_requests_are_answered_in_order(run_app, endpoints, exchange):
@@ -184,12 +185,9 @@ def test_what_a_client_that_has_gone_asked_for_is_cancelled(run_app, endpoints):
     port = run_app(endpoints.app(limits), limits)
     with pytest.raises(httpx.ReadTimeout):
         httpx.get(f"http://127.0.0.1:{port}/v1/slow", timeout=0.3)
-    assert endpoints.cancelled.wait(10)
+    assert endpoints.cancelled.wait(300)
     # The only request there was.
-    deadline = time.monotonic() + 10
-    while 'endpoint="slow",status="499"' not in endpoints.metrics.text():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: 'endpoint="slow",status="499"' in endpoints.metrics.text(), "its metric")
 
 
 def test_a_token_is_asked_for(run_app, endpoints):
@@ -251,8 +249,7 @@ def test_too_many_connections_get_an_answer(run_app, endpoints):
         assert statuses == [422, 422, 503, 503, 503]
         for other in clients:
             other.close()
-        time.sleep(0.2)
-        assert client.get("/v1/refuse").status_code == 422
+        wait_until(lambda: client.get("/v1/refuse").status_code == 422, "a free connection")
 
 
 def test_requests_are_counted(client, endpoints):
