@@ -66,7 +66,7 @@ def bucket_lengths(lengths: np.ndarray, max_length: int, num_buckets: int) -> li
 
 
 class BatchPlan:
-    """Maps each step to its batch: examples of similar length, shuffled anew in each epoch.
+    """Maps each step to its batch: examples of similar length, shuffled again in each epoch.
 
     Every example occurs exactly once in an epoch. Every batch of a bucket has the same number of
     rows; the last one is filled up with empty rows. So there are few shapes, and every epoch has
