@@ -95,6 +95,16 @@ class BottleneckHParams(Config):
         choices=("kmeans++", "data"),
     )
     normalize_codes: bool = quantizer_option("normalize")
+    prior_weight: float = option(
+        0.0,
+        "E step with the learned prior, in training: a code of probability p looks this times the "
+        "running mean of the squared distance times -log p (at most 10) farther than it is, so "
+        "that codes become easier to predict; 0: distances alone count",
+        minimum=0,
+    )
+    prior_weight_steps: int = option(
+        1000, "updates in which `prior_weight` rises from 0, by equal steps", minimum=0
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -10,6 +10,7 @@ import tensorflow as tf
 from t2t_vqem.layers.attention import KeyValue
 from t2t_vqem.layers.common import Layer
 from t2t_vqem.layers.transformer import TransformerStack
+from t2t_vqem.layers.vector_quantizer import PriorStates
 from t2t_vqem.ops.masks import causal_bias
 from t2t_vqem.ops.random import Rng, dropout
 from t2t_vqem.ops.shapes import Size, reshaped, sizes
@@ -79,15 +80,24 @@ class CodePrior(Layer):
 
         The logits of a code depend only on the codes before it.
         """
+        x = self._states(ids, rng)
+        table = tf.cast(self.table, self.compute_dtype)
+        return tf.cast(tf.einsum("blcd,ckd->blck", x, table), tf.float32) + self.bias
+
+    def prior_states(self, ids: tf.Tensor) -> PriorStates:
+        """What each code of int32 [B, L, C] is predicted by, given those before it; no dropout."""
+        table = tf.cast(self.table, self.compute_dtype)
+        return PriorStates(self._states(ids, None), table, tf.convert_to_tensor(self.bias), 0)
+
+    def _states(self, ids: tf.Tensor, rng: Rng | None) -> tf.Tensor:
+        """Computes what the logits are a product of, [B, L, C, D]."""
         batch, positions, num_codebooks = sizes(ids)
         offsets = tf.range(num_codebooks) * self.num_codes
         vectors = self._embed(reshaped(ids + offsets, [batch, self.length]))
         shifted = tf.pad(vectors[:, :-1], [[0, 0], [1, 0], [0, 0]])
         x = dropout(self._place(shifted, self.positions), self.dropout_rate, rng)
         x = self.stack(x, causal_bias(self.length), rng=rng)
-        x = reshaped(x, [batch, positions, num_codebooks, self.width])
-        table = tf.cast(self.table, self.compute_dtype)
-        return tf.cast(tf.einsum("blcd,ckd->blck", x, table), tf.float32) + self.bias
+        return reshaped(x, [batch, positions, num_codebooks, self.width])
 
     def _embed(self, flat_ids: tf.Tensor) -> tf.Tensor:
         """Looks up int32 [...] -> [..., D], of unit variance; codebook c has the ids from c K."""

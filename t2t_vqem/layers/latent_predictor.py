@@ -13,6 +13,7 @@ import tensorflow as tf
 from t2t_vqem.constants import EOS_ID, FIRST_CODE, PAD_ID
 from t2t_vqem.layers.common import Layer, TokenEmbedding, position_table
 from t2t_vqem.layers.transformer import TransformerStack
+from t2t_vqem.layers.vector_quantizer import PriorStates
 from t2t_vqem.ops.losses import drawn_cross_entropy
 from t2t_vqem.ops.masks import MASKED, causal_bias, mask_padding_token
 from t2t_vqem.ops.random import Rng, dropout
@@ -84,12 +85,23 @@ class LatentPredictor(Layer):
 
     def call(self, before: tf.Tensor, source: Source, rng: Rng | None = None) -> tf.Tensor:
         """Computes the logits of the next tokens: int32 [N, L] -> float32 [N, L, 2 + K]."""
+        x = self._states(before, source, rng)
+        return tf.cast(self.embedding.logits(x), tf.float32)
+
+    def _states(self, before: tf.Tensor, source: Source, rng: Rng | None) -> tf.Tensor:
+        """Computes what the logits are a product of, [N, L, D]."""
         x = self.embedding(before)
         length = sizes(before)[1]
         x += tf.cast(self._positions(length), x.dtype)
         x = dropout(x, self.dropout_rate, rng)
-        x = self.stack(x, causal_bias(length), *source, rng=rng)
-        return tf.cast(self.embedding.logits(x), tf.float32)
+        return self.stack(x, causal_bias(length), *source, rng=rng)
+
+    def prior_states(self, ids: tf.Tensor, source: Source) -> PriorStates:
+        """What each code of int32 [N, L, 1] is predicted by, given those before it; no dropout."""
+        before = tf.pad(ids[:, :-1, 0] + FIRST_CODE, [[0, 0], [1, 0]], constant_values=PAD_ID)
+        states = self._states(before, source, None)
+        table = tf.cast(self.embedding.table, states.dtype)
+        return PriorStates(states[:, :, None], table[None], None, FIRST_CODE)
 
     def _positions(self, length: Size) -> tf.Tensor:
         return tf.convert_to_tensor(

@@ -4,6 +4,7 @@ Shapes: N vectors, D width, C codebooks, K codes of each, m samples.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -26,6 +27,26 @@ class Quantized(NamedTuple):
     samples: tf.Tensor | None  # int32 [..., C, m], codes drawn; None if none were
     loss: tf.Tensor  # float32 scalar, commitment and codebook loss, summed over real vectors
     statistics: Statistics | None  # None in inference
+
+
+class PriorStates(NamedTuple):
+    """The states of a learned prior at each vector, and its output tables; see `Prior` in `ops`."""
+
+    states: tf.Tensor  # [..., C, H]
+    table: tf.Tensor  # [C, V, H]
+    bias: tf.Tensor | None  # float32 [C, V]
+    first: int  # row of the table that is code 0
+
+
+class EStepPrior(NamedTuple):
+    """A learned prior that takes part in the E step of training.
+
+    A vector takes the code of least d^2 - w u log p, or draws from the softmax of that, where p is
+    the code's probability and u the running mean of the squared distance to the nearest code.
+    """
+
+    weight: tf.Tensor | float  # w
+    of_codes: Callable[[tf.Tensor], PriorStates]  # nearest codes int32 [..., C] -> their prior
 
 
 @keras.saving.register_keras_serializable("t2t_vqem")
@@ -77,7 +98,12 @@ class VectorQuantizer(Codebooks):
         return first * tf.pow(options.temperature_end / first, progress)
 
     def quantize_vectors(
-        self, x: tf.Tensor, mask: tf.Tensor | None = None, *, rng: Rng | None = None
+        self,
+        x: tf.Tensor,
+        mask: tf.Tensor | None = None,
+        *,
+        rng: Rng | None = None,
+        prior: EStepPrior | None = None,
     ) -> Quantized:
         """Quantises vectors; changes no state.
 
@@ -86,11 +112,17 @@ class VectorQuantizer(Codebooks):
           mask: bool [B, ...], True at real vectors: the others have no part in loss or statistics;
             None where all are real.
           rng: randomness of training; None for inference, which takes the nearest codes.
+          prior: takes part in choosing the codes; for training.
         """
-        return self._quantize(self.read(), x, mask, rng)
+        return self._quantize(self.read(), x, mask, rng, prior)
 
     def _quantize(
-        self, state: CodebookState, x: tf.Tensor, mask: tf.Tensor | None, rng: Rng | None
+        self,
+        state: CodebookState,
+        x: tf.Tensor,
+        mask: tf.Tensor | None,
+        rng: Rng | None,
+        prior: EStepPrior | None = None,
     ) -> Quantized:
         """See `quantize_vectors`.
 
@@ -106,18 +138,27 @@ class VectorQuantizer(Codebooks):
         weights = tf.reshape(weights, [-1])
         if mask is not None:  # a weight of 0 does not keep out what is not a number
             flat = tf.where(weights[:, None, None] > 0, flat, 0.0)
-        units = self._temperature(state) * tf.maximum(state.distance, 1e-12)
+
+        def shaped(values: tf.Tensor, *last: int) -> tf.Tensor:
+            values = tf.reshape(values, tf.concat([leading, last], 0))
+            values.set_shape([*x.shape[:-1], *last])
+            return values
+
+        temperatures = self._temperature(state) * tf.maximum(state.distance, 1e-12)
         parts = [
-            self._quantize_slice(*slices, weights, training=rng is not None)
-            for slices in zip(
+            _EStep(*values)
+            for values in zip(
                 tf.unstack(flat, axis=1),
                 tf.unstack(self._codebooks(state)),
-                self._uniforms(x, rng),
-                tf.unstack(units),
                 self._penalties(state),
+                tf.unstack(temperatures),
+                self._uniforms(x, rng),
                 strict=True,
             )
         ]
+        if prior is not None:
+            parts = self._with_prior(parts, prior, state, shaped)
+        parts = [self._quantize_slice(part, weights, training=rng is not None) for part in parts]
         vectors = quantization.straight_through(everything, tf.stack([p.vectors for p in parts], 1))
         statistics = None
         if rng is not None:
@@ -130,11 +171,6 @@ class VectorQuantizer(Codebooks):
                 candidates=candidates,
                 candidate_weights=found,
             )
-
-        def shaped(values: tf.Tensor, *last: int) -> tf.Tensor:
-            values = tf.reshape(values, tf.concat([leading, last], 0))
-            values.set_shape([*x.shape[:-1], *last])
-            return values
 
         samples = None
         if self._draws(rng):
@@ -166,26 +202,48 @@ class VectorQuantizer(Codebooks):
         numbers = uniform_from_bits(tf.reshape(bits, [-1, num_codebooks, num_samples]))
         return tf.unstack(numbers, axis=1)
 
-    def _quantize_slice(
+    def _with_prior(
         self,
-        x: tf.Tensor,
-        codes: tf.Tensor,
-        uniforms: tf.Tensor | None,
-        temperature: tf.Tensor,
-        penalties: tf.Tensor | None,
-        weights: tf.Tensor,
-        *,
-        training: bool,
-    ) -> "_Slice":
-        """Quantises x [N, D/C] by one codebook; the temperature is that of softmax(-d^2/t)."""
-        fixed_x, fixed = tf.stop_gradient(x), tf.stop_gradient(codes)
-        found = quantization.assign(
-            fixed_x, fixed, temperature=temperature, uniforms=uniforms, penalties=penalties
-        )
+        parts: list["_EStep"],
+        prior: EStepPrior,
+        state: CodebookState,
+        shaped: Callable[..., tf.Tensor],
+    ) -> list["_EStep"]:
+        """Adds what the prior says of each vector, given the nearest codes before it."""
+        plain = [part.assign(draws=False) for part in parts]
+        ids = shaped(tf.stack([found.nearest for found in plain], 1), self.options.num_codebooks)
+        found = prior.of_codes(ids)
+        states = tf.unstack(tf.stop_gradient(found.states), axis=-2)
+        tables = tf.unstack(tf.stop_gradient(found.table))
+        biases = [None] * len(parts)
+        if found.bias is not None:
+            biases = tf.unstack(tf.stop_gradient(found.bias))
+        weights = tf.unstack(prior.weight * state.distance)
+        priors = [
+            quantization.Prior(
+                tf.reshape(states, [-1, states.shape[-1]]), table, bias, found.first, weight
+            )
+            for states, table, bias, weight in zip(states, tables, biases, weights, strict=True)
+        ]
+        return [
+            part._replace(prior=prior, distance=nearest.distance)
+            for part, prior, nearest in zip(parts, priors, plain, strict=True)
+        ]
+
+    def _quantize_slice(self, step: "_EStep", weights: tf.Tensor, *, training: bool) -> "_Slice":
+        """Quantises the part of the vectors that one codebook has."""
+        x, codes = step.x, step.codes
+        fixed_x = tf.stop_gradient(x)
+        found = step.assign()
         chosen = found.nearest[:, None] if found.samples is None else found.samples
         if training and self.options.kind == "soft_em" and not self.options.num_samples:
             vectors, moments = quantization.expectation(
-                fixed_x, fixed, weights, temperature, penalties
+                fixed_x,
+                tf.stop_gradient(codes),
+                weights,
+                step.temperature,
+                step.penalties,
+                step.prior,
             )
         else:
             vectors, moments = quantization.mean_code(codes, chosen), None
@@ -194,7 +252,8 @@ class VectorQuantizer(Codebooks):
         loss = self.options.beta * quantization.squared_error(x, tf.stop_gradient(vectors), weights)
         if self.options.kind == "vq":
             loss += quantization.squared_error(fixed_x, vectors, weights)
-        return _Slice(vectors, found.nearest, found.samples, found.distance, loss, moments)
+        distance = found.distance if step.distance is None else step.distance
+        return _Slice(vectors, found.nearest, found.samples, distance, loss, moments)
 
     def _candidates(
         self, x: tf.Tensor, weights: tf.Tensor, rng: Rng, leading: tf.Tensor
@@ -251,7 +310,10 @@ class VectorQuantizer(Codebooks):
         state = self.read()
         output = self._quantize(state, x, mask, self._batch_rng(x, state) if learns else None)
         loss = output.loss / tf.maximum(tf.reduce_sum(tf.cast(mask, tf.float32)), 1.0)
-        self.add_loss(tf.cast(loss, keras.config.floatx()))
+        # Keras adds the losses of replicas up.
+        context = tf.distribute.get_replica_context()
+        replicas = 1 if context is None else context.num_replicas_in_sync
+        self.add_loss(tf.cast(loss / replicas, keras.config.floatx()))
         if learns:
             figures = self._learn_from(state, output.statistics)
         else:
@@ -332,6 +394,29 @@ def _is_of_this_graph(x: tf.Tensor) -> bool:
     if tf.is_symbolic_tensor(x):
         return not tf.executing_eagerly() and x.graph is tf.compat.v1.get_default_graph()
     return tf.executing_eagerly()
+
+
+class _EStep(NamedTuple):
+    """What the codes of one codebook's slice of the vectors are chosen by."""
+
+    x: tf.Tensor  # [N, D/C]
+    codes: tf.Tensor  # [K, D/C]
+    penalties: tf.Tensor | None  # [K]
+    temperature: tf.Tensor  # scalar, of softmax(-d^2/t)
+    uniforms: tf.Tensor | None  # [N, m]
+    prior: quantization.Prior | None = None
+    distance: tf.Tensor | None = None  # [N], to the nearest code, where a prior chooses another
+
+    def assign(self, *, draws: bool = True) -> quantization.Assignment:
+        """Finds the code of each vector, and draws codes where there are numbers to draw with."""
+        return quantization.assign(
+            tf.stop_gradient(self.x),
+            tf.stop_gradient(self.codes),
+            temperature=self.temperature,
+            uniforms=self.uniforms if draws else None,
+            penalties=self.penalties,
+            prior=self.prior,
+        )
 
 
 class _Slice(NamedTuple):

@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from t2t_vqem.config import BottleneckHParams
 from t2t_vqem.layers.codebooks import CodebookState, Statistics
-from t2t_vqem.layers.vector_quantizer import VectorQuantizer
+from t2t_vqem.layers.vector_quantizer import EStepPrior, PriorStates, VectorQuantizer
 from t2t_vqem.models.base import Model
+from t2t_vqem.ops.random import Rng
 from t2t_vqem.quantizer_options import quantizer_options
 
 _START_VECTORS = 16  # for each code, that k-means++ chooses from
@@ -34,6 +35,22 @@ class QuantizedModel(Model):
     ) -> tuple[CodebookState, dict[str, tf.Tensor]]:
         """The M step; see `VectorQuantizer.update`."""
         return self.quantizer.update(values, statistics, before)
+
+    def e_step_prior(
+        self, rng: Rng | None, of_codes: Callable[[tf.Tensor], PriorStates]
+    ) -> EStepPrior | None:
+        """Returns the prior of the E step; None in inference and where the hparams want none.
+
+        Args:
+          rng: None in inference.
+          of_codes: see `EStepPrior`.
+        """
+        hparams = self.hparams
+        if rng is None or not hparams.prior_weight:
+            return None
+        age, steps = self.quantizer.read().age, hparams.prior_weight_steps
+        share = tf.minimum(age / steps, 1.0) if steps else 1.0
+        return EStepPrior(hparams.prior_weight * share, of_codes)
 
     def describe_statistics(self, statistics: tf.Tensor) -> dict[str, tf.Tensor]:
         """How the codes were used over a split: "perplexity" and "codes_used"."""

@@ -197,7 +197,8 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
         targets = self._padded(batch["targets"])
         source = self.encode(batch["inputs"], rng)
         vectors, mask = self._latent_vectors(targets, rng)
-        quantized = self.quantizer.quantize_vectors(vectors, mask, rng=rng)
+        prior = self.e_step_prior(rng, lambda ids: self.predictor.prior_states(ids, source))
+        quantized = self.quantizer.quantize_vectors(vectors, mask, rng=rng, prior=prior)
         unmasked = self._unmasked(targets, rng)
         passed = quantized.vectors
         quantizes = 1.0

@@ -18,6 +18,7 @@ from t2t_vqem.decoding.sampling import sampler
 from t2t_vqem.layers.code_prior import CodePrior
 from t2t_vqem.layers.convolution import ConvDecoder, ConvEncoder
 from t2t_vqem.layers.turns import Turns
+from t2t_vqem.layers.vector_quantizer import PriorStates
 from t2t_vqem.metrics.images import psnr, ssim
 from t2t_vqem.models.base import LossOutput
 from t2t_vqem.models.bottleneck import QuantizedModel, make_quantizer, start_quantizer
@@ -166,7 +167,10 @@ class VQVAE(QuantizedModel, ImageModel):
         """
         images, mask = batch["images"], batch["mask"]
         field_mask = tf.broadcast_to(mask[:, None, None], [mask.shape[0], *self.field])
-        quantized = self.quantizer.quantize_vectors(self.encode(images), field_mask, rng=rng)
+        prior = self.e_step_prior(rng, self._prior_states)
+        quantized = self.quantizer.quantize_vectors(
+            self.encode(images), field_mask, rng=rng, prior=prior
+        )
         if "codes" in batch:
             ids = tf.reshape(batch["codes"], quantized.ids.shape)
             quantized = quantized._replace(ids=ids, vectors=self.quantizer.look_up(ids))
@@ -201,6 +205,13 @@ class VQVAE(QuantizedModel, ImageModel):
             squared_error = _masked_sum(gaussian_nats(means, images), mask)
             loss += self.hparams.squared_error_weight * squared_error
         return LossOutput(loss, dims, metrics, statistics)
+
+    def _prior_states(self, ids: tf.Tensor) -> PriorStates:
+        """What each code of int32 [B, h, w, C] is predicted by."""
+        flat = tf.reshape(ids, [ids.shape[0], self.num_latents, -1])
+        found = self.prior.prior_states(flat)
+        states = tf.reshape(found.states, [*ids.shape, found.states.shape[-1]])
+        return found._replace(states=states)
 
     def _prior_nats(self, ids: tf.Tensor, mask: tf.Tensor, rng: Rng | None) -> tf.Tensor:
         """Minus log-probability of codes int32 [B, L, C] under the prior, summed over images."""

@@ -24,6 +24,7 @@ from t2t_vqem.ops.blocks import divide, in_blocks, num_blocks, num_rows
 _BLOCK = 2**21  # numbers (such as distances) for one block of vectors: 8 MiB fit into the cache
 _GROUP = 64  # codes in a group
 _LLOYD_ITERATIONS = 5  # after k-means++; training continues from there
+_LEAST_LOG_PRIOR = -10.0  # a code that the prior rules out can still be chosen, and so learned
 _FAR = 1e30  # the distance to the codes that pad the last group
 
 
@@ -33,6 +34,24 @@ class Assignment(NamedTuple):
     nearest: tf.Tensor  # int32 [N], the nearest code
     distance: tf.Tensor  # float32 [N], squared distance to the nearest code
     samples: tf.Tensor | None  # int32 [N, m], drawn codes; None if nothing is drawn
+
+
+class Prior(NamedTuple):
+    """How probable each code is for each vector, as what it is computed of: never N times K."""
+
+    states: tf.Tensor  # [N, H], what the prior knows of each vector
+    table: tf.Tensor  # [V, H], as `states`; logits are their product
+    bias: tf.Tensor | None  # float32 [V], added to the logits
+    first: int  # row of the table that is code 0; other rows are no codes, but have probability
+    weight: tf.Tensor | float  # what -log p counts for, in squared distance
+
+    def costs(self, states: tf.Tensor, num_codes: int) -> tf.Tensor:
+        """Returns weight times -log p, cut at `_LEAST_LOG_PRIOR`: [R, H] -> float32 [R, K]."""
+        logits = tf.cast(tf.matmul(states, self.table, transpose_b=True), tf.float32)
+        if self.bias is not None:
+            logits += self.bias
+        log_probs = tf.nn.log_softmax(logits)[:, self.first : self.first + num_codes]
+        return -self.weight * tf.maximum(log_probs, _LEAST_LOG_PRIOR)
 
 
 class Moments(NamedTuple):
@@ -49,11 +68,13 @@ def assign(
     temperature: tf.Tensor | float | None = None,
     uniforms: tf.Tensor | None = None,
     penalties: tf.Tensor | None = None,
+    prior: Prior | None = None,
 ) -> Assignment:
     """The E step: finds the nearest code of each vector, and optionally draws codes.
 
     Among codes at the same distance, the first one is the nearest. With penalties p, the nearest
-    code is the one with the smallest d^2 + p, and codes are drawn from softmax(-(d^2 + p)/t).
+    code is the one with the smallest d^2 + p, and codes are drawn from softmax(-(d^2 + p)/t). The costs of a
+    prior count as penalties.
 
     Args:
       x: float32 [N, D].
@@ -61,15 +82,19 @@ def assign(
       temperature: t in softmax(-d^2/t), float32 scalar; required for drawing.
       uniforms: float32 [N, m] in (0, 1), one for each draw; None draws nothing.
       penalties: float32 [K], added to the squared distances.
+      prior: of each vector's codes.
     """
-    centre = tf.reduce_mean(codes, 0)
+    centre, num_codes = tf.reduce_mean(codes, 0), codes.shape[0]
     half_norms, codes = _padded(codes - centre, penalties)
     if uniforms is None:
         uniforms = tf.zeros([num_rows(x), 0])
 
-    def block(x, uniforms):
+    def block(x, uniforms, *states):
         x -= centre
         scores = half_norms - tf.matmul(x, codes, transpose_b=True)  # (d^2 - |x|^2) / 2
+        if prior is not None:
+            costs = prior.costs(*states, num_codes)
+            scores += tf.pad(costs, [[0, 0], [0, codes.shape[0] - num_codes]]) / 2
         grouped = tf.reshape(scores, [-1, codes.shape[0] // _GROUP, _GROUP])
         lowest = tf.reduce_min(grouped, -1)
         group = tf.argmin(lowest, -1, output_type=tf.int32)
@@ -79,14 +104,18 @@ def assign(
         distance = 2 * lowest + tf.reduce_sum(tf.square(x), -1)
         if penalties is not None:
             distance -= tf.gather(penalties, nearest)
+        if prior is not None:
+            distance -= tf.gather(costs, nearest, batch_dims=1)
         distance = tf.maximum(distance, 0.0)
         samples = _draw(grouped, lowest, uniforms, temperature)
         return nearest, distance, samples
 
     outputs = [(tf.int32, []), (tf.float32, []), (tf.int32, uniforms.shape[1:])]
-    nearest, distance, samples = in_blocks(
-        block, [x, uniforms], outputs, codes.shape[0], block=_BLOCK
-    )
+    inputs, numbers = [x, uniforms], codes.shape[0]
+    if prior is not None:
+        inputs.append(prior.states)
+        numbers += 2 * prior.table.shape[0]
+    nearest, distance, samples = in_blocks(block, inputs, outputs, numbers, block=_BLOCK)
     return Assignment(nearest, distance, samples if uniforms.shape[1] else None)
 
 
@@ -212,6 +241,7 @@ def expectation(
     weights: tf.Tensor,
     temperature: tf.Tensor | float,
     penalties: tf.Tensor | None = None,
+    prior: Prior | None = None,
 ) -> Expectation:
     """The E step with exact probabilities softmax(-d^2/t) instead of draws.
 
@@ -221,17 +251,22 @@ def expectation(
       weights: float32 [N], 1 for a real vector, 0 for padding.
       temperature: t, float32 scalar.
       penalties: float32 [K], added to the squared distances.
+      prior: of each vector's codes; its costs are added too.
     """
     num_vectors, num_codes = num_rows(x), codes.shape[0]
     centre = tf.reduce_mean(codes, 0)
     centred = codes - centre
     half_norms = _half_norms(centred, penalties)
-    steps = num_blocks(num_vectors, num_codes, block=_BLOCK)
+    numbers = num_codes if prior is None else num_codes + 2 * prior.table.shape[0]
+    steps = num_blocks(num_vectors, numbers, block=_BLOCK)
     blocks, weights = divide(x, steps), divide(weights, steps)
+    states = None if prior is None else divide(prior.states, steps)
 
     def body(i, means, total):
         block = blocks[i]
         scores = tf.matmul(block - centre, centred, transpose_b=True) - half_norms
+        if prior is not None:
+            scores -= prior.costs(states[i], num_codes) / 2
         shares = tf.nn.softmax(scores * (2.0 / temperature))
         means = means.write(i, shares @ codes)
         shares *= weights[i][:, None]

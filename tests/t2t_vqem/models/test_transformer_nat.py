@@ -532,6 +532,49 @@ def test_whole_words_need_a_group_that_lengths_are_known_of():
         dataclasses.replace(HPARAMS, whole_words=True, num_halvings=5)
 
 
+def test_the_predictor_takes_part_in_the_e_step():
+    """At update 5 of 10 the weight is half of 0.7; the codes before are the nearest ones."""
+    batch, changes = example(), {"bottleneck_kind": "hard_em", "prior_weight_steps": 10}
+    model = make(**changes, prior_weight=0.7)
+    model.quantizer.assign(model.quantizer.read()._replace(distance=tf.constant([3.0])))
+    targets = tf.pad(batch["targets"], [[0, 0], [0, 2]])
+    vectors, mask = model._latent_vectors(targets)
+    codes = model.quantizer.codebooks[0].numpy().astype(np.float64)
+    squared = ((vectors.numpy()[:, :, None] - codes) ** 2).sum(-1)
+    nearest = squared.argmin(-1)
+    before = np.pad(nearest[:, :-1] + 2, [(0, 0), (1, 0)])
+    logits = model.predictor(tf.constant(before, tf.int32), model.encode(batch["inputs"]))
+    log_probs = logits.numpy().astype(np.float64)
+    log_probs -= np.log(np.exp(log_probs).sum(-1, keepdims=True))
+    costs = 0.35 * 3.0 * np.minimum(-log_probs[..., 2:], 10)
+    chosen, real = (squared + costs).argmin(-1), mask.numpy()
+    assert (chosen != nearest)[real].any()
+    statistics = model.loss(batch, rng=Rng(0, 0)).statistics
+    np.testing.assert_array_equal(statistics.counts[0], np.bincount(chosen[real], minlength=K))
+    expected = squared.min(-1)[real].sum()  # the unit is the distance to the nearest code
+    np.testing.assert_allclose(statistics.distance[0], expected, rtol=1e-4)
+    in_evaluation = model.loss(batch).statistics
+    np.testing.assert_array_equal(in_evaluation[0], np.bincount(nearest[real], minlength=K))
+    plain = make(**changes).loss(batch, rng=Rng(0, 0)).statistics
+    np.testing.assert_array_equal(plain.counts[0], np.bincount(nearest[real], minlength=K))
+
+
+@pytest.mark.parametrize("changes", [{"bottleneck_kind": "vq"}, {}, {"num_samples": 0}])
+def test_the_prior_of_the_e_step_has_no_gradient(changes):
+    """What moves the predictor is the loss of the latents, whatever the weight."""
+    model = make(prior_weight=2.0, prior_weight_steps=0, **changes)
+    batch = example()
+    vectors, mask = model._latent_vectors(tf.pad(batch["targets"], [[0, 0], [0, 2]]))
+    with tf.GradientTape() as tape:
+        source = model.encode(batch["inputs"])
+        rng = Rng(0, 0)
+        prior = model.e_step_prior(rng, lambda ids: model.predictor.prior_states(ids, source))
+        output = model.quantizer.quantize_vectors(vectors, mask, rng=rng, prior=prior)
+        loss = output.loss + tf.reduce_sum(output.vectors)
+    gradients = tape.gradient(loss, model.predictor.trainable_variables)
+    assert gradients == [None] * len(gradients)
+
+
 def test_several_codebooks_are_refused():
     with pytest.raises(UsageError, match="num_codebooks=2: transformer_nat takes 1"):
         dataclasses.replace(HPARAMS, num_codebooks=2, code_size=4)

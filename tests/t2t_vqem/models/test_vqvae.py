@@ -346,6 +346,24 @@ def test_bfloat16_is_close_to_float32(kind, turns):
     assert all(value.dtype == tf.float32 for value in tf.nest.flatten(mixed))
 
 
+def test_the_prior_takes_part_in_the_e_step():
+    batch = example()
+    model = started(prior_weight=0.8, prior_weight_steps=0)
+    units = model.quantizer.distance.numpy()
+    vectors = model.encode(batch["images"]).numpy().reshape(4, L, C, 1, 3)
+    codes = model.quantizer.codebooks.numpy().astype(np.float64)
+    squared = ((vectors - codes) ** 2).sum(-1)
+    nearest = squared.argmin(-1)
+    logits = model.prior(tf.constant(nearest, tf.int32)).numpy().astype(np.float64)
+    log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    chosen = (squared + 0.8 * units[:, None] * np.minimum(-log_probs, 10)).argmin(-1)
+    assert (chosen != nearest).any()
+    counts = model.loss(batch, rng=Rng(0, 0)).statistics.counts
+    for codebook in range(C):
+        expected = np.bincount(chosen[..., codebook].ravel(), minlength=K)
+        np.testing.assert_array_equal(counts[codebook], expected)
+
+
 def slices_of_latents(model, batch) -> np.ndarray:
     """The latent vectors of a batch, float32 [C, N, D/C]."""
     latents = model.encode(batch["images"]).numpy().reshape(-1, C, HPARAMS.code_size // C)

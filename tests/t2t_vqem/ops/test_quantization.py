@@ -159,6 +159,74 @@ def test_penalties_are_added_to_the_squared_distances(compiled, block):
     np.testing.assert_allclose(expected.moments.counts, shares.sum(0), rtol=1e-4)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("first", [0, 2])
+def test_prior_by_loops(compiled, first, block):
+    """A code of probability p costs weight times -log p more, ten weights at most."""
+    x, codes = draw(37, 13, 3)
+    rng = np.random.default_rng(5)
+    states = rng.normal(size=(37, 6)).astype(np.float32) * 2
+    table, bias = rng.normal(size=(15, 6)).astype(np.float32), np.float32(rng.normal(size=15))
+    prior = quantization.Prior(states, table, bias, first, 0.4)
+    uniforms = rng.uniform(size=(37, 2000)).astype(np.float32)
+    arguments = {"temperature": 0.5, "uniforms": uniforms, "prior": prior}
+    found = tf.function(lambda: assign(x, codes, **arguments), jit_compile=compiled)()
+    squared, costs = distances(x, codes), np.zeros([37, 13])
+    for row, state in enumerate(states.astype(np.float64)):
+        logits = [float(state @ entry) + float(b) for entry, b in zip(table, bias, strict=True)]
+        log_sum = math.log(sum(map(math.exp, logits)))
+        for code in range(13):
+            costs[row, code] = 0.4 * min(10.0, log_sum - logits[first + code])
+    assert (costs == 4.0).any() and (costs < 4.0).any()
+    total = squared + costs
+    nearest = total.argmin(1)
+    assert (nearest != squared.argmin(1)).any()
+    two = np.sort(total, 1)[:, :2]
+    clear = two[:, 1] - two[:, 0] > 1e-4
+    np.testing.assert_array_equal(found.nearest.numpy()[clear], nearest[clear])
+    np.testing.assert_allclose(
+        found.distance.numpy()[clear], squared[np.arange(37), nearest][clear], atol=1e-4
+    )
+    shares = np.exp(-total / 0.5) / np.exp(-total / 0.5).sum(1, keepdims=True)
+    drawn = np.stack([np.bincount(row, minlength=13) for row in found.samples.numpy()])
+    sigma = np.sqrt(2000 * shares * (1 - shares))
+    assert (np.abs(drawn - 2000 * shares) <= 5 * sigma + 1).all()
+    function = tf.function(
+        lambda: expectation(x, codes, tf.ones([37]), 0.5, prior=prior), jit_compile=compiled
+    )
+    np.testing.assert_allclose(function().mean, shares @ codes, atol=1e-4)
+    np.testing.assert_allclose(function().moments.counts, shares.sum(0), rtol=1e-3)
+
+
+def test_a_prior_is_never_held_for_all_vectors_and_codes():
+    rows, num_codes = 4096, 16384
+    specs = [
+        tf.TensorSpec(shape, tf.float32)
+        for shape in ([rows, 8], [num_codes, 8], [rows, 16], [num_codes + 2, 16])
+    ]
+
+    def function(x, codes, states, table):
+        prior = quantization.Prior(states, table, None, 2, 0.5)
+        return assign(x, codes, prior=prior).nearest
+
+    concrete = tf.function(function, jit_compile=True).get_concrete_function(*specs)
+    sizes = [
+        tensor.shape.num_elements() or 0
+        for graph in [concrete.graph, *map(_body, concrete.graph.get_operations())]
+        if graph is not None
+        for operation in graph.get_operations()
+        for tensor in operation.outputs
+    ]
+    assert 64 * num_codes <= max(sizes) < rows * num_codes / 8
+
+
+def _body(operation: tf.Operation) -> tf.Graph | None:
+    """Returns the graph of a loop's body."""
+    if operation.type not in ("While", "StatelessWhile"):
+        return None
+    return operation.graph._get_function(operation.get_attr("body").name).graph
+
+
 def test_draws_at_extreme_temperatures(block):
     x, codes = draw(40, 13, 5)
     uniforms = np.random.default_rng(0).uniform(size=(40, 6)).astype(np.float32)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -35,6 +37,7 @@ NAT = {
     )
     for kind in ("vq", "soft_em")  # hard EM has the statistics of soft EM with one draw
 }
+NAT["prior"] = dataclasses.replace(NAT["soft_em"], prior_weight=1.0, prior_weight_steps=2)
 
 
 def train(hparams, devices, batches):
