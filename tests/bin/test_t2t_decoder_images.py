@@ -340,7 +340,7 @@ def test_a_run_of_something_else_is_refused(tmp_path, capfd):
 @pytest.mark.slow
 def test_trained_model_copies_digits_and_draws_some(tmp_path, capfd):
     """The real commands, on a task that must be learned."""
-    path = train(tmp_path, "--train_steps=600", "--local_eval_frequency=600")
+    path = train(tmp_path, "--train_steps=300", "--local_eval_frequency=300")
     out = tmp_path / "test.npz"
     capfd.readouterr()
     assert (
