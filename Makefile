@@ -46,7 +46,7 @@ $(VENV)/python-$(VERSION):
 	@touch $@
 
 $(VENV)/demo-$(VERSION): $(VENV)/python-$(VERSION) setup.py pyproject.toml constraints.txt
-	$(INSTALL) -e '.[demo]'
+	$(INSTALL) -e '.[demo,server]'
 	@touch $@
 
 $(VENV)/test-$(VERSION): $(VENV)/python-$(VERSION) setup.py pyproject.toml constraints.txt

@@ -61,6 +61,7 @@ EXTRAS["dev"] = [
     "playwright>=1.50,<2",  # drives the browser of the machine; brings none
     "pytest>=8",
     "pytest-xdist>=3.6",
+    "pyyaml>=6,<7",
     "ruff>=0.9",
     "setuptools>=70",  # tests/test_install.py builds a wheel without an isolated environment
     "wheel",

@@ -7,6 +7,10 @@ words in parallel, and a VQ-VAE of handwritten digits, and samples new digits fr
 other commands and prints each one as you would type it. Commands that do not depend on each other
 run at the same time, because a command uses only one core while it compiles. After a stop, the same
 command continues. Needs the optional dependencies "demo": pip install 't2t-vqem[demo]'
+
+    t2t-demo --output_dir=demo --serve
+
+exports the three models and serves them with a page; needs "server" as well.
 """
 
 import contextlib
@@ -33,6 +37,7 @@ from t2t_vqem.bin._demo_chapters import (
     transformer_chapter,
 )
 from t2t_vqem.bin._demo_report import Command, TestFiles, milliseconds, report
+from t2t_vqem.bin._demo_serving import export_commands, server_command
 from t2t_vqem.constants import MAX_SAMPLING_SEED, UsageError
 from t2t_vqem.extras import import_extra
 
@@ -69,12 +74,30 @@ flags.DEFINE_integer(
 flags.DEFINE_integer("num_examples", 8, "Translations to show.", lower_bound=0, flag_values=FLAGS)
 
 
+flags.DEFINE_bool(
+    "serve",
+    False,
+    "Export the models that the demo trained and serve them with a page, instead of training.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+    "port",
+    8080,
+    "Port of --serve; 0 for any that is free.",
+    lower_bound=0,
+    upper_bound=65535,
+    flag_values=FLAGS,
+)
+
+
 def main(argv: list[str]) -> None:
     """Runs all chapters, then prints a comparison of translations and the paths of images."""
     del argv
+    folder = os.path.expanduser(FLAGS.output_dir)
+    if FLAGS.serve:
+        serve(folder, FLAGS.port)
     for module in ("babel", "sklearn.datasets"):
         import_extra(module, "demo")  # before anything is written
-    folder = os.path.expanduser(FLAGS.output_dir)
     test = TestFiles(
         *(os.path.join(data_of(folder), PROBLEM, f"test.{code}") for code in ("en", "de"))
     )
@@ -102,6 +125,18 @@ def main(argv: list[str]) -> None:
     run_dir = os.path.join(folder, "transformer")
     interactive = {"output_dir": run_dir, "decode_interactive": True}
     print(f"$ {Command('', 't2t-decoder', interactive).typed()}")
+    print("\nTo open a page that shows the three models, with their latents, in a browser:\n")
+    print(f"$ {Command('', 't2t-demo', {'output_dir': folder, 'serve': True}).typed()}")
+
+
+def serve(folder: str, port: int) -> NoReturn:
+    """Exports the models where they are not, and becomes a server of them."""
+    import_extra("uvicorn", "server")  # before anything is exported
+    signal.signal(signal.SIGTERM, _exit_on_signal)
+    run_all(export_commands(folder))
+    command = server_command(folder, port)
+    print(f"\n{command.title}\n\n$ {command.typed()}\n", flush=True)
+    os.execv(sys.executable, [sys.executable, "-m", command.module(), *command.words()])
 
 
 def numbered(parts: list[list[Command]]) -> list[list[Command]]:

@@ -15,7 +15,7 @@ from t2t_vqem.runtime import TextRuntime
 from t2t_vqem.text_problem import TextDataset
 
 _MOST_PAIRS = 10_000
-_MOST_PHRASES = 20  # of a code
+_MOST_PHRASES = 10  # of a code
 _logger = logging.getLogger(__name__)
 
 Phrases = list[list[tuple[str, int]]]

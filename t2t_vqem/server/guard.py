@@ -20,12 +20,12 @@ from t2t_vqem.server.metrics import Metrics
 _logger = logging.getLogger(__name__)
 
 # Of every answer, also of those that uvicorn writes itself. The page is self-contained: nothing may
-# come from elsewhere, nothing inline may run. WebAssembly is for the page without a server.
+# come from elsewhere, nothing inline may run.
 HEADERS = (
     (
         "Content-Security-Policy",
-        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "
-        "img-src 'self' blob: data:; connect-src 'self'; worker-src 'self'; manifest-src 'self'; "
+        "default-src 'none'; script-src 'self'; style-src 'self'; "
+        "img-src 'self' blob: data:; connect-src 'self'; manifest-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     ),
     ("X-Content-Type-Options", "nosniff"),

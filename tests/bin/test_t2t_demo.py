@@ -2,14 +2,20 @@
 
 import copy
 import importlib
+import json
+import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tarfile
+import tempfile
+import urllib.request
 
 import pytest
 
-from t2t_vqem.bin import _demo_chapters, _demo_report
+from t2t_vqem.bin import _demo_chapters, _demo_report, _demo_serving
 from t2t_vqem.bin import t2t_demo as demo
 from t2t_vqem.capabilities import check_fits
 from t2t_vqem.constants import UsageError
@@ -31,7 +37,16 @@ def all_commands() -> list[demo.Command]:
     ]
 
 
-@pytest.mark.parametrize("command", all_commands(), ids=lambda command: command.program)
+def serving_commands() -> list[demo.Command]:
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("transformer", "latent", "digits"):
+            (pathlib.Path(folder) / name).mkdir()
+        return [*_demo_serving.export_commands(folder), _demo_serving.server_command(folder, 0)]
+
+
+@pytest.mark.parametrize(
+    "command", [*all_commands(), *serving_commands()], ids=lambda command: command.program
+)
 def test_command_has_flags_that_exist(command):
     module = importlib.import_module(command.module())
     values = copy.deepcopy(module.FLAGS)
@@ -179,3 +194,42 @@ def test_whole_demo(tmp_path):
         path = tmp_path / f"digits.{name}.png"
         assert f"\n  {path}\n" in output
         assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_a_demo_there_is_nothing_to_serve(tmp_path):
+    with pytest.raises(UsageError, match="has no 'latent': run t2t-demo .* without --serve"):
+        _demo_serving.export_commands(str(tmp_path))
+
+
+@pytest.mark.slow
+def test_the_demo_s_models_are_served(tmp_path, stored_exports):
+    stored = pathlib.Path(__file__).parents[1] / "stored" / "format_2.tar.xz"
+    with tarfile.open(stored) as archive:
+        archive.extractall(tmp_path, filter="data")
+    # One model is exported here, the others are exported already.
+    for name, run, export in (
+        ("transformer", "transformer", "beam"),
+        ("latent", "transformer_nat", "latent"),
+        ("digits", "vqvae", None),
+    ):
+        (tmp_path / "runs" / run).rename(tmp_path / name)
+        if export:
+            shutil.copytree(stored_exports / export, tmp_path / "exported" / name)
+    command = [sys.executable, "-m", "t2t_vqem.bin.t2t_demo", f"--output_dir={tmp_path}"]
+    process = subprocess.Popen(
+        [*command, "--serve", "--port=0"],
+        stderr=subprocess.STDOUT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        address = next(
+            found[1] for line in process.stdout if (found := re.search(r"at (http://\S+)", line))
+        )
+        with urllib.request.urlopen(f"{address}v1/models", timeout=60) as response:
+            names = [card["name"] for card in json.load(response)["models"]]
+        assert names == ["latent", "transformer", "digits"]
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
+        process.stdout.close()

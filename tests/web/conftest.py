@@ -27,7 +27,7 @@ AXE = pathlib.Path(__file__).resolve().parents[2] / "web/node_modules/axe-core/a
 MODELS = ("latent", "beam", "images")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it runs, its event loop is the thread's
 def browser():
     """Chromium without a window."""
     playwright = pytest.importorskip("playwright.sync_api")

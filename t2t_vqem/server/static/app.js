@@ -1,4 +1,4 @@
-// Starts the page: finds who computes, shows the tabs that its models have.
+// Starts the page: asks for the models, shows the tabs that they have.
 
 import { arrowKeys, byId, element } from "./dom.js";
 import { startImages } from "./images.js";
@@ -60,13 +60,6 @@ class Trouble {
   }
 }
 
-// Where the exporter made a folder for a static host, the page computes by itself.
-async function findEngine() {
-  if (document.documentElement.dataset.engine === "server") return new ServerEngine();
-  const { LocalEngine } = await import("./local.js");
-  return LocalEngine.load();
-}
-
 function showTabs(names) {
   const tabs = names.map((name) => byId(`tab-${name}`));
   const choose = (chosen) => {
@@ -97,13 +90,12 @@ function fillModels(select, models) {
 const STARTS = { translate: startTranslate, latents: startLatents, images: startImages };
 
 async function start() {
-  const engine = await findEngine();
+  const engine = new ServerEngine();
   const trouble = new Trouble(engine);
   await trouble.watch("models", async () => show(engine, await engine.models(), trouble));
 }
 
 function show(engine, models, trouble) {
-  byId("where").textContent = engine.where;
   const offered = {
     translate: models.filter(({ kind }) => kind === "text"),
     latents: models.filter(({ kind, latents }) => kind === "text" && latents),

@@ -1,4 +1,4 @@
-// The engine that asks a server. It has the same functions as the one of local.js.
+// What the page asks the server.
 
 import { byId } from "./dom.js";
 
@@ -12,8 +12,6 @@ export class EngineError extends Error {
 const TOKEN = "t2t-vqem.token";
 
 export class ServerEngine {
-  where = "";
-
   async #fetch(path, options) {
     const token = sessionStorage.getItem(TOKEN);
     const headers = { ...options.headers, ...(token && { Authorization: `Bearer ${token}` }) };
