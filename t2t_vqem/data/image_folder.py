@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +37,6 @@ SUFFIXES = (  # in upper or lower case
 # Possible names of the folder of each split.
 _FOLDERS = {TRAIN: ("train",), DEV: ("dev", "val", "valid", "validation"), TEST: ("test",)}
 _SHOWN = 10  # the largest number of names in a message
-_logger = logging.getLogger(__name__)
 
 
 class UnreadableImageError(UsageError):

@@ -73,8 +73,8 @@ def assign(
     """The E step: finds the nearest code of each vector, and optionally draws codes.
 
     Among codes at the same distance, the first one is the nearest. With penalties p, the nearest
-    code is the one with the smallest d^2 + p, and codes are drawn from softmax(-(d^2 + p)/t). The costs of a
-    prior count as penalties.
+    code is the one with the smallest d^2 + p, and codes are drawn from softmax(-(d^2 + p)/t). The
+    costs of a prior count as penalties.
 
     Args:
       x: float32 [N, D].

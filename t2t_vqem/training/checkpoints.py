@@ -1,6 +1,5 @@
 """Saves and restores the state of a run: the latest checkpoints and the best weights."""
 
-import logging
 import math
 import os
 
@@ -20,7 +19,6 @@ from t2t_vqem.output_dir import (
 )
 from t2t_vqem.training.state import TrainState
 
-_logger = logging.getLogger(__name__)
 _SCORE, _LOSS = (f"{name}/.ATTRIBUTES/VARIABLE_VALUE" for name in ("score", "loss"))
 
 
