@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.metadata
+import logging
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TextIO
@@ -12,14 +15,16 @@ from absl import flags
 
 from t2t_vqem import __version__, capabilities
 from t2t_vqem.capabilities import LatentTextModel, ScoringModel
-from t2t_vqem.constants import UsageError
+from t2t_vqem.constants import NotExportableError, UsageError
 from t2t_vqem.data.lines import read_stream
 from t2t_vqem.data.progress import Progress
+from t2t_vqem.export import cached
 from t2t_vqem.files import is_special
 from t2t_vqem.inference.output_formats import ScoreFormat, TranslationFormat, format_of
 from t2t_vqem.inference.resume import translate_to_file
 from t2t_vqem.inference.text_files import LineList, Lines, open_lines, read_lines
 from t2t_vqem.metrics import bleu
+from t2t_vqem.runtime.text import WINDOW_LINES
 
 # What does nothing where given translations are scored.
 _TRANSLATING = (
@@ -27,6 +32,9 @@ _TRANSLATING = (
     *("sampling_temp", "sampling_keep_top_k", "seed", "keep_repeats", "return_latents"),
     "bleu_tokenizer",
 )
+
+_GRAPH = ("beam_size", "num_best", "num_candidates", "keep_repeats")  # what an export is made for
+_logger = logging.getLogger(__name__)
 
 
 class _Record(NamedTuple):
@@ -170,15 +178,82 @@ def _bleu_tokenizer(values: flags.FlagValues) -> str:
 
 def make_translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
     """Returns the translator of the run, and all that its translations depend on."""
-    # Imports TensorFlow, which takes seconds; errors in flags and files come before.
-    import tensorflow as tf
+    if values.xla is False and values.engine == cached.AUTO:
+        return _tensorflow_translator(values)
+    if cached.choose_engine(values.engine) == cached.TENSORFLOW:
+        if values.int8:
+            raise UsageError("--int8 is for --engine=litert: TensorFlow computes as it was trained")
+        return _tensorflow_translator(values)
+    try:
+        return _litert_translator(values)
+    except NotExportableError as error:
+        if values.engine == cached.LITERT or values.int8:
+            raise
+        _logger.info("using TensorFlow: %s", error)
+        return _tensorflow_translator(values)
 
+
+def _litert_translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
+    """Translates with an export of the run, which is made where there is none yet."""
+    run = os.path.abspath(os.path.expanduser(values.output_dir))
+    quantize = "int8" if values.int8 else "none"
+    graph = {name: values[name].value for name in _GRAPH} | {"samples": bool(values.sampling_temp)}
+
+    def make(folder: str) -> None:
+        from t2t_vqem.export.exporter import export_run
+        from t2t_vqem.output_dir import OutputDir
+
+        _, options = _options(values)
+        export_run(
+            OutputDir(run),
+            folder,
+            quantize=quantize,
+            checkpoint=values.checkpoint,
+            options=options,
+            rescore_dir=values.rescore_dir,
+            verify=False,
+        )
+
+    model = cached.load_cached(
+        run,
+        checkpoint=values.checkpoint,
+        graph=graph,
+        quantize=quantize,
+        rescore_dir=values.rescore_dir and os.path.expanduser(values.rescore_dir),
+        make=make,
+        threads=values.intra_op_threads,
+        batch_tokens=values.batch_size,
+    )
+    if not model.has_latents:
+        _refuse_latent_flags(values, model.manifest.model)
+    settings = {
+        "alpha": values.alpha,
+        "extra_length": values.extra_length,
+        "temperature": values.sampling_temp or 0.0,
+        "top_k": values.sampling_keep_top_k,
+        "seed": values.seed,
+    }
+    identity = {
+        "engine": cached.LITERT,
+        "precision": quantize,
+        "model": dict(model.manifest.files),
+        **graph,
+        **settings,
+        "return_latents": values.return_latents,
+        "batch_tokens": values.batch_size,
+        "t2t_vqem": __version__,
+        "ai_edge_litert": importlib.metadata.version("ai-edge-litert"),
+        "window": WINDOW_LINES,
+    }
+    return cached.ExportedTranslator(model, settings), identity
+
+
+def _options(values: flags.FlagValues) -> tuple[bool, Any]:
+    """Returns whether the run is of a latent model, and how to search, a `DecodeOptions`."""
     from t2t_vqem.decoding.options import DecodeOptions
-    from t2t_vqem.inference.translate import DEFAULT_BATCH_TOKENS, WINDOW_LINES, load_translator
-    from t2t_vqem.output_dir import OutputDir, checkpoint_hash
+    from t2t_vqem.output_dir import OutputDir
 
-    output_dir = OutputDir(values.output_dir)
-    model = output_dir.hparams().model
+    model = OutputDir(values.output_dir).hparams().model
     latent = capabilities.offers(model, LatentTextModel)
     if not latent:
         _refuse_latent_flags(values, model)
@@ -187,7 +262,7 @@ def make_translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
     num_candidates = max(values.num_candidates, values.num_best if latent else 1)
     # Candidates that are not drawn are what beam search finds.
     least = 1 if temperature else max(num_candidates, values.num_best)
-    options = DecodeOptions(
+    return latent, DecodeOptions(
         beam_size=max(values.beam_size, least),
         num_best=values.num_best,
         alpha=values.alpha,
@@ -197,6 +272,17 @@ def make_translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
         num_candidates=num_candidates,
         keep_repeats=values.keep_repeats,
     )
+
+
+def _tensorflow_translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
+    # Imports TensorFlow, which takes seconds; errors in flags and files come before.
+    import tensorflow as tf
+
+    from t2t_vqem.inference.translate import DEFAULT_BATCH_TOKENS, WINDOW_LINES, load_translator
+    from t2t_vqem.output_dir import OutputDir, checkpoint_hash
+
+    output_dir = OutputDir(values.output_dir)
+    _, options = _options(values)
     checkpoint = output_dir.find_checkpoint(values.checkpoint)
     settings = {
         "batch_tokens": values.batch_size or DEFAULT_BATCH_TOKENS,
@@ -206,6 +292,7 @@ def make_translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
     rescorer, rescorer_hash = _rescorer(values, output_dir.vocabulary())
     translator = load_translator(output_dir, checkpoint, options, **settings, rescorer=rescorer)
     identity = {
+        "engine": cached.TENSORFLOW,
         "checkpoint": checkpoint_hash(checkpoint),
         "rescorer": rescorer_hash,
         "return_latents": values.return_latents,

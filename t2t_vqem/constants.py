@@ -36,3 +36,7 @@ class UsageError(ValueError):
     The commands print only its message, without a traceback, and exit with status 2. The message
     says what was wrong, what was found, what was expected and what to do.
     """
+
+
+class NotExportableError(UsageError):
+    """A model that has no graph of any batch and length."""

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from t2t_vqem.capabilities import LatentTextModel, PairScoringModel
-from t2t_vqem.constants import UsageError
+from t2t_vqem.constants import NotExportableError, UsageError
 from t2t_vqem.decoding.greedy import POSITION_MULTIPLE
 from t2t_vqem.decoding.options import DecodeOptions, SearchSettings
 from t2t_vqem.ops.shapes import rounded_up
@@ -87,9 +87,14 @@ def text_graphs(model: Any, options: DecodeOptions, rescorer: Any = None) -> Gra
     """
     arguments = inspect.signature(model.infer).parameters
     if "settings" not in arguments:
-        raise UsageError(
+        raise NotExportableError(
             f"the model {model.name!r} cannot be exported: its `infer` takes no `settings`, the "
             "numbers of a search as tensors. docs/your_model.md says what an exported model needs"
+        )
+    if not hasattr(model, "decode_codes") and (options.num_candidates > 1 or options.keep_repeats):
+        raise UsageError(
+            f"num_candidates and keep_repeats are for models that translate by latents, and "
+            f"{model.name!r} does not. Leave them out"
         )
     samples = options.beam_size == 1
     specs = {

@@ -9,11 +9,15 @@ from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.runtime import manifest as manifests
 from t2t_vqem.runtime.images import ImageRuntime
 from t2t_vqem.runtime.interpreters import Interpreters
-from t2t_vqem.runtime.text import TextRuntime
+from t2t_vqem.runtime.text import DEFAULT_BATCH_TOKENS, TextRuntime
 
 
 def load(
-    folder: str, *, threads: int | None = None, interpreters: int | None = None
+    folder: str,
+    *,
+    threads: int | None = None,
+    interpreters: int | None = None,
+    batch_tokens: int | None = None,
 ) -> TextRuntime | ImageRuntime:
     """Loads an exported model.
 
@@ -22,6 +26,7 @@ def load(
         threads: of a single operation; None chooses by the size of the model.
         interpreters: batches that run at the same time, each with its own memory; None: as many as
             the cores allow.
+        batch_tokens: of a batch of text, see `TextRuntime`; None for the default.
 
     Raises:
         UsageError: the folder is no export, a file of it is damaged or not the one that was
@@ -41,4 +46,5 @@ def load(
     if manifest.kind == manifests.IMAGES:
         return ImageRuntime(manifest, backend)
     vocabulary = Vocabulary(os.path.join(folder, manifests.VOCABULARY))
-    return TextRuntime(manifest, vocabulary, backend)
+    batch_tokens = DEFAULT_BATCH_TOKENS if batch_tokens is None else batch_tokens
+    return TextRuntime(manifest, vocabulary, backend, batch_tokens=batch_tokens)
