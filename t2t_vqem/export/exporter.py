@@ -13,7 +13,7 @@ import tensorflow as tf
 
 import t2t_vqem
 from t2t_vqem.capabilities import ImageModel, LatentTextModel, TranslationModel
-from t2t_vqem.constants import LITERT, MAX_EXTRA_LENGTH, UsageError
+from t2t_vqem.constants import DEV, LITERT, MAX_EXTRA_LENGTH, UsageError
 from t2t_vqem.decoding.options import DecodeOptions
 from t2t_vqem.export import litert
 from t2t_vqem.export.card import write_card
@@ -21,10 +21,11 @@ from t2t_vqem.export.graphs import Graphs, image_graphs, text_graphs
 from t2t_vqem.export.litert import NONE
 from t2t_vqem.export.loading import LoadedRun, load_rescorer, load_run
 from t2t_vqem.export.phrases import collect_phrases, training_pairs
-from t2t_vqem.export.verification import open_dev, verify_images, verify_text
+from t2t_vqem.export.verification import verify_images, verify_text
 from t2t_vqem.export.writing import written_aside
 from t2t_vqem.files import write_file, write_json
 from t2t_vqem.output_dir import OutputDir
+from t2t_vqem.problem import Dataset
 from t2t_vqem.runtime import ImageRuntime, TextRuntime
 from t2t_vqem.runtime.interpreters import Interpreters
 from t2t_vqem.runtime.manifest import (
@@ -102,10 +103,11 @@ def export_run(
             files={name: file_hash(os.path.join(unfinished, name)) for name in paths},
             about=about(loaded, rescorer),
         )
+        dataset = _open_data(run, data_dir) if verify or engine == LITERT else None
         if engine == LITERT and manifest.kind == TEXT and manifest.num_codes:
-            manifest = _with_phrases(loaded, manifest, unfinished, data_dir)
+            manifest = _with_phrases(loaded, manifest, unfinished, dataset)
         if verify:
-            found = _verified(loaded, manifest, graphs, unfinished, data_dir)
+            found = _verified(loaded, manifest, graphs, unfinished, dataset)
             manifest = dataclasses.replace(
                 manifest, about={**manifest.about, "verification": found}
             )
@@ -133,13 +135,10 @@ def _files_in(folder: str) -> list[str]:
 
 
 def _with_phrases(
-    loaded: LoadedRun, manifest: Manifest, folder: str, data_dir: str | None
+    loaded: LoadedRun, manifest: Manifest, folder: str, dataset: Dataset | None
 ) -> Manifest:
     """Writes what each code stood for in the training text, where that is there."""
-    try:
-        dataset = loaded.run.problem().open(data_dir or loaded.run.settings().data_dir)
-    except UsageError as error:
-        _logger.warning("what codes stand for is not counted: %s", error)
+    if dataset is None:
         return manifest
     _logger.info("counting what codes stand for in the training text")
     model = TextRuntime(manifest, loaded.vocabulary, Interpreters(os.path.join(folder, MODEL)))
@@ -148,12 +147,20 @@ def _with_phrases(
     return dataclasses.replace(manifest, files={**manifest.files, PHRASES: file_hash(path)})
 
 
+def _open_data(run: OutputDir, data_dir: Any) -> Dataset | None:
+    """Returns the data of a run, None where they are not there any more."""
+    try:
+        return run.problem().open(data_dir or run.settings().data_dir)
+    except UsageError as error:
+        _logger.warning("the export is neither verified nor do codes get phrases: %s", error)
+        return None
+
+
 def _verified(
-    loaded: LoadedRun, manifest: Manifest, graphs: Graphs, folder: str, data_dir: str | None
+    loaded: LoadedRun, manifest: Manifest, graphs: Graphs, folder: str, dataset: Dataset | None
 ) -> dict[str, Any] | None:
     """Compares an export with TensorFlow; None where there are no data to do so."""
-    dataset = open_dev(loaded.run.problem(), data_dir or loaded.run.settings().data_dir)
-    if dataset is None:
+    if dataset is None or not dataset.split(DEV)["num_examples"]:
         return None
     _logger.info("comparing the export with the run on dev")
     exact = manifest.quantize == NONE

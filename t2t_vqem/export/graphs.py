@@ -91,7 +91,9 @@ def text_graphs(model: Any, options: DecodeOptions, rescorer: Any = None) -> Gra
             f"the model {model.name!r} cannot be exported: its `infer` takes no `settings`, the "
             "numbers of a search as tensors. docs/your_model.md says what an exported model needs"
         )
-    if not hasattr(model, "decode_codes") and (options.num_candidates > 1 or options.keep_repeats):
+    if not isinstance(model, LatentTextModel) and (
+        options.num_candidates > 1 or options.keep_repeats
+    ):
         raise UsageError(
             f"num_candidates and keep_repeats are for models that translate by latents, and "
             f"{model.name!r} does not. Leave them out"

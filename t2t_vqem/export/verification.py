@@ -26,16 +26,6 @@ _TIMED_LINES = 20
 _logger = logging.getLogger(__name__)
 
 
-def open_dev(problem: Any, data_dir: str) -> Dataset | None:
-    """Returns the data of a run, None where they are not there any more."""
-    try:
-        dataset = problem.open(data_dir)
-        return dataset if dataset.split(DEV)["num_examples"] else None
-    except UsageError as error:
-        _logger.warning("the export is not verified: %s", error)
-        return None
-
-
 def verify_text(
     exported: TextRuntime, reference: TextRuntime, dataset: Dataset, *, exact: bool
 ) -> dict[str, Any]:
