@@ -122,7 +122,7 @@ class Codebooks(Layer):
     def _direction(self, x: tf.Tensor) -> tf.Tensor:
         return tf.math.l2_normalize(x, -1, epsilon=1e-12) if self.options.normalize else x
 
-    def look_up(self, ids: tf.Tensor) -> tf.Tensor:
+    def decode(self, ids: tf.Tensor) -> tf.Tensor:
         """Returns the vectors of codes: int32 [..., C] -> [..., D]."""
         options = self.options
         offsets = tf.range(options.num_codebooks) * options.num_codes

@@ -97,6 +97,10 @@ class VectorQuantizer(Codebooks):
         progress = tf.minimum(state.age / steps, 1.0) if steps else 0.0
         return first * tf.pow(options.temperature_end / first, progress)
 
+    def encode(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns the ids of the nearest codes: [..., D] -> int32 [..., C]; `decode` inverts it."""
+        return self.quantize_vectors(tf.convert_to_tensor(x)).ids
+
     def quantize_vectors(
         self,
         x: tf.Tensor,

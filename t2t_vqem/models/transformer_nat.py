@@ -392,7 +392,7 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
     ) -> _Made:
         """Makes all tokens of latents, of which no row has more than `length`."""
         mask = tf.range(length)[None] < latents.counts[:, None]
-        vectors = self.quantizer.look_up(tf.expand_dims(tf.maximum(latents.ids[:, :length], 0), -1))
+        vectors = self.quantizer.decode(tf.expand_dims(tf.maximum(latents.ids[:, :length], 0), -1))
         x = self._decode_vectors(vectors, mask, source)
         embedding = self.embedding
         tokens, log_probs = candidates.choose_tokens(embedding.logits, x, embedding.vocab_size)
@@ -436,7 +436,7 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
         counts = tf.reduce_sum(tf.cast(mask, tf.int32), 1)
         source = self.encode(inputs)
         code_log_probs = self.predictor.log_probs(ids, counts, source)
-        x = self._decode_vectors(self.quantizer.look_up(tf.expand_dims(ids, -1)), mask, source)
+        x = self._decode_vectors(self.quantizer.decode(tf.expand_dims(ids, -1)), mask, source)
         embedding = self.embedding
         log_probs = candidates.log_probs_of(
             targets,

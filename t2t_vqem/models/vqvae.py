@@ -173,7 +173,7 @@ class VQVAE(QuantizedModel, ImageModel):
         )
         if "codes" in batch:
             ids = tf.reshape(batch["codes"], quantized.ids.shape)
-            quantized = quantized._replace(ids=ids, vectors=self.quantizer.look_up(ids))
+            quantized = quantized._replace(ids=ids, vectors=self.quantizer.decode(ids))
         parameters = self.decoder(quantized.vectors)
         ids = tf.reshape(quantized.ids, [images.shape[0], self.num_latents, -1])
         reconstruction = _masked_sum(-pixel_log_prob(parameters, images), mask)
@@ -242,7 +242,7 @@ class VQVAE(QuantizedModel, ImageModel):
     def decode_codes(self, ids: tf.Tensor) -> tf.Tensor:
         """Decodes int32 [B, L, C] to the mean image uint8 [B, H, W, ch]."""
         field = tf.reshape(ids, [-1, *self.field, self.hparams.num_codebooks])
-        return _as_bytes(self._mean_images(self.quantizer.look_up(field)))
+        return _as_bytes(self._mean_images(self.quantizer.decode(field)))
 
     def _mean_images(self, vectors: tf.Tensor) -> tf.Tensor:
         """Decodes vectors [B, h, w, D] to float32 [B, H, W, ch]."""

@@ -211,3 +211,95 @@ def test_state_is_float32_whatever_is_computed_in(policy, kind):
 def test_arguments_are_checked(kwargs, message):
     with pytest.raises(UsageError, match=message):
         VectorQuantizer(**{"num_codes": 8, "width": 4, **kwargs})
+
+
+@pytest.mark.parametrize("num_codebooks", [1, 2])
+def test_encode_and_decode(num_codebooks):
+    x = draw(200, 4)
+    layer = VectorQuantizer(8, 4, num_codebooks=num_codebooks)
+    layer.start(x)
+    for vectors in (x[:6], x[:6].reshape(2, 3, 4), tf.constant(x[:6]), x[0]):
+        ids = layer.encode(vectors)
+        assert ids.dtype == tf.int32 and ids.shape == (*vectors.shape[:-1], num_codebooks)
+        slices = np.reshape(vectors, [-1, num_codebooks, 1, 4 // num_codebooks])
+        errors = ((slices - layer.codebooks.numpy()) ** 2).sum(-1)
+        np.testing.assert_array_equal(np.reshape(ids, [-1, num_codebooks]), errors.argmin(-1))
+        decoded = layer.decode(ids.numpy())
+        np.testing.assert_array_equal(decoded, layer(vectors))
+        np.testing.assert_array_equal(layer.encode(decoded), ids)
+
+
+class Subclassed(keras.Model):
+    """An autoencoder as a class."""
+
+    def __init__(self, kind: str):
+        """Makes the layers."""
+        super().__init__()
+        self.encoder = keras.layers.Dense(4)
+        self.codes = VectorQuantizer(8, 4, kind=kind, name="codes")
+        self.decoder = keras.layers.Dense(2)
+
+    def call(self, x, training=False):
+        """Encodes, quantises and decodes."""
+        return self.decoder(self.codes(self.encoder(x), training=training))
+
+
+def functional(kind: str) -> keras.Model:
+    """Returns an autoencoder of the functional interface."""
+    inputs = keras.Input([2])
+    codes = VectorQuantizer(8, 4, kind=kind, name="codes")(keras.layers.Dense(4)(inputs))
+    return keras.Model(inputs, keras.layers.Dense(2)(codes))
+
+
+def sequential(kind: str) -> keras.Model:
+    """Returns an autoencoder that is a list of layers."""
+    layer = VectorQuantizer(8, 4, kind=kind, name="codes")
+    return keras.Sequential([keras.layers.Dense(4), layer, keras.layers.Dense(2)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("make", [functional, sequential, Subclassed])
+def test_every_way_to_make_a_model(make, kind, jit_compile):
+    """The first step is that of the layers called by hand, compiled or not."""
+    x = draw(64, 2)
+    keras.utils.set_random_seed(0)
+    model = make(kind)
+    model.compile(keras.optimizers.SGD(0.0), "mse", jit_compile=jit_compile)
+    model.build([None, 2])
+    encoder, layer = model.layers[-3], model.layers[-2]
+    alone = VectorQuantizer.from_config(layer.get_config())
+    alone.assign(layer.read())
+    model.fit(x, x, batch_size=64, verbose=0)
+    alone(encoder(x), training=True)
+    for one, other in zip(values(alone), values(layer), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    assert layer.read().age == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_clone_save_load_and_export(kind, tmp_path):
+    x = draw(64, 2)
+    model = autoencoder(kind=kind, num_codebooks=2, beta=0.5, seed=3)
+    model.fit(x, x, epochs=2, verbose=0)
+    expected, layer = model.predict(x, verbose=0), model.get_layer("codes")
+
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded.predict(x, verbose=0), expected, rtol=1e-5, atol=1e-6)
+    assert loaded.get_layer("codes").get_config() == layer.get_config()
+    for one in (model, loaded):  # both go on alike, optimiser included
+        one.fit(x, x, shuffle=False, verbose=0)
+    for one, other in zip(values(layer), values(loaded.get_layer("codes")), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    expected = model.predict(x, verbose=0)
+    np.testing.assert_allclose(clone.predict(x, verbose=0), expected, rtol=1e-5, atol=1e-6)
+
+    model.export(tmp_path / "exported", verbose=False)
+    served = tf.saved_model.load(tmp_path / "exported").serve(x)
+    np.testing.assert_allclose(served, expected, rtol=1e-4, atol=1e-5)

@@ -72,7 +72,7 @@ def test_inference_takes_the_nearest_code(kind):
     errors = ((x[..., None, :] - layer.codebooks[0].numpy()) ** 2).sum(-1)
     np.testing.assert_array_equal(output.ids[..., 0], errors.argmin(-1))
     np.testing.assert_allclose(output.vectors, layer.codebooks[0].numpy()[errors.argmin(-1)])
-    np.testing.assert_array_equal(layer.look_up(output.ids), output.vectors)
+    np.testing.assert_array_equal(layer.decode(output.ids), output.vectors)
     assert output.statistics is None and output.samples is None
 
 
@@ -325,7 +325,7 @@ def test_product_quantisation_is_a_quantiser_for_each_slice():
         np.testing.assert_array_equal(output.ids[:, index], expected.ids[:, 0])
         np.testing.assert_array_equal(output.vectors[:, part], expected.vectors)
         np.testing.assert_allclose(output.statistics.sums[index], expected.statistics.sums[0])
-    np.testing.assert_array_equal(product.look_up(output.ids), output.vectors)
+    np.testing.assert_array_equal(product.decode(output.ids), output.vectors)
 
 
 def test_normalized_look_up_compares_directions():

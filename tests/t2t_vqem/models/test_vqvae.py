@@ -70,14 +70,14 @@ def test_the_bound_is_that_of_its_parts():
     ids = model.encode_to_codes(batch["images"])
     assert ids.shape == (4, L, C)
     field = tf.reshape(ids, [4, 2, 3, C])
-    parameters = model.decoder(model.quantizer.look_up(field))
+    parameters = model.decoder(model.quantizer.decode(field))
     reconstruction = -np.sum(pixel_log_prob(parameters, batch["images"]))
     log_probs = tf.nn.log_softmax(model.prior(ids)).numpy()
     prior = -sum(
         log_probs[b, i, c, ids[b, i, c]] for b in range(4) for i in range(L) for c in range(C)
     )
     latents = model.encode(batch["images"]).numpy().astype(np.float64)
-    errors = (latents - model.quantizer.look_up(field).numpy()) ** 2
+    errors = (latents - model.quantizer.decode(field).numpy()) ** 2
     commitment = HPARAMS.beta * errors.sum()
     figures = {name: float(s / w) for name, (s, w) in output.metrics.items()}
     dims = 4 * math.prod(SHAPE)
@@ -118,7 +118,7 @@ def test_squared_error_is_a_part_of_the_loss_and_not_of_the_bound():
     for name, (value, _) in plain.metrics.items():
         np.testing.assert_array_equal(weighted.metrics[name][0], value, err_msg=name)
     model = started()
-    parameters = model.decoder(model.quantizer.look_up(_field(model, batch)))
+    parameters = model.decoder(model.quantizer.decode(_field(model, batch)))
     means = pixel_mean(parameters, 3).numpy().astype(np.float64)
     errors = ((means - batch["images"].numpy()) ** 2).mean((1, 2, 3)) + 1 / 12
     nats = sum(math.prod(SHAPE) / 2 * math.log(2 * math.pi * math.e * error) for error in errors)
