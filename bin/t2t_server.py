@@ -79,6 +79,7 @@ for _name, _default, _help in (
     ("max_images", 64, "Images of a request."),
     ("max_pixels", 20_000_000, "Pixels of an image that is sent."),
     ("max_batch", 8, "Texts or images that are computed at once."),
+    ("max_batch_tokens", 512, "Tokens of a batch, padding counted; a longer text is alone."),
     ("max_queue", 2048, "Texts or images that may wait for one model."),
     ("max_connections", 512, "Open connections."),
 ):
@@ -156,6 +157,7 @@ def _limits():
         images=FLAGS.max_images,
         pixels=FLAGS.max_pixels,
         batch_rows=FLAGS.max_batch,
+        batch_tokens=FLAGS.max_batch_tokens,
         queue_rows=FLAGS.max_queue,
         connections=FLAGS.max_connections,
         request_seconds=FLAGS.request_seconds,

@@ -32,6 +32,7 @@ class Limits:
         images: images of a request.
         pixels: width times height of an uploaded image.
         batch_rows: texts or images that are computed at once.
+        batch_tokens: tokens of a batch, padding counted; a longer text is computed alone.
         queue_rows: texts or images that may wait for one model.
         connections: open connections.
         request_seconds: time from the end of a request's body to its answer.
@@ -48,6 +49,7 @@ class Limits:
     images: int = 64
     pixels: int = 20_000_000
     batch_rows: int = 8
+    batch_tokens: int = 512
     queue_rows: int = 2048
     connections: int = 512
     request_seconds: float = 30.0

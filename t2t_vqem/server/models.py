@@ -135,6 +135,7 @@ class Service:
             self._compute,
             workers=len(runtimes),
             batch_rows=limits.batch_rows,
+            batch_length=limits.batch_tokens,
             queue_rows=limits.queue_rows,
             sizes=lambda size: metrics.batch_rows.observe(size, name),
             waits=lambda seconds: metrics.wait_seconds.observe(seconds, name),

@@ -51,6 +51,7 @@ class BatchQueue:
         *,
         workers: int,
         batch_rows: int,
+        batch_length: int,
         queue_rows: int,
         sizes: Callable[[float], None] = lambda size: None,
         waits: Callable[[float], None] = lambda seconds: None,
@@ -63,13 +64,16 @@ class BatchQueue:
                 threads, for each worker once at a time.
             workers: how many interpreters there are.
             batch_rows: rows of one call at most.
+            batch_length: the sum of their lengths at most, all as long as the longest; a longer
+                row is alone. Bounds the memory of a call and its time.
             queue_rows: rows that may wait.
             sizes: see above.
             waits: see above.
         """
         self.sizes, self.waits = sizes, waits
         self._compute = compute
-        self._batch_rows, self._queue_rows = batch_rows, queue_rows
+        self._batch_rows, self._batch_length = batch_rows, batch_length
+        self._queue_rows = queue_rows
         self._idle = list(range(workers))
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="model")
         self._rows: list[_Row] = []  # sorted by tag and number
@@ -151,7 +155,8 @@ class BatchQueue:
             if len(batch) == self._batch_rows:
                 break
             low, high = min(shortest, row.length), max(longest, row.length)
-            if high <= low * _LENGTH_RATIO + _LENGTH_SLACK:
+            fits = (len(batch) + 1) * high <= self._batch_length
+            if fits and high <= low * _LENGTH_RATIO + _LENGTH_SLACK:
                 batch.append(row)
                 shortest, longest = low, high
         taken = {row.number for row in batch}

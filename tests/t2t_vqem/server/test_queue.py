@@ -8,6 +8,7 @@ import pytest
 from t2t_vqem.server.limits import RequestError
 from t2t_vqem.server.queue import BatchQueue
 
+SETTINGS = {"workers": 1, "batch_rows": 4, "batch_length": 1000, "queue_rows": 100}
 SECONDS = 120  # after which a test has hung
 
 
@@ -32,7 +33,7 @@ def _error(payload):
 
 
 def queue_of(compute, **settings):
-    return BatchQueue(compute, **{"workers": 1, "batch_rows": 4, "queue_rows": 100, **settings})
+    return BatchQueue(compute, **{**SETTINGS, **settings})
 
 
 def run(coroutine):
@@ -109,6 +110,21 @@ def test_batches_are_bounded():
         await asyncio.gather(*tasks)
         assert sizes == [1, 4, 4, 2]
         assert len(queue) == 0
+
+    run(check())
+
+
+def test_batches_are_bounded_by_the_sum_of_their_lengths():
+    async def check():
+        compute = Recorder()
+        queue = queue_of(compute, batch_length=30)
+        tasks = await busy(queue, compute)
+        tasks.append(await waiting(queue, "a", list("abcdef"), [10, 10, 11, 40, 40, 10]))
+        compute.open.set()
+        await asyncio.gather(*tasks)
+        assert compute.batches == [
+            ("a", ["a", "b", "f"]), ("a", ["c"]), ("a", ["d"]), ("a", ["e"])
+        ]  # fmt: skip
 
     run(check())
 
