@@ -124,17 +124,18 @@ def test_settings_of_the_base_data_need_not_be_repeated(made, tmp_path, capsys):
         (["--shard=-1", "--num_shards=2"], "--shard"),
         (
             ["--teacher_dir="],
-            "and it needs --teacher_dir, the output directory of the teacher's run",
+            "and needs --teacher_dir, the output directory of the teacher's run",
         ),
-        (["--source_dir=text"], "is made from --teacher_dir. Leave the flag out."),
+        (["--source_dir=text"], "is made from --teacher_dir. Omit the flag."),
         (["--checkpoint=averaged"], "there is no checkpoint 'averaged'"),
         (["--problem_params=beam_size=0"], "beam_size is given twice"),
         (["--problem_params=num_translations=0"], "num_translations=0 is out of range"),
         (
             ["--problem=translate_text"],
-            "or take --problem=translate_text_distilled: the output directory of the teacher",
+            "or use --problem=translate_text_distilled: only distilled problems take the output "
+            "directory of the teacher",
         ),
-        (["--problem=translate_text"], "or take --problem=translate_text_distilled"),
+        (["--problem=translate_text"], "or use --problem=translate_text_distilled"),
         (["--problem=translate_ende_cldr_distilled"], "no data of translate_ende_cldr in "),
     ],
 )

@@ -284,7 +284,7 @@ def test_combined_shards_equal_the_whole(made, copy, small_parts, tmp_path, monk
         )
         done.append(int(words.split()[6]))
         assert words.startswith(f"shard {shard} of 3 is done. ")
-        assert words.endswith("run the command without --shard: it puts them together.")
+        assert words.endswith("run the command without --shard to combine them.")
         assert not (tmp_path / "sharded" / NAME).exists()
     assert done[-1] == done[-2] == 12  # 2 of dev, 10 of train
     monkeypatch.setattr(Teacher, "translator", None)  # everything is translated already
@@ -384,10 +384,10 @@ def test_the_best_checkpoint_is_used_unless_another_is_named(copy):
 
 
 def test_errors_about_teacher_and_source_folders(copy):
-    message = "is made of the data of translate_text in .*, and it needs --teacher_dir, the output"
+    message = "is made from the data of translate_text in .*, and needs --teacher_dir, the output"
     with pytest.raises(UsageError, match=message):
         generate(copy, teacher_dir=None)
-    message = "--source_dir=somewhere: .*_distilled is made from --teacher_dir. Leave the flag out."
+    message = "--source_dir=somewhere: .*_distilled is made from --teacher_dir. Omit the flag."
     with pytest.raises(UsageError, match=message):
         generate(copy, source_dir="somewhere")
     generate(copy)
@@ -397,7 +397,7 @@ def test_errors_about_teacher_and_source_folders(copy):
 
 def test_missing_base_data_is_an_error(tmp_path):
     message = (
-        "no data of translate_text in .*, which .*_distilled is made of.*t2t-datagen --problem=tr"
+        "no data of translate_text in .*, from which .*_distilled is made.*t2t-datagen --problem=tr"
     )
     with pytest.raises(UsageError, match=message):
         problems.get(NAME).starting_config(str(tmp_path))
