@@ -92,7 +92,7 @@ def test_prints_the_teacher_s_bleu_failures_and_speed(made, tmp_path, capsys, ca
     assert run(*arguments) == 0
     out = capsys.readouterr().out
     assert re.search(r"^teacher on dev: BLEU = \d+\.\d\d  \(nrefs:1\|", out, re.M)
-    assert "teacher failed on 3 of 303 training sources, which are left out" in out
+    assert "teacher failed on 3 of 303 training sources, which are dropped" in out
     assert "train: 300 pairs of 300 lines" in out
     assert out.endswith(f"{tmp_path}/data/{NAME} is ready.\n")
     assert (tmp_path / "data" / NAME / "report.txt").read_text() in out

@@ -60,9 +60,7 @@ def test_a_problem_may_need_more():
 
     assert ByLatents.needs_a(TranslationModel) and not ByLatents.needs_a(ImageModel)
     check_fits(ByLatents, "transformer_nat")
-    with pytest.raises(
-        UsageError, match="'transformer' .*with discrete latents. .*: transformer_nat"
-    ):
+    with pytest.raises(UsageError, match="'transformer' .*discrete latents. .*: transformer_nat"):
         check_fits(ByLatents, "transformer")
 
 

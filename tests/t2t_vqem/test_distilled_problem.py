@@ -230,8 +230,8 @@ def test_manifest_and_report(copy, small_parts):
     assert f"teacher on dev: BLEU = {score:.2f}  (nrefs:1|case:mixed" in report
     assert "teacher: echo on translate_text, step 70, weights " in report
     assert (
-        f"teacher failed on 3 of {len(copy.train)} training sources, which are left out "
-        "(failures.jsonl has them): 1 empty translation, 1 endless repetition, 1 cut by the length "
+        f"teacher failed on 3 of {len(copy.train)} training sources, which are dropped "
+        "(see failures.jsonl): 1 empty translation, 1 endless repetition, 1 cut by the length "
         "limit, 0 source cut, longer than the teacher's max_length"
     ) in report
     assert "empty: '0 one two' gave ''" in report
@@ -427,9 +427,9 @@ def change_flags(data: Distillable, folder: pathlib.Path, **values) -> str:
     [
         (
             {"problem": "translate_ende_wmt14", "problem_config": {}},
-            "was trained on translate_ende_wmt14, expected a run of translate_text",
+            "was trained on translate_ende_wmt14: expected a run of translate_text",
         ),
-        ({"vocabulary": "0" * 64}, r"not that of .*translate_text \(its hash is 000000000000, exp"),
+        ({"vocabulary": "0" * 64}, r"not that of .*translate_text: its hash is 000000000000, exp"),
         ({"vocabulary": None}, "its hash is None, expected"),
         (
             {"data_source": {"train source": "x"}},
