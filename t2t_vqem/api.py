@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from t2t_vqem.output_dir import OutputDir
     from t2t_vqem.training.trainer import Outcome
 
-_MOST_KEPT = 4  # compiled searches of a run, one for each combination of options and seed
+_MOST_KEPT = 4  # compiled searches in memory, one for each combination of options and seed
 
 
 def load(
@@ -44,14 +44,15 @@ def load(
     Args:
         folder: output directory of t2t-trainer, or a folder that t2t-exporter wrote for LiteRT. An
             export needs no TensorFlow.
-        checkpoint: of a run: "best", "latest", "averaged" or a path. None: the best, or the latest
+        checkpoint: for a run: "best", "latest", "averaged" or a path. None: the best, or the latest
             if no evaluation has chosen a best one.
         rescore_dir: for a run of a latent model: run of the teacher that chooses among candidates.
-        threads: of an export: threads of one operation. None chooses by the size of the model.
+        threads: for an export: number of threads of an operation. None: chosen by the size of the
+            model.
 
     Returns:
         A `Translator` for a model of text, an `ImageCodec` for a model of images. Both are context
-        managers that free the model at the end.
+        managers that free the model on exit.
 
     Raises:
         UsageError: the folder holds neither a run nor an export, or the model cannot be loaded.
@@ -60,15 +61,15 @@ def load(
     if os.path.exists(os.path.join(path, MANIFEST)):
         if checkpoint or rescore_dir:
             raise UsageError(
-                f"{path} is an export, in which checkpoint and rescorer are fixed: leave "
-                "checkpoint and rescore_dir out, or load the run"
+                f"{path} is an export, in which checkpoint and rescorer are fixed: omit "
+                "checkpoint and rescore_dir, or load the run"
             )
         runtime = load_export(path, threads=threads)
         if isinstance(runtime, ImageRuntime):
             return ImageCodec(runtime)
         return Translator(_TextExport(runtime))
     if threads is not None:
-        raise UsageError(f"threads={threads} is for exports, and {path} is not one: leave it out")
+        raise UsageError(f"threads={threads} is only for exports, and {path} is a run: omit it")
     return _load_run(path, checkpoint, rescore_dir and os.fspath(rescore_dir))
 
 
@@ -84,10 +85,13 @@ def _load_run(
     if not offers(model_name, ImageModel):
         raise UsageError(
             f"{path} is a run of {model_name!r}: expected a model that {TranslationModel.offers}, "
-            f"or one that {ImageModel.offers}"
+            f"or a model that {ImageModel.offers}"
         )
     if rescore_dir:
-        raise UsageError(f"rescore_dir={rescore_dir} is for translation; {path} is of images")
+        raise UsageError(
+            f"rescore_dir={rescore_dir} is only for translation, and {path} is a model of images: "
+            "omit it"
+        )
     from t2t_vqem.inference.images import ImageDecoder
 
     model = run.build_model()
@@ -116,13 +120,13 @@ class _TextExport:
             if value is not None and value != fixed[name]:
                 raise UsageError(
                     f"{name} is {value}, but the export was made with {fixed[name]}: export the "
-                    f"run again with --decode_hparams={name}={value}, or load the run itself"
+                    f"run again with --decode_hparams={name}={value}, or load the run"
                 )
         return self._runtime.translate(texts, **options)
 
 
 class _TextRun:
-    """Translates with a run, by TensorFlow. The options may differ from call to call."""
+    """Translates with a run, in TensorFlow. The options can differ from call to call."""
 
     def __init__(self, run: OutputDir, checkpoint: str | None, rescore_dir: str | None):
         from t2t_vqem.export.loading import load_rescorer
@@ -150,9 +154,9 @@ class _TextRun:
 
         options |= {"sampling_temperature": temperature, "sampling_top_k": top_k}
         given = {name: value for name, value in options.items() if value is not None}
-        if self.has_latents:  # it returns the best of its candidates
+        if self.has_latents:  # such a model returns the best of its candidates
             given["num_candidates"] = max(given.get("num_candidates", 1), given.get("num_best", 1))
-        if not temperature:  # candidates that are not drawn are what beam search finds
+        if not temperature:  # without sampling, beam search finds the candidates
             several = max(given.get("num_best", 1), given.get("num_candidates", 1))
             given["beam_size"] = max(given.get("beam_size", 1), several)
         translator = self._translator(DecodeOptions(**given), seed)
@@ -170,7 +174,7 @@ class _TextRun:
                 seed=seed,
                 rescorer=self._rescorer,
             )
-            self._translators[options, seed] = found  # last in the order: used last
+            self._translators[options, seed] = found  # last in the order: the most recently used
             if len(self._translators) > _MOST_KEPT:
                 del self._translators[next(iter(self._translators))]
             return found
@@ -181,7 +185,7 @@ class _TextRun:
 
 
 class _Loaded:
-    """Something that holds a model until it is closed."""
+    """Holds a model until it is closed."""
 
     _backend: Any
 
@@ -206,16 +210,16 @@ class _Loaded:
 class Translator(_Loaded):
     """A model that translates. `load` makes it.
 
-    Several threads may use it at the same time.
+    Several threads can use it at the same time.
     """
 
     def __init__(self, backend: _TextExport | _TextRun):
-        """Takes what computes."""
+        """Takes the export or run that translates."""
         self._backend = backend
 
     @property
     def has_latents(self) -> bool:
-        """Whether the model translates by way of discrete latents."""
+        """Whether the model translates with discrete latents."""
         return self._open().has_latents
 
     @overload
@@ -245,21 +249,21 @@ class Translator(_Loaded):
     ) -> list[str] | list[Hypothesis]:
         """Translates lines of text.
 
-        None stands for what the export was made with, or for the default given below. Options that
-        change the graph (beam_size, num_candidates) are fixed in an export.
+        None stands for the value that the export was made with, or for the default below. Options
+        that change the graph (beam_size, num_candidates) are fixed in an export.
 
         Args:
-            texts: one line each. A blank one gives an empty translation.
-            return_details: return a `Hypothesis` for each text: text, score in nats, the latents,
-                and with num_best the further hypotheses.
+            texts: one line each. A blank line gives an empty translation.
+            return_details: return a `Hypothesis` for each text: text, score in nats, latents, and
+                with num_best the other hypotheses.
             beam_size: number of hypotheses of beam search; default 1, greedy search.
             num_best: number of hypotheses to return, the best ones; default 1.
             alpha: exponent of the length penalty; default 0.6.
             extra_length: a translation has at most this many tokens more than its source; default
                 50.
-            num_candidates: of a latent model: number of translations to choose from; default 1.
+            num_candidates: for a latent model: number of translations to choose from; default 1.
             temperature: draw from softmax(logits / temperature) instead of searching; default 0.
-            top_k: draw among the k most probable tokens only; default 0, all.
+            top_k: draw only among the k most probable tokens; default 0, all.
             seed: of the draws. The same seed, text and position in `texts` give the same
                 translation.
             progress: called with the number of texts that were finished.
@@ -299,7 +303,7 @@ class ImageCodec(_Loaded):
     """
 
     def __init__(self, backend: ImageRuntime | ImageDecoder):
-        """Takes what computes."""
+        """Takes the export or decoder that computes."""
         self._backend = backend
 
     def encode(self, images: np.ndarray) -> np.ndarray:
@@ -321,9 +325,9 @@ class ImageCodec(_Loaded):
 
         Args:
             num_images: N. Image i depends on the seed and on i, not on N.
-            temperature: above 0. 1 draws from the prior itself, less makes images more alike.
-            top_k: draw among the k most probable codes only; 0: all.
-            seed: of the draws.
+            temperature: above 0. 1 draws from the prior itself, lower values give less diversity.
+            top_k: draw only among the k most probable codes; 0: all.
+            seed: seed of the draws.
 
         Returns:
             uint8 [N, H, W, ch].
@@ -343,22 +347,22 @@ def generate(
     num_workers: int | None = None,
     **sources: str | None,
 ) -> Dataset:
-    """Makes the data of a problem, unless they are there already, as t2t-datagen does.
+    """Makes the data of a problem, unless it exists already, as t2t-datagen does.
 
     Args:
         problem: registered name.
         data_dir: folder for the data of all problems.
         problem_params: settings of the problem, by name.
         t2t_usr_dir: folder of a plug-in to import first.
-        num_workers: processes; None: one for each core. The result is the same.
-        **sources: where the data comes from, if the problem does not make it: source_dir, tfds_dir,
-            teacher_dir, checkpoint.
+        num_workers: number of processes; None: one for each core. It does not change the data.
+        **sources: the source of the data, if the problem does not generate it: source_dir,
+            tfds_dir, teacher_dir, checkpoint.
 
     Returns:
         The data set.
 
     Raises:
-        UsageError: an unknown name or setting, or a source that cannot be used.
+        UsageError: an unknown name or setting, or an unusable source.
     """
     registry.load_plugins(t2t_usr_dir)
     folder = os.path.expanduser(os.fspath(data_dir))
@@ -382,14 +386,14 @@ def train(
         output_dir: folder of the run.
         hparams: hyperparameters that differ from the set, by name.
         problem_params: settings of the problem, by name.
-        **request: the further flags of t2t-trainer, by name without dashes:
+        **request: the other flags of t2t-trainer, by name without dashes:
             `training.trainer.Request` lists them.
 
     Returns:
-        The step that was reached, and whether a signal stopped the run before its end.
+        The last step, and whether a signal stopped the run before its end.
 
     Raises:
-        UsageError: the request cannot be met, or training came to numbers that are not finite.
+        UsageError: the request cannot be carried out, or numbers in training became non-finite.
     """
     from t2t_vqem.training import trainer
 
@@ -409,7 +413,7 @@ def train(
 
 
 def _as_text(overrides: Mapping[str, Any] | str) -> str:
-    """Returns settings as the commands take them: name=value,name=value."""
+    """Returns settings in the syntax of the commands: name=value,name=value."""
     if isinstance(overrides, str):
         return overrides
     return ",".join(f"{name}={value!r}" for name, value in overrides.items())

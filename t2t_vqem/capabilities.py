@@ -1,7 +1,7 @@
-"""What models offer and what problems need of them.
+"""Capabilities, which models offer and problems need.
 
-A model derives from the classes here that it fulfils; a problem names the one that it needs. Both
-are compared where they meet, by `check_fits`, before anything is read or computed.
+A model derives from the classes here that it implements; a problem names the one that it needs.
+`check_fits` compares both before anything is read or computed.
 
 Shapes: B batch, S source length, T target length, N hypotheses, D width, H image height, W image
 width, L latents of an image, C codebooks. Ids are int32, images uint8.
@@ -22,14 +22,14 @@ class Capability(abc.ABC):
     """Something that a model offers beside its loss.
 
     Attributes:
-        offers: what such a model does, in words: "a model that ...".
+        offers: what such a model does, to complete the phrase "a model that ...".
     """
 
     offers: ClassVar[str]
 
 
 class TranslationModel(Capability):
-    """Translates ids, for problems of parallel text."""
+    """Translates token ids, for problems of parallel text."""
 
     offers = "translates text"
 
@@ -40,22 +40,22 @@ class TranslationModel(Capability):
         """Translates source ids.
 
         Args:
-            inputs: [B, S], each ending in EOS, then PAD.
-            options: how to decode, a `decoding.options.DecodeOptions`.
-            max_length: number of output positions, EOS included; static.
-            seed: of sampling.
-            row_ids: [B], what a row's samples depend on beside the seed.
+            inputs: [B, S], each with EOS at its end, then PAD.
+            options: the decoding options, a `decoding.options.DecodeOptions`.
+            max_length: number of output positions, including EOS; static.
+            seed: seed of sampling.
+            row_ids: [B]; the samples of a row depend on its id and the seed.
 
         Returns:
             `decoding.greedy.Decoded`: tokens [B * num_best, max_length], PAD after EOS, and scores
-            float32 [B * num_best]; a latent model gives codes and repeats too.
+            float32 [B * num_best]; from a latent model also codes and numbers of repeats.
         """
 
 
 class LatentTextModel(TranslationModel):
-    """Translates by discrete latents; `infer` chooses among candidates by a `rescorer`."""
+    """Translates with discrete latents; `infer` takes a `rescorer` to choose among candidates."""
 
-    offers = "translates text by discrete latents"
+    offers = "translates text with discrete latents"
 
     @abc.abstractmethod
     def reconstruct(self, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ class LatentTextModel(TranslationModel):
 
     @abc.abstractmethod
     def decode_codes(self, inputs: Tensor, codes: Tensor) -> Any:
-        """Translates [B, S] with given codes [B, L], -1 after the last: as `infer` returns it."""
+        """Translates [B, S] with given codes [B, L], -1 after the last; returns as `infer`."""
 
 
 class ScoringModel(Capability):
@@ -73,35 +73,35 @@ class ScoringModel(Capability):
 
     @abc.abstractmethod
     def encode(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Encodes source ids [B, S] to a memory [B, S, D] and its attention bias."""
+        """Encodes source ids [B, S]; returns a memory [B, S, D] and its attention bias."""
 
     @abc.abstractmethod
     def score(self, targets: Tensor, memory: Tensor, memory_bias: Tensor) -> Tensor:
-        """Returns the log-probability of translations [N, T]: float32 [N], nats."""
+        """Returns the log-probabilities of translations [N, T]: float32 [N], in nats."""
 
 
 class PairScoringModel(Capability):
-    """Scores pairs of source and translation as `infer` scores its own."""
+    """Scores pairs of source and translation as `infer` scores its own translations."""
 
     offers = "scores given translations"
 
     @abc.abstractmethod
     def score_pairs(self, inputs: Tensor, targets: Tensor) -> Any:
-        """Scores translations [B, T] of sources [B, S]: `decoding.greedy.Scored`."""
+        """Scores translations [B, T] of sources [B, S]; returns a `decoding.greedy.Scored`."""
 
 
 class ImageModel(Capability):
     """Encodes images into codes, decodes codes, and samples codes of new images.
 
     Attributes:
-        hparams: `num_codes` is K, codes of each codebook.
+        hparams: its `num_codes` is K, the number of codes in each codebook.
     """
 
-    offers = "encodes images into codes, decodes and samples them"
+    offers = "encodes images into codes, decodes codes and samples codes"
 
     @abc.abstractmethod
     def encode_to_codes(self, images: Tensor, *, search_passes: int = 0) -> Tensor:
-        """Encodes [B, H, W, channels] to codes [B, L, C], searching for better ones."""
+        """Encodes [B, H, W, channels] to codes [B, L, C], improved by so many search passes."""
 
     @abc.abstractmethod
     def decode_codes(self, ids: Tensor) -> Tensor:
@@ -111,21 +111,21 @@ class ImageModel(Capability):
     def sample_codes(
         self, num: int, *, temperature: float, top_k: int, seed: Tensor, row_ids: Tensor
     ) -> Tensor:
-        """Draws codes [num, L, C]; row r depends on the seed and row_ids[r] alone."""
+        """Draws codes [num, L, C]; row r depends only on the seed and row_ids[r]."""
 
 
 def offers(model: str, capability: type[Capability]) -> bool:
-    """Returns whether a registered model offers something."""
+    """Returns whether a registered model has a capability."""
     return issubclass(registry.models.get(model), capability)
 
 
 def models_that_offer(capability: type[Capability]) -> str:
-    """Returns the names of the registered models that offer something, for messages."""
+    """Returns the names of the registered models with a capability, for messages."""
     return ", ".join(n for n in registry.models.names() if offers(n, capability)) or "(none)"
 
 
 def check_fits(problem: Any, model: str) -> None:
-    """Checks that a model offers what a problem needs.
+    """Checks that a model has the capability that a problem needs.
 
     Args:
         problem: the problem or its class.
@@ -139,7 +139,6 @@ def check_fits(problem: Any, model: str) -> None:
         return
     raise UsageError(
         f"the model {model!r} does not fit the problem {problem.name!r}, which needs a model that "
-        f"{needed.offers}: expected one of {models_that_offer(needed)}. A model of your own says "
-        f"what it offers by the classes that it derives from: here "
-        f"{needed.__module__}.{needed.__qualname__}"
+        f"{needed.offers}. Expected one of: {models_that_offer(needed)}. Your own model must "
+        f"derive from {needed.__module__}.{needed.__qualname__}"
     )

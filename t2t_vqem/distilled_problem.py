@@ -1,7 +1,7 @@
 """Problems whose training targets are translations by a teacher (Kim and Rush, 2016).
 
-`distilled` makes one of any problem of parallel text. The teacher and TensorFlow are imported when
-data are made, not before.
+`distilled` makes one from any problem of parallel text. The teacher and TensorFlow are imported
+only when data is generated.
 """
 
 from __future__ import annotations
@@ -26,31 +26,33 @@ if TYPE_CHECKING:
 class DecodingConfig(Config):
     """How the teacher translates."""
 
-    beam_size: int = option(4, "hypotheses of the teacher's beam search; 1 is greedy", minimum=1)
-    alpha: float = option(0.6, "exponent of the beam search's length penalty", minimum=0)
+    beam_size: int = option(
+        4, "number of hypotheses in the teacher's beam search; 1: greedy search", minimum=1
+    )
+    alpha: float = option(0.6, "exponent of the length penalty in beam search", minimum=0)
     num_translations: int = option(
         1,
-        "translations of a source to train on, the best of the beam: several make more of little "
-        "data",
+        "number of translations of each source to train on, the best of the beam; several help if "
+        "there is little data",
         minimum=1,
     )
     score_margin: float = option(
         0.5,
-        "a further translation is left out where its log-probability over length penalty is lower "
-        "by more than this",
+        "a translation after the best one is dropped if its log-probability divided by the length "
+        "penalty is lower than the best one's by more than this",
         minimum=0,
     )
     extra_sources: str = option(
         "",
-        "file of further source sentences, plain or .gz, that the teacher translates too; '' for "
-        "none",
+        "file of additional source sentences, plain or .gz, for the teacher to translate; '': none",
     )
     extra_length: int = option(
         50, "a translation has at most this many tokens more than its source", minimum=1
     )
     batch_size: int = option(
         4096,
-        "source tokens of a batch, with padding, counted once for each hypothesis of a beam",
+        "number of source tokens in a batch, including padding, counted once for each hypothesis "
+        "of the beam",
         minimum=1,
     )
     xla: bool = option(True, "whether to compile the teacher's search with XLA")
@@ -60,33 +62,33 @@ class DecodingConfig(Config):
         if self.num_translations > self.beam_size:
             raise UsageError(
                 f"num_translations={self.num_translations} with beam_size={self.beam_size}: "
-                "expected at most as many translations as the beam has hypotheses"
+                "expected at most as many translations as hypotheses in the beam"
             )
 
 
 class TeacherSource(NamedTuple):
-    """A teacher, and the file of further sources that it translates too; "" for none."""
+    """A teacher, and the file of additional sources for it to translate; "" for none."""
 
     teacher: Teacher
     extra: str
 
     def describe(self) -> str:
-        """Returns what is translated with what, for messages."""
+        """Describes the text and the teacher's checkpoint, for messages."""
         also = f" and {self.extra}" if self.extra else ""
         return f"{self.teacher.dataset.directory}{also}, translated by {self.teacher.checkpoint}"
 
     def fingerprint(self) -> dict[str, str]:
-        """Returns hashes that change when weights, data or further sources do."""
+        """Returns hashes that change with the weights, the data and the additional sources."""
         hashes = {"extra sources": hash_file(self.extra)} if self.extra else {}
         return {**self.teacher.fingerprint(), **hashes}
 
 
 class DistilledProblem(TextProblem):
-    """A problem of parallel text with a teacher's translations for targets to train on.
+    """A problem of parallel text whose training targets are a teacher's translations.
 
-    Sources, vocabulary, dev and test are those of the problem `base`, whose data lie in the same
-    data_dir; further sources may come from a file. Its settings are those of these data, and what
-    the teacher is to translate and how.
+    Sources, vocabulary, dev and test are those of the problem `base`, whose data is in the same
+    data_dir. Additional sources can come from a file. The settings are those of the base data, and
+    those of the teacher's decoding.
     """
 
     accepts = ("teacher_dir", "checkpoint", "shard", "num_shards")
@@ -121,20 +123,21 @@ class DistilledProblem(TextProblem):
         progress: bool = True,
         **flags: Any,
     ) -> str:
-        """Does one of several shares of the translating, as `generate` would; says what is left.
+        """Translates one of several shards, and returns a message that says what is left to do.
 
-        The shares may be done at the same time, on machines that all see `data_dir`. Afterwards
-        `generate` puts them together, and does what is missing.
+        Shards can be translated at the same time, on machines that share `data_dir`. Afterwards
+        `generate` combines them, and translates what is missing.
 
         Args:
             data_dir: as in `generate`.
-            shard: number of the share, from 0 to below `num_shards`.
-            num_shards: how many there are.
+            shard: number of the shard, from 0 to `num_shards` - 1.
+            num_shards: number of shards.
             progress: whether to show progress.
             **flags: as in `generate`.
 
         Raises:
-            UsageError: as `generate`; others work with another teacher or other settings.
+            UsageError: as in `generate`; or another process is translating for the same folder with
+                another teacher or other settings.
         """
         if not 0 <= shard < num_shards:
             raise UsageError(
@@ -151,8 +154,8 @@ class DistilledProblem(TextProblem):
             done, total = self._distillation(source, scratch).translate(
                 shard=shard, num_shards=num_shards, progress=progress
             )
-        rest = "When all are, run the command without --shard: it puts them together."
-        return f"shard {shard} of {num_shards} is done. {done} of {total} parts are there. {rest}"
+        rest = "When all shards are done, run the command without --shard to combine them."
+        return f"shard {shard} of {num_shards} is done. {done} of {total} parts are done. {rest}"
 
     def _distillation(self, source: TeacherSource, scratch: str) -> Distillation:
         from t2t_vqem.inference.distillation import Distillation
@@ -169,7 +172,7 @@ class DistilledProblem(TextProblem):
         num_workers: int,
         progress: bool,
     ) -> dict[str, Any]:
-        """Translates, then writes what `TextProblem.build` does with the vocabulary of `base`."""
+        """Translates, then writes the data like `TextProblem.build`, with the base's vocabulary."""
         made = self._distillation(source, scratch)
         made.translate(progress=progress)
         about_teacher, report = made.summary(directory)
@@ -186,14 +189,14 @@ class DistilledProblem(TextProblem):
 
 
 def distilled(base: type[TextProblem]) -> type[DistilledProblem]:
-    """Returns the problem `NAME_distilled` to a problem NAME of parallel text; registers nothing.
+    """Returns the problem `NAME_distilled` for a problem NAME of parallel text, unregistered.
 
     problems.register()(distilled(MyProblem))
     """
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class DistilledConfig(base.Config, DecodingConfig):
-        """Settings of the base problem's data, and how the teacher translates."""
+        """Settings of the base problem's data and of the teacher's decoding."""
 
     attributes = {
         "__doc__": f"The data of {base.name} with a teacher's translations to train on.\n\n"

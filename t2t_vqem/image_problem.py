@@ -27,16 +27,18 @@ class ImageDataset(Dataset):
 
         Args:
             split: train, dev or test.
-            limit: N at most, spread over the split; None for all.
+            limit: the largest N; the images are spread evenly over the split. None: all images.
 
         Raises:
-            UsageError: there is no image in that split.
+            UsageError: the split is empty.
         """
         records = self.records(split)
         total = len(records)
         count = total if limit is None else min(limit, total)
         if not count:
-            raise UsageError(f"{self.problem.name} has no images in {split}")
+            raise UsageError(
+                f"the {split} split of {self.problem.name} is empty, expected at least one image"
+            )
         indices = np.arange(count) * total // count
         return self.problem.make_batch(records.read(indices), 1)["images"]
 
@@ -44,9 +46,8 @@ class ImageDataset(Dataset):
 class ImageProblem(Problem):
     """Images of one size.
 
-    A subclass says the size, in `image_shape`, and where the images come from: in
-    `generate_samples`, which yields them, where they fit into memory; or in `source`, which returns
-    a `data.image_source.ImageSource`.
+    A subclass defines `image_shape`, the size, and either `generate_samples`, which yields images
+    that fit into memory, or `source`, which returns a `data.image_source.ImageSource`.
     """
 
     dataset_class = ImageDataset
@@ -63,14 +64,14 @@ class ImageProblem(Problem):
         return super().generate_samples(split)
 
     def source(self, flags: SourceFlags) -> ImageSource:
-        """Returns where the images come from; see `Problem.source`."""
+        """Returns the source of the images; see `Problem.source`."""
         del flags
         return ArrayImages(
             f"images of {self.name}", lambda: {split: self._generated(split) for split in SPLITS}
         )
 
     def _generated(self, split: str) -> np.ndarray:
-        """Returns what `generate_samples` yields, uint8 [n, height, width, channels], checked."""
+        """Checks and returns the generated images, uint8 [n, height, width, channels]."""
         images = [np.asarray(image) for image in self.generate_samples(split)]
         for number, image in enumerate(images):
             if (image.dtype, image.shape) != (np.uint8, self.image_shape):
@@ -83,7 +84,7 @@ class ImageProblem(Problem):
     def build(
         self, directory: str, scratch: str, source: ImageSource, *, num_workers: int, progress: bool
     ) -> dict[str, Any]:
-        """Writes records and the report; see `Problem.build`."""
+        """Writes the records and the report; see `Problem.build`."""
         return image_building.build_images(
             directory,
             scratch,
@@ -99,24 +100,24 @@ class ImageProblem(Problem):
         return {"image_shape": self.image_shape}
 
     def read_image(self, path: str) -> np.ndarray:
-        """Returns the image in a file of any size as the problem's images are.
+        """Reads an image of any size from a file and converts it to `image_shape`.
 
         Returns:
             uint8 [height, width, channels].
 
         Raises:
-            UsageError: it cannot be read; the message names the file.
+            UsageError: the file cannot be read; the message names it.
         """
         return read_image(path, self.image_shape)
 
     def make_batch(
         self, records: Sequence[dict[str, np.ndarray] | None], length: int
     ) -> dict[str, np.ndarray]:
-        """Returns the images, and which rows hold one.
+        """Returns a batch of images, and a mask of the rows that hold one.
 
         Args:
             records: one for each row; None gives a row of zeros.
-            length: not used, images have no positions.
+            length: unused, because images have no positions.
 
         Returns:
             "images", uint8 [rows, height, width, channels]; "mask", bool [rows].

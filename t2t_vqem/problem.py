@@ -1,7 +1,7 @@
-"""Problems and data sets: how data is made, and how what was made is read and put into batches.
+"""Problems and data sets: how data is generated, and how generated data is read and batched.
 
-A `Problem` is a recipe: settings, and where the data comes from. `Problem.generate` follows it,
-`Problem.open` opens what it has made: a `Dataset`, which is handed to whoever trains or decodes.
+A `Problem` is a recipe: settings, and the source of the data. `Problem.generate` makes the data,
+`Problem.open` opens it as a `Dataset`, which training and decoding use.
 """
 
 from __future__ import annotations
@@ -28,54 +28,54 @@ from t2t_vqem.data.workers import default_num_workers
 from t2t_vqem.fields import Config, from_json, json_defaults, to_json
 from t2t_vqem.registry import snake_case
 
-_FORMAT = 2  # of what `generate` writes; to be raised when data of before cannot be read any more
+_FORMAT = 2  # of the files that `generate` writes; increment it when older data become unreadable
 _logger = logging.getLogger(__name__)
 
-_FLAGS = {  # that a problem may accept, and what each names
+_FLAGS = {  # the flags that a problem may accept, and what each one names
     "source_dir": "the folder with your files",
     "tfds_dir": "the folder with data sets that TFDS has prepared",
     "teacher_dir": "the output directory of the teacher's run",
     "checkpoint": "the teacher's weights",
-    "shard": "a share of the teacher's work",
-    "num_shards": "how many shares there are",
+    "shard": "the number of a shard of the teacher's work",
+    "num_shards": "the number of shards",
 }
-_SOURCES = ("source_dir", "tfds_dir", "teacher_dir")  # each of them names a source by itself
+_SOURCES = ("source_dir", "tfds_dir", "teacher_dir")  # each of them names a complete source
 
 
 class SourceFlags(NamedTuple):
-    """What `generate` is told of where data comes from; None where the user says nothing."""
+    """The flags of `generate` that name the source of the data; None if not given."""
 
-    data_dir: str  # where the data goes, and where that of `Problem.base` is
+    data_dir: str  # folder for the data, which also holds the data of `Problem.base`
     source_dir: str | None = None  # folder with the user's files
     tfds_dir: str | None = None  # folder with prepared TFDS data sets; no download then
     teacher_dir: str | None = None  # output directory of a trained teacher
-    checkpoint: str | None = None  # of the teacher, see `OutputDir.find_checkpoint`
+    checkpoint: str | None = None  # the teacher's, see `OutputDir.find_checkpoint`
 
 
 class Dataset:
-    """What a problem has made: records, in the splits train, dev and test.
+    """The generated data of a problem: records, in the splits train, dev and test.
 
     Attributes:
         problem: the recipe.
         directory: the folder of the data.
-        manifest: what was written down when they were made.
-        vocabulary: of text; None where there is none.
+        manifest: the description that was written when the data was generated.
+        vocabulary: the vocabulary of text; None for other data.
     """
 
     vocabulary: Vocabulary | None = None
 
     def __init__(self, problem: Problem, directory: str, manifest: dict[str, Any]):
-        """Keeps the parts; see `Problem.open`, which reads and checks the manifest."""
+        """Stores its arguments; see `Problem.open`, which reads and checks the manifest."""
         self.problem = problem
         self.directory = directory
         self.manifest = manifest
         self._readers: dict[str, RecordReader] = {}
 
     def split(self, split: str) -> dict[str, Any]:
-        """Returns what the manifest says about a split."""
+        """Returns the entry of a split in the manifest."""
         splits = self.manifest["splits"]
         if split not in splits:
-            raise UsageError(f"unknown split {split!r}, expected one of {', '.join(splits)}.")
+            raise UsageError(f"unknown split {split!r}. Expected one of: {', '.join(splits)}.")
         return splits[split]
 
     @functools.cached_property
@@ -84,18 +84,18 @@ class Dataset:
         return Schema.from_json(self.manifest["schema"])
 
     def records(self, split: str) -> RecordReader:
-        """Returns the reader of a split's examples; it is opened once."""
+        """Returns the reader of a split's examples, which is opened at the first call."""
         if split not in self._readers:
             paths = [os.path.join(self.directory, name) for name in self.split(split)["shards"]]
             self._readers[split] = RecordReader(paths, self.schema)
         return self._readers[split]
 
     def lengths(self, split: str, group_size: int = 1) -> np.ndarray | None:
-        """Returns the positions of each example, int32 [n, sides]; None if all are alike.
+        """Returns the lengths of each example, int32 [n, sides]; None if all have the same size.
 
         Args:
             split: train, dev or test.
-            group_size: tokens of the groups that a model has targets laid out in; 1 for none.
+            group_size: number of tokens in a group, for a model with grouped targets; 1: no groups.
         """
         del group_size
         path = os.path.join(self.directory, lengths_file(split))
@@ -127,24 +127,24 @@ class Dataset:
         shuffle: bool = True,
         epochs: int | None = None,
     ) -> BatchPlan:
-        """Returns which examples make up which step.
+        """Returns the plan that assigns examples to the batches of steps.
 
         Args:
             split: train, dev or test.
-            hparams: `batch_size`, `max_length`, `num_buckets` and `group_size` are used.
+            hparams: its `batch_size`, `max_length`, `num_buckets` and `group_size` are used.
             seed: seed of the order.
-            shuffle: False for evaluation: the order of the data, bucket by bucket.
-            epochs: None never ends.
+            shuffle: False for evaluation: keeps the order of the data within each bucket.
+            epochs: number of epochs; None: no limit.
         """
         lengths = self.lengths(split, hparams.group_size)
-        if lengths is None:  # all examples are alike: batch_size counts them
+        if lengths is None:  # all examples have the same size: batch_size counts examples
             lengths, max_length = np.ones(self.split(split)["num_examples"], np.int32), 1
         else:
             lengths, max_length = lengths.max(axis=1), hparams.max_length
             cut = int((lengths > max_length).sum())
             if cut:
                 _logger.warning(
-                    "%s, %s: %d of %d examples are longer than max_length=%d and are cut",
+                    "%s, %s: %d of %d examples are longer than max_length=%d and are truncated",
                     self.problem.name, split, cut, len(lengths), max_length,
                 )  # fmt: skip
         return BatchPlan(
@@ -158,12 +158,12 @@ class Dataset:
         )
 
     def batch_maker(self, hparams: Any) -> MakeBatch:
-        """Returns what makes batches for a model: `make_batch`, unless the model wants others."""
+        """Returns the function that makes batches for a model, by default `make_batch`."""
         del hparams
         return self.problem.make_batch
 
     def examples(self, split: str, hparams: Any, **order: Any) -> Examples:
-        """Returns a split as batches for a model, to be read.
+        """Returns a split in batches for a model.
 
         Args:
             split: train, dev or test.
@@ -175,7 +175,7 @@ class Dataset:
 
     @property
     def report(self) -> str:
-        """What was kept and what was dropped, in words; also in report.txt."""
+        """Text that says which examples were kept and dropped; also in report.txt."""
         path = os.path.join(self.directory, building.REPORT)
         if os.path.exists(path):
             with open(path, encoding="utf-8") as file:
@@ -187,24 +187,25 @@ class Dataset:
 class Problem(abc.ABC):
     """A recipe for data with the splits train, dev and test.
 
-    The shortest recipe has a `schema` and `generate_samples`; problems of text and of images derive
-    from `TextProblem` and `ImageProblem`. Registered under its class's name in snake_case unless it
-    says otherwise.
+    The simplest problem defines `schema` and `generate_samples`. Problems of text and of images
+    derive from `TextProblem` and `ImageProblem`.
 
     Attributes:
-        name: the name it is registered under, also of its folder.
+        name: registered name, and name of the data's folder. By default the class's name in
+            snake_case.
         Config: type of `config`.
         config: settings; frozen.
-        dataset_class: what `open` returns.
-        needs: what a model has to offer, see `capabilities`; None where any model will do.
-        accepts: flags of t2t-datagen that the data can come from, "source_dir" for example; none
-            for a problem that makes its data itself.
-        base: problem whose data, in the same data_dir, this one's are made of; None for none.
-        for_own_files: registered problem of this kind that takes the user's own files.
-        keep_unfinished: whether what a killed `generate` has left is too costly to be removed when
-            the settings change, and an error instead.
-        schema: arrays of each sample, where `build` is not redefined.
-        samples_version: changes when `generate_samples` changes what it makes; None to hash that.
+        dataset_class: the type that `open` returns.
+        needs: the capability that a model must have, see `capabilities`; None if any model fits.
+        accepts: flags of t2t-datagen that name the source of the data, "source_dir" for example;
+            empty if the problem generates its data itself.
+        base: problem from whose data, in the same data_dir, this problem's data is made; or None.
+        for_own_files: registered problem of this kind that reads the user's own files.
+        keep_unfinished: whether the unfinished output of a killed `generate` is too costly to
+            remove. Changed settings are then an error.
+        schema: arrays of each sample, if `build` is not overridden.
+        samples_version: changes when the output of `generate_samples` changes; None: the output is
+            hashed.
     """
 
     name: ClassVar[str]
@@ -224,43 +225,43 @@ class Problem(abc.ABC):
             cls.name = snake_case(cls.__name__)
 
     def __init__(self, config: Config | None = None):
-        """Makes the problem with these settings; None for the defaults."""
+        """Makes the problem with the given settings; None for the defaults."""
         self.config = self.Config() if config is None else config
 
     @classmethod
     def starting_config(cls, data_dir: str) -> Config | None:
-        """Returns the settings that data are made with unless the user says otherwise.
+        """Returns the settings to start from, before those that the user gives.
 
-        Those of the data of `base`, where there is one.
+        If there is a `base`, these are the settings of its data.
 
         Args:
-            data_dir: where `generate` is to write.
+            data_dir: folder in which `generate` will write.
 
         Returns:
-            None for the defaults.
+            The settings, or None for the defaults.
 
         Raises:
-            UsageError: there are no data of `base`.
+            UsageError: the data of `base` does not exist.
         """
         if cls.base is None:
             return None
         manifest = building.read_manifest(os.path.join(data_dir, cls.base.name))
         if manifest is None:
             raise UsageError(
-                f"no data of {cls.base.name} in {data_dir}, which {cls.name} is made of. Make it "
+                f"no data of {cls.base.name} in {data_dir}, from which {cls.name} is made. Make it "
                 f"with: t2t-datagen --problem={cls.base.name} --data_dir={data_dir}"
             )
         return from_json(cls.Config, manifest["config"])
 
     @classmethod
     def check_flags(cls, **flags: Any) -> None:
-        """Checks that the flags that are given are among those that the problem accepts.
+        """Checks that the problem accepts the given flags.
 
         Args:
-            **flags: values by name; None where one is not given.
+            **flags: values by name; None for a flag that is not given.
 
         Raises:
-            UsageError: another flag, or two sources.
+            UsageError: a flag that the problem does not accept, or more than one source.
         """
         given = {name: value for name, value in flags.items() if value not in (None, "")}
         for name, value in given.items():
@@ -268,69 +269,70 @@ class Problem(abc.ABC):
                 raise UsageError(f"--{name}={value}: {cls._explain_refusal(name)}")
         sources = [f"--{name}" for name in _SOURCES if name in given]
         if len(sources) > 1:
-            raise UsageError(f"{' and '.join(sources)} are both given, expected one of them.")
+            raise UsageError(f"{' and '.join(sources)} are given, expected only one of them.")
 
     @classmethod
     def _explain_refusal(cls, flag: str) -> str:
         instead = ""
         if flag == "source_dir" and not cls.accepts and cls.for_own_files:
-            instead = f", or take --problem={cls.for_own_files}, which reads your own files"
+            instead = f", or use --problem={cls.for_own_files}, which reads your own files"
         elif flag not in ("source_dir", "tfds_dir"):
             instead = (
-                f", or take --problem={cls.name}_distilled: {_FLAGS[flag]} is of distilled problems"
+                f", or use --problem={cls.name}_distilled: only distilled problems take "
+                f"{_FLAGS[flag]}"
             )
-        return f"{cls.name} is {cls.data_origin()}. Leave the flag out{instead}."
+        return f"{cls.name} is {cls.data_origin()}. Omit the flag{instead}."
 
     @classmethod
     def data_origin(cls) -> str:
-        """Returns where the data comes from, in words: "made from --source_dir"."""
+        """Returns a phrase that names the source of the data: "made from --source_dir"."""
         sources = [f"--{name}" for name in _SOURCES if name in cls.accepts]
         if "tfds_dir" in cls.accepts:
             sources.append("a download")
         return f"made from {' or '.join(sources)}" if sources else "made by the problem itself"
 
     def source_given(self, flags: SourceFlags) -> bool:
-        """Returns whether `source` needs neither more flags nor a download.
+        """Returns whether `source` can be called without further flags or a download.
 
-        Data that is there already is compared with its sources only then.
+        Only then existing data is compared with its source.
         """
         return not self.accepts or any(getattr(flags, name) for name in _SOURCES)
 
     def _source(self, flags: SourceFlags) -> Any:
-        """Returns `source`, after a check that the flags name one or that it is downloaded."""
+        """Returns `source`, if the flags name one or it can be downloaded."""
         if not self.source_given(flags) and "tfds_dir" not in self.accepts:
             needed = next(name for name in _SOURCES if name in self.accepts)
             made_of = ""
             if self.base is not None:
-                made_of = f" is made of the data of {self.base.name} in {flags.data_dir}, and it"
+                made_of = f" is made from the data of {self.base.name} in {flags.data_dir}, and"
             raise UsageError(f"{self.name}{made_of} needs --{needed}, {_FLAGS[needed]}.")
         return self.source(flags)
 
     def generate_samples(self, split: str) -> Iterable[Any]:
-        """Returns the samples of a split; called again, the same ones.
+        """Returns the samples of a split, the same ones at each call.
 
-        A sample is a dict of arrays as `schema` says; of a problem of text a pair of lines, of
-        images one image.
+        A sample is a dict of the arrays in `schema`; for a `TextProblem` a pair of lines, for an
+        `ImageProblem` an image.
 
         Args:
             split: train, dev or test.
         """
         raise NotImplementedError(
-            f"{type(self).__name__} defines neither generate_samples nor source: one of them says "
-            "where its data comes from."
+            f"{type(self).__name__} defines neither generate_samples nor source: define one of "
+            "them, which gives the data."
         )
 
     def source(self, flags: SourceFlags) -> Any:
-        """Returns where the data comes from: an object with `describe()` and `fingerprint()`.
+        """Returns the source of the data: an object with `describe()` and `fingerprint()`.
 
-        What it returns is what `build` takes. A problem that accepts flags redefines this.
+        `build` gets this object. A problem that accepts flags overrides this method.
 
         Args:
-            flags: those that the problem accepts; one of them is given, unless it accepts none or
-                a download.
+            flags: the given flags. A problem that accepts flags, but not tfds_dir, gets at least
+                one of them.
 
         Raises:
-            UsageError: there is nothing there, with what was looked for.
+            UsageError: the source does not exist; the message says what was expected.
         """
         del flags
         return Samples(self.name, self.schema, self.generate_samples, self.samples_version)
@@ -338,16 +340,16 @@ class Problem(abc.ABC):
     def build(
         self, directory: str, scratch: str, source: Any, *, num_workers: int, progress: bool
     ) -> dict[str, Any]:
-        """Writes the data and returns what the manifest says about it.
+        """Writes the data and returns its entries in the manifest.
 
         The manifest needs "schema" (see `records.Schema`) and "splits": for each split its "shards"
-        and "num_examples". What an earlier, killed call left in the folders is to be reused.
+        and "num_examples". An implementation should reuse what a killed call left in the folders.
 
         Args:
             directory: folder for the data.
-            scratch: folder for what is needed on the way.
-            source: what `source` returned.
-            num_workers: processes to use.
+            scratch: folder for temporary files.
+            source: the object that `source` returned.
+            num_workers: number of processes.
             progress: whether to show progress.
         """
         del num_workers
@@ -356,19 +358,20 @@ class Problem(abc.ABC):
     def generate(
         self, data_dir: str, *, num_workers: int | None = None, progress: bool = True, **flags: Any
     ) -> Dataset:
-        """Makes the data in `data_dir`, unless it is there already, and opens it.
+        """Makes the data in `data_dir`, unless it exists already, and opens it.
 
-        A killed call leaves nothing that looks finished; the next one goes on from there, to the
-        same files.
+        Unfinished data of a killed call does not look finished. The next call continues from it and
+        gives the same files.
 
         Args:
             data_dir: folder for the data of all problems.
-            num_workers: processes; None for one on each core. The result is the same.
+            num_workers: number of processes; None: one for each core. It does not change the data.
             progress: whether to show progress.
-            **flags: where the data comes from, see `SourceFlags`.
+            **flags: the source of the data, see `SourceFlags`.
 
         Raises:
-            UsageError: sources that cannot be used, data made from others in the way, a full disk.
+            UsageError: the source is unusable, the folder holds data from another source, or the
+                disk is full.
         """
         self.check_flags(**flags)
         source_flags = SourceFlags(data_dir, **flags)
@@ -396,23 +399,23 @@ class Problem(abc.ABC):
         return self.open(data_dir, manifest)
 
     def _identity(self, source: Any) -> dict[str, Any]:
-        """Returns what data are made from and how, see `building.build`."""
+        """Returns the source and the settings that identify the data, see `building.build`."""
         settings = {"format": _FORMAT, "problem": self.name, "config": to_json(self.config)}
         return {**settings, "source": source.fingerprint()}
 
     def setting_defaults(self) -> dict[str, Any]:
-        """Returns what data were made with that are older than a setting; see `compare`."""
+        """Returns the values for data that is older than a setting; see `building.compare`."""
         return {"config": json_defaults(self.Config)}
 
     def open(self, data_dir: str, manifest: dict[str, Any] | None = None) -> Dataset:
-        """Opens the data that `generate` has made.
+        """Opens the data that `generate` made.
 
         Args:
             data_dir: folder for the data of all problems.
-            manifest: that of the data, where it was read already.
+            manifest: the manifest of the data, if it was read already.
 
         Raises:
-            UsageError: the data has not been made, or with other settings.
+            UsageError: the data does not exist, or was made with other settings.
         """
         directory = os.path.join(data_dir, self.name)
         manifest = building.read_manifest(directory) if manifest is None else manifest
@@ -438,12 +441,12 @@ class Problem(abc.ABC):
     ) -> dict[str, np.ndarray]:
         """Returns the arrays of a batch.
 
-        Here those of the records by their names, cut or filled up with zeros to `length` where
-        their size varies; and "mask", bool [rows], which rows hold a record.
+        By default these are the arrays of the records by name, axes of variable size truncated or
+        zero-padded to `length`; and "mask", bool [rows], True for rows that hold a record.
 
         Args:
             records: one for each row, None for an empty row.
-            length: positions to pad to, where rows have positions.
+            length: size of the variable axes.
         """
         rows = len(records)
         batch = {
@@ -460,11 +463,11 @@ class Problem(abc.ABC):
 
     @classmethod
     def needs_a(cls, capability: type[Capability]) -> bool:
-        """Returns whether each model of the problem offers something."""
+        """Returns whether the problem needs models with this capability."""
         return cls.needs is not None and issubclass(cls.needs, capability)
 
     def model_arguments(self, vocabulary: Vocabulary | None) -> dict[str, Any]:
-        """Returns what a model's constructor needs to know of the data, by name."""
+        """Returns the arguments of a model's constructor that depend on the data, by name."""
         del vocabulary
         return {}
 
@@ -481,7 +484,7 @@ def make_problem(
 
     Args:
         name: registered name.
-        data_dir: folder for the data of all problems; has those of `Problem.base`.
+        data_dir: folder for the data of all problems, also that of `Problem.base`.
         gin_files: files of gin bindings.
         gin_params: gin bindings.
         problem_params: name=value,name=value.

@@ -27,41 +27,53 @@ from t2t_vqem.problem import Dataset, Problem, SourceFlags
 class TextConfig(Config):
     """Settings of a problem of parallel text."""
 
-    source_language: str = option("en", "code of the language translated from")
-    target_language: str = option("de", "code of the language translated into")
+    source_language: str = option("en", "code of the source language")
+    target_language: str = option("de", "code of the target language")
     vocab_size: int = option(
-        8000, "ids of the vocabulary, with 3 special ones and 256 for bytes", minimum=260
+        8000,
+        "size of the vocabulary, including 3 special tokens and 256 byte tokens",
+        minimum=260,
     )
     vocab_sample: int = option(
-        100_000, "training pairs that the vocabulary is trained on, at most", minimum=1
+        100_000,
+        "the largest number of training pairs that the vocabulary is trained on",
+        minimum=1,
     )
     max_length: int = option(
-        256, "tokens with EOS; training pairs with a longer side are dropped", minimum=2
+        256,
+        "the largest number of tokens, including EOS; training pairs with a longer side are "
+        "dropped",
+        minimum=2,
     )
     max_ratio: float = option(
         4.0,
-        "training pairs with one side more than this times as long as the other, in tokens with "
-        "EOS, are dropped; 0 for none",
+        "training pairs are dropped if one side is more than this times as long as the other, in "
+        "tokens including EOS; 0: none are dropped",
         minimum=0,
     )
-    seed: int = option(0, "seed of the vocabulary's sample", minimum=0, maximum=MAX_SEED)
+    seed: int = option(
+        0,
+        "seed for choosing the pairs that the vocabulary is trained on",
+        minimum=0,
+        maximum=MAX_SEED,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for code in (self.source_language, self.target_language):
             if not re.fullmatch(r"[a-z]{2,3}([-_][A-Za-z0-9]{1,8})*", code):
                 raise UsageError(
-                    f"unknown language {code!r}, expected a code such as en, de or pt-BR"
+                    f"unknown language {code!r}: expected a code such as en, de or pt-BR"
                 )
         if self.source_language == self.target_language:
             raise UsageError(
                 f"source_language and target_language are both {self.source_language!r}, expected "
-                "two; for two kinds of one language write en-x-plain, say"
+                "two codes; for two varieties of one language use a code such as en-x-plain"
             )
 
 
 class TextDataset(Dataset):
-    """Pairs of lines as ids, with their vocabulary, and the text of dev and test."""
+    """Pairs of lines as token ids, their vocabulary, and the text of dev and test."""
 
     problem: TextProblem
 
@@ -70,7 +82,7 @@ class TextDataset(Dataset):
         """The vocabulary that the records were written with.
 
         Raises:
-            UsageError: it cannot be read, or is another one.
+            UsageError: it cannot be read, or is not the one of the records.
         """
         expected = self.manifest["vocabulary"]
         path = os.path.join(self.directory, expected["file"])
@@ -83,20 +95,20 @@ class TextDataset(Dataset):
         return vocabulary
 
     def lengths(self, split: str, group_size: int = 1) -> np.ndarray:
-        """Returns the tokens of each example with EOS, int32 [n, 2]: source and target.
+        """Returns the lengths of source and target in tokens, including EOS, int32 [n, 2].
 
-        In groups, the target's are with what fills them up; see `Dataset.lengths`.
+        Lengths of grouped targets include the tokens that fill groups; see `Dataset.lengths`.
         """
         sizes = 1, *groups.GROUP_SIZES
         lengths = self._load_lengths(split, 1 + len(sizes))
         return lengths[:, [0, 1 + sizes.index(group_size)]]
 
     def sources(self, split: str) -> list[str]:
-        """Returns the source lines of dev or test, as they were given."""
+        """Returns the original source lines of dev or test."""
         return self._text(split, self.problem.source_language)
 
     def references(self, split: str) -> list[str]:
-        """Returns the target lines of dev or test, as they were given."""
+        """Returns the original target lines of dev or test."""
         return self._text(split, self.problem.target_language)
 
     def _text(self, split: str, language: str) -> list[str]:
@@ -107,7 +119,7 @@ class TextDataset(Dataset):
         return [line.decode() for line in read_lines(path)]
 
     def batch_maker(self, hparams: HParams) -> MakeBatch:
-        """Returns what makes batches; targets laid out in groups if the model wants them so."""
+        """Returns the function that makes batches, with grouped targets if the model needs them."""
         make_plain = self.problem.make_batch
         if hparams.group_size == 1:
             return make_plain
@@ -132,8 +144,8 @@ class TextDataset(Dataset):
 class TextProblem(Problem):
     """Translation from one language into another: pairs of lines and a shared vocabulary.
 
-    A subclass says where the text comes from: in `generate_samples`, which yields pairs of lines;
-    or in `source`, which returns a `data.text_source.PairSource`.
+    A subclass defines `generate_samples`, which yields pairs of lines, or `source`, which returns a
+    `data.text_source.PairSource`.
     """
 
     Config = TextConfig
@@ -144,20 +156,20 @@ class TextProblem(Problem):
 
     @property
     def source_language(self) -> str:
-        """Code of the language translated from."""
+        """Code of the source language."""
         return self.config.source_language
 
     @property
     def target_language(self) -> str:
-        """Code of the language translated into."""
+        """Code of the target language."""
         return self.config.target_language
 
     def generate_samples(self, split: str) -> Iterable[tuple[str, str]]:
-        """Returns the pairs of a split, a line of each language; see `Problem.generate_samples`."""
+        """Returns the pairs of lines of a split; see `Problem.generate_samples`."""
         return super().generate_samples(split)
 
     def source(self, flags: SourceFlags) -> PairSource:
-        """Returns where the text comes from; see `Problem.source`."""
+        """Returns the source of the text; see `Problem.source`."""
         del flags
         pairs = {split: functools.partial(self.generate_samples, split) for split in SPLITS}
         return GeneratedPairs(self.samples_version, pairs)
@@ -165,7 +177,7 @@ class TextProblem(Problem):
     def build(
         self, directory: str, scratch: str, source: PairSource, *, num_workers: int, progress: bool
     ) -> dict[str, Any]:
-        """Writes records, vocabulary, lengths, dev and test text; see `Problem.build`."""
+        """Writes records, vocabulary, lengths, and the dev and test text; see `Problem.build`."""
         settings = text_building.TextSettings(
             languages=(self.source_language, self.target_language),
             vocab_size=self.config.vocab_size,
@@ -189,7 +201,7 @@ class TextProblem(Problem):
 
         Args:
             records: pairs without EOS; None gives a row of PAD.
-            length: positions of a row; a longer side is cut and still ends in EOS.
+            length: number of positions of a row. A longer side is truncated, with EOS at its end.
 
         Returns:
             "inputs" and "targets", int32 [rows, length].

@@ -1,4 +1,4 @@
-"""Makes a data set of samples of any kind, which a program generates: one shard for each split."""
+"""Writes a data set of generated samples of any kind: one shard for each split."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Samples:
     """Samples that a program generates, in the splits train, dev and test.
 
     Args:
-        name: of the problem, for messages.
+        name: name of the problem, for messages.
         schema: the arrays of each sample.
-        generate: starts the samples of a split from the beginning, as dicts of arrays.
-        version: changes whenever other samples are generated; None to hash the samples instead.
+        generate: returns the samples of a split from the first one on, as dicts of arrays.
+        version: must change when the samples change; None: the samples are hashed instead.
     """
 
     def __init__(
@@ -39,11 +39,11 @@ class Samples:
         self._version = version
 
     def describe(self) -> str:
-        """Returns where the samples come from, for messages."""
+        """Returns the source of the samples, for messages."""
         return "generated samples"
 
     def fingerprint(self) -> dict[str, str]:
-        """Returns hashes that change when the samples do, by the name of what they cover."""
+        """Returns hashes that change with the samples, by the name of what they cover."""
         if self._version is not None:
             return {"generator": self._version}
         return {f"{split} samples": self._digest(split) for split in SPLITS}
@@ -58,7 +58,7 @@ class Samples:
         """Returns the samples of a split in order.
 
         Raises:
-            UsageError: a sample that the schema does not hold.
+            UsageError: a sample does not match the schema.
         """
         for number, sample in enumerate(self._generate(split)):
             try:
@@ -71,30 +71,32 @@ class Samples:
 def build_samples(
     directory: str, scratch: str, source: Samples, *, progress: bool
 ) -> dict[str, Any]:
-    """Writes records, and lengths where the size of an array varies.
+    """Writes records, and lengths if the size of an array varies.
 
     Args:
-        directory: where to; splits that an earlier, killed run has finished are reused.
-        scratch: a folder for what is not finished.
+        directory: folder for the data; splits that a killed run finished are reused.
+        scratch: folder for unfinished files.
         source: the samples.
-        progress: whether to show the progress.
+        progress: whether to show progress.
 
     Returns:
-        What the manifest says about the data: schema, splits.
+        The entries of the manifest about the data: schema, splits.
 
     Raises:
-        UsageError: a split is empty, or a sample is not as the schema says.
+        UsageError: a split is empty, or a sample does not match the schema.
         OSError: the disk is full.
     """
     splits = {}
     for split in SPLITS:
         shard, lengths = f"{split}-00000-of-00001.array_record", lengths_file(split)
-        result = os.path.join(scratch, lengths)  # says that the split is finished
+        result = os.path.join(scratch, lengths)  # exists if the split is finished
         if not os.path.exists(result):
             _write_split(directory, scratch, source, split, shard, progress)
         count = len(np.load(result))
         if not count:
-            raise UsageError(f"{source.describe()}: the {split} split is empty.")
+            raise UsageError(
+                f"{source.describe()}: the {split} split is empty, expected at least one sample."
+            )
         if any(None in field.shape for field in source.schema.fields):
             shutil.copy(result, os.path.join(directory, lengths))
         splits[split] = {"shards": [shard], "num_examples": count}
@@ -119,7 +121,7 @@ def _write_split(
 
 
 def _length(sample: Mapping[str, Any], schema: Schema) -> int:
-    """Returns the positions of a sample: the largest of its sizes that vary."""
+    """Returns the length of a sample: the largest of its variable sizes."""
     sizes = [
         size
         for field in schema.fields

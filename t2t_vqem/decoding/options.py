@@ -1,4 +1,4 @@
-"""How to decode: the options that every model's `infer` takes."""
+"""Decoding options, which the `infer` of every model takes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from t2t_vqem.overrides import parse_overrides
 
 
 class SearchSettings(NamedTuple):
-    """The options that do not change the graph: numbers, or tensors that are inputs of it.
+    """The options that do not change the graph: numbers, or input tensors of the graph.
 
-    With a tensor of a temperature the graph can search as well as sample.
+    If the temperature is a tensor, the graph can both search and sample.
     """
 
     alpha: Any
@@ -22,7 +22,7 @@ class SearchSettings(NamedTuple):
 
     @property
     def samples(self) -> bool:
-        """Whether the graph is to have what draws."""
+        """Whether the graph needs the operations for sampling."""
         return not isinstance(self.temperature, (int, float)) or self.temperature > 0
 
 
@@ -31,17 +31,18 @@ class DecodeOptions:
     """Greedy search by default; beam search with `beam_size`, sampling with a temperature.
 
     Attributes:
-      beam_size: hypotheses kept a sentence; 1 is greedy.
-      num_best: hypotheses of beam search to return for a sentence, the best ones.
+      beam_size: number of hypotheses for each sentence; 1: greedy search.
+      num_best: number of hypotheses to return for each sentence, the best ones.
       alpha: exponent of the length penalty ((5 + length) / 6)^alpha of beam search.
       extra_length: a translation has at most source length + extra_length tokens.
-      sampling_temperature: draw from softmax(logits / temperature) instead; 0 is off.
-      sampling_top_k: draw among the k most probable tokens only; 0 is all.
-      num_candidates: latent models: translations to choose from: of the best latents that beam
-        search found, or with a `sampling_temperature` of greedy latents and of latents drawn.
-      keep_repeats: latent models: whether a token that repeats the one before it stays.
+      sampling_temperature: draw from softmax(logits / temperature) instead; 0: do not draw.
+      sampling_top_k: draw only among the k most probable tokens; 0: all.
+      num_candidates: latent models: number of translations to choose from. They are decoded from
+        the best latents of beam search, or with a `sampling_temperature` from greedy latents and
+        from drawn latents.
+      keep_repeats: latent models: whether to keep a token that repeats the token before it.
 
-    Latent models search for latents in these ways, and for the tokens all at once.
+    Latent models search for latents in these ways, and then decode all tokens in parallel.
     """
 
     beam_size: int = 1
@@ -55,7 +56,7 @@ class DecodeOptions:
 
     @property
     def settings(self) -> SearchSettings:
-        """What may differ from call to call of one graph."""
+        """The options that can differ between calls of one graph."""
         return SearchSettings(
             alpha=self.alpha,
             extra_length=self.extra_length,
@@ -71,14 +72,14 @@ class DecodeOptions:
         most = self.num_candidates if self.num_candidates > 1 else self.beam_size
         if not 1 <= self.num_best <= most:
             raise UsageError(
-                f"num_best {self.num_best}: expected a number from 1 to beam_size, or of a latent "
-                f"model to num_candidates, {most}."
+                f"num_best {self.num_best}: expected a number from 1 to {most}, which is "
+                "beam_size, or num_candidates of a latent model."
             )
         if self.num_candidates > self.beam_size and not self.sampling_temperature:
             raise UsageError(
-                f"num_candidates {self.num_candidates} are more than the hypotheses of beam_size "
-                f"{self.beam_size}: set beam_size to {self.num_candidates} or more, or a "
-                "sampling_temperature, for example 1.0, at which they are drawn."
+                f"num_candidates is {self.num_candidates}, more than beam_size {self.beam_size}: "
+                f"set beam_size to {self.num_candidates} or more, or set sampling_temperature, for "
+                "example to 1.0, to draw the candidates."
             )
         if self.extra_length < 1:
             raise UsageError(f"extra_length must be at least 1, got {self.extra_length}.")
@@ -90,23 +91,23 @@ class DecodeOptions:
         if self.beam_size > 1 and self.sampling_temperature:
             raise UsageError(
                 f"Sampling (temperature {self.sampling_temperature}) and beam search (beam_size "
-                f"{self.beam_size}) exclude each other: set one of them back to its default."
+                f"{self.beam_size}) exclude each other: set one of them to its default."
             )
         if self.sampling_top_k and not self.sampling_temperature:
             raise UsageError(
-                f"sampling_top_k {self.sampling_top_k} does nothing without a sampling "
+                f"sampling_top_k {self.sampling_top_k} has no effect without a sampling "
                 "temperature: set sampling_temperature, for example to 1.0."
             )
 
 
 def parse_options(text: str, where: str = "") -> DecodeOptions:
-    """Reads "beam_size=4,alpha=0.6".
+    """Parses options such as "beam_size=4,alpha=0.6".
 
-    Candidates that are not drawn are what beam search finds, so that many of them need as large a
-    beam; it need not be said.
+    Without sampling, candidates are the hypotheses of beam search. If needed, `beam_size` is
+    therefore raised to `num_candidates`.
 
     Raises:
-      UsageError: `text` is not such a list, or the options do not go together.
+      UsageError: `text` is not such a list, or the options contradict each other.
     """
     values = parse_overrides(DecodeOptions, text, where)
     if not values.get("sampling_temperature"):

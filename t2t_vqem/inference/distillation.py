@@ -1,9 +1,9 @@
-"""Translates the training sources of a problem, and further ones, with its teacher.
+"""Translates the training sources of a problem, and additional sources, with its teacher.
 
-The work is cut into parts, each a window of lines that the translator sorts by length, so that a
-part comes out the same whatever else is translated in the same call. A finished part is a file of
-its own: a killed call has one part to do again, and several machines do different parts of the same
-work.
+The work is divided into parts. Each part is one window of lines that the translator sorts by
+length, so its result does not depend on the other parts in the same call. Each finished part is a
+file: after a killed call only one part must be repeated, and several machines can translate
+different parts.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from t2t_vqem.inference.teacher import Teacher
 from t2t_vqem.inference.translate import WINDOW_LINES, Hypothesis, Translator
 from t2t_vqem.metrics.bleu import Score, sacrebleu_score
 
-EXTRA = "extra"  # beside the splits: further sources
+EXTRA = "extra"  # beside the splits: the additional sources
 FAILURES_FILE = "failures.jsonl"
-_SHOWN_FAILURES = 2  # of each kind, in the report
+_SHOWN_FAILURES = 2  # number of failures of each kind in the report
 _logger = logging.getLogger(__name__)
 
 
@@ -47,38 +47,38 @@ class _Part(NamedTuple):
 
 
 class _Made(NamedTuple):
-    """What a finished part holds, for each of its sources."""
+    """The contents of a finished part, one entry for each of its sources."""
 
-    translations: list[str]  # the best one
-    targets: list[list[str]]  # what is fit to learn from, the best first
-    failures: list[str | None]  # where nothing is: why the best one is not, a key of FAILURES
+    translations: list[str]  # the best translation
+    targets: list[list[str]]  # the translations to train on, the best one first
+    failures: list[str | None]  # a key of FAILURES if there is no target, for the best translation
 
 
 class _Failure(NamedTuple):
-    """A training source that the teacher did not translate."""
+    """A training source that the teacher failed to translate."""
 
     reason: str  # a key of FAILURES
-    split: str  # TRAIN, or EXTRA
-    number: int  # of the example in the base data, or of the line, from 0
+    split: str  # TRAIN or EXTRA
+    number: int  # index of the example in the base data, or of the line
     source: str
     translation: str
 
 
 class Distillation(PairSource):
-    """The text of a problem, with a teacher's translations for the targets to train on.
+    """The text of a problem, with a teacher's translations as training targets.
 
-    `translate` has to finish all parts before anything is read.
+    `translate` must finish all parts before anything is read.
 
     Args:
         teacher: the trained run, with its data.
-        scratch: folder for the translations, with those of earlier calls.
-        score_margin: of the further translations of a source, those are taken whose score is lower
-            than the best one's by no more than this.
-        fingerprint: hashes of what the translations depend on beside the search.
-        extra: path of further source sentences to train on, one on each line; "" for none.
+        scratch: folder for the translations, which also holds those of earlier calls.
+        score_margin: a translation after the best one of a source is dropped if its score is lower
+            than the best score by more than this.
+        fingerprint: hashes of everything, except the search, that the translations depend on.
+        extra: file of additional source sentences, one on each line; "" for none.
 
     Raises:
-        UsageError: the file of further sources cannot be used, with the line.
+        UsageError: the file of additional sources is unusable; the message names the line.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Distillation(PairSource):
         self._scratch = scratch
         self._fingerprint = fingerprint
         self._extra = extra
-        # The dev split comes first: how good the teacher is shows before the long work.
+        # The dev split comes first, so that the teacher's BLEU is known before the long work.
         sizes = {split: len(self._dataset.records(split)) for split in (DEV, TRAIN)}
         if extra:
             sizes[EXTRA] = sum(1 for _ in read_lines(extra))
@@ -120,15 +120,15 @@ class Distillation(PairSource):
     def translate(
         self, *, shard: int = 0, num_shards: int = 1, progress: bool = True
     ) -> tuple[int, int]:
-        """Translates what is not translated yet.
+        """Translates the unfinished parts of a shard.
 
         Args:
-            shard: every `num_shards`-th part is done, from this one on.
-            num_shards: into how many the work is divided.
+            shard: number of the shard: every `num_shards`-th part, starting with this one.
+            num_shards: number of shards.
             progress: whether to show progress.
 
         Returns:
-            How many parts are finished, those of other shards among them, and how many there are.
+            The number of finished parts, including other shards, and the number of all parts.
         """
         parts = self._parts[shard::num_shards]
         waiting = [part for part in parts if not os.path.exists(self._path(part))]
@@ -157,12 +157,12 @@ class Distillation(PairSource):
         return sum(not os.path.exists(self._path(part)) for part in self._parts_of(*splits))
 
     def _path(self, part: _Part) -> str:
-        # With the hash, so that translations by others never get mixed in.
+        # The hash keeps translations by other teachers or settings apart.
         name = f"{part.split}-{part.start:09}.{self._made_by[:16]}.json"
         return os.path.join(self._scratch, name)
 
     def _with_sources(self, parts: Iterable[_Part]) -> Iterator[tuple[_Part, list[str]]]:
-        """Returns each part with its sentences; the parts of EXTRA have to be in order."""
+        """Yields each part with its sentences. The parts of EXTRA must be in order."""
         lines = read_lines(self._extra) if self._extra else iter(())
         position = 0
         for part in parts:
@@ -171,7 +171,7 @@ class Distillation(PairSource):
                 position = part.stop
                 yield part, [line.decode() for line in window]
             else:
-                # Records have lost nothing of the text: the vocabulary gives it back exactly.
+                # The vocabulary is lossless, so decoding the records gives the exact text.
                 rows = self._dataset.records(part.split).read(range(part.start, part.stop))
                 yield part, [self._vocabulary.decode(row[INPUTS].tolist()) for row in rows]
 
@@ -182,15 +182,15 @@ class Distillation(PairSource):
         made = _Made([hypothesis.text for hypothesis in found], [], [])
         for source, best in zip(self._vocabulary.encode(sources), found, strict=True):
             least = best.score - self._score_margin
-            near = [best, *(h for h in best.others if h.score >= least)]
-            reasons = self._reasons(source, near)
-            fit = [h.text for h, reason in zip(near, reasons, strict=True) if reason is None]
+            close = [best, *(h for h in best.others if h.score >= least)]
+            reasons = self._reasons(source, close)
+            fit = [h.text for h, reason in zip(close, reasons, strict=True) if reason is None]
             made.targets.append(list(dict.fromkeys(fit)))
             made.failures.append(None if fit else reasons[0])
         write_json(self._path(part), made._asdict(), shared=True)
 
     def _reasons(self, source: list[int], found: list[Hypothesis]) -> list[str | None]:
-        """Returns for each translation of a source why it is not fit to learn from, or None."""
+        """Returns why each translation of a source is unfit for training, or None if it is fit."""
         ids = self._vocabulary.encode([hypothesis.text for hypothesis in found])
         return [
             find_failure(source, target, cut=h.cut, max_length=self._teacher.max_length)
@@ -201,7 +201,7 @@ class Distillation(PairSource):
         return [part for part in self._parts if part.split in splits]
 
     def _read(self, part: _Part) -> _Made:
-        """Returns what a finished part holds."""
+        """Reads a finished part."""
         with open(self._path(part), encoding="utf-8") as file:
             return _Made(**json.load(file))
 
@@ -218,7 +218,7 @@ class Distillation(PairSource):
                 yield source.encode(), target.encode()
 
     def _failures(self) -> Iterator[_Failure]:
-        """Returns the training sources on which the teacher failed."""
+        """Yields the training sources on which the teacher failed."""
         parts = [p for p in self._parts_of(TRAIN, EXTRA) if any(self._read(p).failures)]
         for part, sources in self._with_sources(parts):
             made = self._read(part)
@@ -238,13 +238,13 @@ class Distillation(PairSource):
         return sacrebleu_score(translations, references, tokenizer=self._teacher.bleu_tokenizer)
 
     def summary(self, directory: str) -> tuple[dict[str, Any], str]:
-        """Lists the translations that failed, in FAILURES_FILE.
+        """Writes the failed translations to FAILURES_FILE.
 
         Args:
-            directory: where the file goes.
+            directory: folder for the file.
 
         Returns:
-            What the manifest says of the teacher, and the same in words.
+            The manifest's entry about the teacher, and a report of it as text.
 
         Raises:
             UsageError: the teacher failed on every sentence.
@@ -280,5 +280,5 @@ def _format(about: dict[str, Any], score: Score, total: int) -> str:
         f"{about['weights'][:12]}; {decoding}\n"
         f"teacher on dev: {score}\n"
         f"teacher failed on {sum(about['failed'].values()):,} of {total:,} training sources, which "
-        f"are left out ({FAILURES_FILE} has them): {reasons}"
+        f"are dropped (see {FAILURES_FILE}): {reasons}"
     )

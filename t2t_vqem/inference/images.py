@@ -23,13 +23,13 @@ _Progress = Callable[[int], None] | None
 
 
 class ImageDecoder:
-    """Runs a model of images on any number of them, in batches of one size.
+    """Runs a model of images on any number of images, in batches of a fixed size.
 
-    Each thing that the model does is compiled once, when it is first asked for. Compiled functions
-    read the model's variables when they run, so one decoder serves a model while it trains.
+    Each function of the model is compiled at its first call. Compiled functions read the model's
+    variables when they run, so a decoder can be used while its model trains.
 
-    `reconstruct` is `decode` of `encode`, through the same functions: codes that were kept give the
-    same images to the last bit.
+    `reconstruct` is `decode` of `encode`, with the same compiled functions: stored codes give
+    bit-identical images.
     """
 
     def __init__(
@@ -41,14 +41,15 @@ class ImageDecoder:
         search_passes: int = 0,
         xla: bool = True,
     ):
-        """Makes a decoder; nothing is compiled yet.
+        """Makes a decoder, without compiling.
 
         Args:
           model: a built model.
           image_shape: (H, W, channels) of its images.
-          batch_size: B, images of a batch; the last one is filled up.
-          search_passes: of a search, in `encode`, for codes whose images are nearer.
-          xla: whether to compile with XLA: faster steps, some seconds of compilation.
+          batch_size: B, number of images in a batch; the last batch is padded.
+          search_passes: number of passes of the search, in `encode`, for codes that reconstruct the
+            images more accurately.
+          xla: whether to compile with XLA: compilation takes seconds, steps are then faster.
         """
         self._model = model
         self._image_shape = tuple(image_shape)
@@ -61,8 +62,8 @@ class ImageDecoder:
         """Returns the codes of images: uint8 [N, H, W, channels] -> int32 [N, L, C].
 
         Args:
-          images: at least one.
-          progress: called with the number of images that were finished.
+          images: at least one image.
+          progress: called with the number of images that were just finished.
         """
         return self._in_batches(self._encode, images, progress)
 
@@ -70,11 +71,11 @@ class ImageDecoder:
         """Returns the images of codes: int32 [N, L, C] -> uint8 [N, H, W, channels].
 
         Args:
-          codes: of at least one image.
-          progress: called with the number of images that were finished.
+          codes: codes of at least one image.
+          progress: called with the number of images that were just finished.
 
         Raises:
-          UsageError: another shape, or ids that no code has.
+          UsageError: the shape is wrong, or an id is out of range.
         """
         hparams = self._model.hparams
         wanted = self.code_shape
@@ -86,7 +87,7 @@ class ImageDecoder:
         if codes.min() < 0 or codes.max() >= hparams.num_codes:
             raise UsageError(
                 f"codes are from {codes.min()} to {codes.max()}, expected 0 to "
-                f"{hparams.num_codes - 1}: the model has {hparams.num_codes}"
+                f"{hparams.num_codes - 1}: the model has {hparams.num_codes} codes"
             )
         return self._in_batches(self._decode, codes.astype(np.int32), progress)
 
@@ -106,21 +107,21 @@ class ImageDecoder:
         """Draws the codes of new images from the model's prior.
 
         Args:
-          num_images: N; image i depends on the seed and on i, not on how many there are.
-          temperature: above 0; 1 draws from the prior itself, less makes images more alike.
-          top_k: draw among the k most probable codes only; 0 among all.
-          seed: of the draws.
-          progress: called with the number of images that were finished.
+          num_images: N. Image i depends on the seed and on i, not on N.
+          temperature: above 0. 1 draws from the prior itself, lower values give less diversity.
+          top_k: draw only among the k most probable codes; 0: all.
+          seed: seed of the draws.
+          progress: called with the number of images that were just finished.
 
         Returns:
-          Codes int32 [N, L, C]; `decode` makes images of them.
+          Codes int32 [N, L, C], for `decode`.
 
         Raises:
-          UsageError: a temperature that is not above 0.
+          UsageError: the temperature is not above 0.
         """
         if temperature <= 0:
             raise UsageError(
-                f"the sampling temperature is {temperature}, expected a number above 0: at 0 all "
+                f"the sampling temperature is {temperature}, expected a number above 0: with 0 all "
                 "samples would be the same image"
             )
         key = (temperature, top_k)
@@ -132,12 +133,12 @@ class ImageDecoder:
     def measure(
         self, images: np.ndarray, codes: np.ndarray, *, progress: _Progress = None
     ) -> dict[str, float]:
-        """Returns the model's own figures on images, as evaluation during training reports them.
+        """Returns the model's metrics on images, the same as in evaluations during training.
 
         Args:
           images: uint8 [N, H, W, channels], at least one.
-          codes: int32 [N, L, C], of these images, as `encode` gives them.
-          progress: called with the number of images that were finished.
+          codes: int32 [N, L, C], the codes that `encode` returns for these images.
+          progress: called with the number of images that were just finished.
         """
         sums: dict[str, np.ndarray] = {}
         statistics = None
@@ -159,12 +160,12 @@ class ImageDecoder:
         }
 
     def close(self) -> None:
-        """Frees the model and what was compiled; nothing can be computed afterwards."""
+        """Frees the model and the compiled functions; the decoder cannot be used afterwards."""
         self.__dict__.clear()
 
     @property
     def code_shape(self) -> tuple[int, int]:
-        """(L, C) of an image."""
+        """Shape of the codes of an image, (L, C)."""
         return tuple(self._encode.get_concrete_function().structured_outputs.shape[1:])
 
     @functools.cached_property
@@ -222,13 +223,13 @@ class ImageDecoder:
         return np.concatenate(results)
 
     def _filled(self, rows: np.ndarray) -> np.ndarray:
-        """Fills a batch up with rows of zeros."""
+        """Pads a batch with rows of zeros."""
         padding = [(0, self._batch_size - len(rows))] + [(0, 0)] * (rows.ndim - 1)
         return np.pad(rows, padding)
 
 
 def weights_digest(model: Any) -> str:
-    """Returns a hash of all variables of a built model: equal where the numbers are."""
+    """Returns a hash of the names and values of all variables of a built model."""
     digest = hashlib.sha256()
     for path, variable in sorted(named_weights(model).items()):
         value = variable.numpy()

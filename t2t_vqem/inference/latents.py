@@ -1,4 +1,4 @@
-"""Translating with the latents of the references: what a model's bottleneck alone costs."""
+"""Translation from the latents of the references, which measures the loss in the bottleneck."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ class Reconstructor:
     """Reconstructs the targets of a split, or of one worker's share of it."""
 
     def __init__(self, model: LatentTextModel, examples: Examples, vocabulary: Vocabulary):
-        """Keeps the parts; nothing is computed yet.
+        """Stores its arguments, without computing anything.
 
         Args:
           model: a built model.
-          examples: one epoch of the split, or of some of the rows of each batch.
-          vocabulary: turns ids into text.
+          examples: one epoch of the split, or of some rows of each batch.
+          vocabulary: the vocabulary that decodes ids to text.
         """
         self._examples, self._vocabulary = examples, vocabulary
-        # Not compiled by XLA: there are many shapes, and one pass over a small split costs less.
+        # Without XLA: compiling many shapes would take longer than one pass over a small split.
         self._reconstruct = tf.function(model.reconstruct, autograph=False)
 
     def __call__(self) -> Iterator[tuple[int, str]]:
-        """Yields the number of each example and its reconstruction, a line."""
+        """Yields the index of each example and its reconstruction, a line of text."""
         with self._examples.read() as reader:
             for step, batch in reader:
                 inputs, targets = (tf.constant(batch[side]) for side in (INPUTS, TARGETS))

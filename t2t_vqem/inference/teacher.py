@@ -1,4 +1,4 @@
-"""A trained run as the teacher that translates the training sources of its own problem."""
+"""A trained run as the teacher, which translates the training sources of its own problem."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from t2t_vqem.text_problem import TextDataset
 
 
 class Teacher:
-    """A trained run, the data that it was trained on, and how it is to translate.
+    """A trained run, its training data, and its decoding options.
 
     Attributes:
-        dataset: what it was trained on.
+        dataset: the data that the run was trained on.
         checkpoint: path of the weights.
-        max_length: ids of a source, with EOS, that the model reads.
+        max_length: the largest number of ids of a source that the model reads, including EOS.
     """
 
     def __init__(
@@ -34,17 +34,17 @@ class Teacher:
         options: DecodeOptions,
         **settings: Any,
     ):
-        """Finds the checkpoint and checks the data; the model is loaded when it is needed.
+        """Finds the checkpoint and checks the data, without loading the model.
 
         Args:
             output_dir: the run's folder.
             checkpoint: as in `OutputDir.find_checkpoint`.
-            dataset: what it was trained on, whose training sources it is to translate.
-            options: how to search.
-            **settings: of `Translator`: batch_tokens, xla.
+            dataset: the data that the run was trained on, with the sources to translate.
+            options: the decoding options.
+            **settings: arguments of `Translator`: batch_tokens, xla.
 
         Raises:
-            UsageError: there is no such run or checkpoint, or it was trained on other data.
+            UsageError: the run or checkpoint does not exist, or was trained on other data.
         """
         self.dataset = dataset
         self._run = OutputDir(output_dir)
@@ -60,44 +60,43 @@ class Teacher:
         folder, problem = self.dataset.directory, self.dataset.problem
         if run.problem != problem.name:
             raise UsageError(
-                f"the teacher in {self._run.path} was trained on {run.problem}, expected a run of "
-                f"{problem.name}, whose training sources it is to translate."
+                f"the teacher in {self._run.path} was trained on {run.problem}: expected a run of "
+                f"{problem.name}, because it must translate the training sources of that problem."
             )
         check_fits(problem, run.hparams.model)
         remedy = (
-            f"Use the --data_dir that it was trained from, {run.data_dir}, or train a teacher on "
+            f"Use the --data_dir that it was trained with, {run.data_dir}, or train a teacher on "
             f"the data in {os.path.dirname(folder)}."
         )
         vocabulary = manifest["vocabulary"]["sha256"]
         if run.vocabulary != vocabulary:
             raise UsageError(
-                f"the vocabulary of the teacher in {self._run.path} is not that of {folder} (its "
-                f"hash is {str(run.vocabulary)[:12]}, expected {vocabulary[:12]}), so that ids "
-                f"would mean other pieces. {remedy}"
+                f"the vocabulary of the teacher in {self._run.path} is not that of {folder}: its "
+                f"hash is {str(run.vocabulary)[:12]}, expected {vocabulary[:12]}. {remedy}"
             )
         if run.data_source != manifest["source"]:
             raise UsageError(
-                f"the teacher in {self._run.path} was trained on other text than {folder} is made "
-                f"from: {run.data_source}, expected {manifest['source']}. {remedy}"
+                f"the teacher in {self._run.path} was trained on other text than that in {folder}: "
+                f"{run.data_source}, expected {manifest['source']}. {remedy}"
             )
 
     def fingerprint(self) -> dict[str, str]:
-        """Returns hashes that change when the weights or the data do."""
+        """Returns hashes that change with the weights and the data."""
         manifest = os.path.join(self.dataset.directory, building.MANIFEST)
         return {"teacher weights": self._weights, "teacher data": hash_file(manifest)}
 
     @property
     def bleu_tokenizer(self) -> str:
-        """sacreBLEU's tokenizer for its translations, as in its own evaluations."""
+        """sacreBLEU's tokenizer for the translations, as in the evaluations of the run."""
         name = self._run.hparams().bleu_tokenizer
         return choose_tokenizer(name, self.dataset.problem.target_language)
 
     def translator(self) -> Translator:
-        """Returns the model with its weights."""
+        """Loads the model with its weights."""
         return load_translator(self._run, self.checkpoint, self._options, **self._settings)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns where the weights come from, and how it translates."""
+        """Returns the origin of the weights, and the decoding options."""
         run = self._run.settings()
         return {
             "problem": run.problem,

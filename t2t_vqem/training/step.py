@@ -1,4 +1,4 @@
-"""One update of the weights, from one global batch or several."""
+"""One update of the weights, from one or several global batches."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,20 +16,20 @@ from t2t_vqem.training.strategies import ReplicaBatch
 
 
 class Sums(NamedTuple):
-    """What replicas and accumulated batches add up."""
+    """Sums over replicas and accumulated batches."""
 
-    gradients: list[tf.Tensor]  # of the summed loss, float32
+    gradients: list[tf.Tensor]  # gradients of the summed loss, float32
     output: LossOutput
     stop_wishes: tf.Tensor  # float32 scalar; see `StopRequest`
 
 
 class StepResult(NamedTuple):
-    """Figures of one update, over all its batches and replicas; float32 scalars."""
+    """Results of one update, over all its batches and replicas; float32 scalars."""
 
-    loss: tf.Tensor  # nats, sum
-    weight: tf.Tensor  # what the loss is a sum over (target tokens)
+    loss: tf.Tensor  # sum, in nats
+    weight: tf.Tensor  # number of terms of that sum (target tokens)
     metrics: dict[str, tuple[tf.Tensor, tf.Tensor]]  # name -> (sum, weight)
-    gradient_norm: tf.Tensor  # of the mean gradient, before clipping
+    gradient_norm: tf.Tensor  # norm of the mean gradient, before clipping
     learning_rate: tf.Tensor
     stop_wishes: tf.Tensor  # above 0 if a worker was asked to stop
 
@@ -37,12 +37,12 @@ class StepResult(NamedTuple):
 class TrainStep:
     """Computes gradients, reduces them over the replicas and updates the weights.
 
-    Losses and gradients are sums; the mean gradient is their sum over all replicas and accumulated
-    batches, divided by the sum of the weights. Nothing here depends on how rows are divided.
+    Losses and gradients are sums. The mean gradient is the sum over all replicas and accumulated
+    batches, divided by the sum of the weights, so it does not depend on how rows are divided.
 
     With XLA the forward and backward pass is one compiled function, and the update another. They
-    are apart because the sum over the replicas lies between them, and because so the update is
-    compiled once and not for each shape of the batch.
+    are separate because the sum over the replicas is taken between them, and because the update is
+    then compiled only once, not for each shape of the batch.
     """
 
     def __init__(
@@ -55,14 +55,14 @@ class TrainStep:
         train_steps: int,
         xla: bool,
     ):
-        """Prepares the step; nothing is traced or compiled yet.
+        """Prepares the step, without tracing or compiling.
 
         Args:
-          strategy: where `state` was built.
-          state: what is updated.
-          hparams: the optimiser's numbers.
-          seed: of dropout and other randomness.
-          train_steps: length of the run, for schedules that end.
+          strategy: the strategy under which `state` was built.
+          state: the state to update.
+          hparams: hyperparameters of the optimiser.
+          seed: seed of dropout and other randomness.
+          train_steps: length of the run, for schedules that depend on it.
           xla: whether to compile with XLA.
         """
         self._strategy = strategy
@@ -82,14 +82,14 @@ class TrainStep:
 
         Args:
           batches: hparams.accumulate_steps distributed batches.
-          step: updates applied before this one.
+          step: number of updates before this one.
           stop_wish: 1 if this process was asked to stop; all workers get the sum.
 
         Returns:
-          The figures, on the device: reading them waits for the update.
+          The results, on the device: reading them waits for the update.
         """
         sums = None
-        # Of NumPy's numbers: TensorFlow keeps a tensor of every Python number for ever.
+        # NumPy numbers, because TensorFlow caches a tensor of every Python number without limit.
         time = tf.constant(np.int32(step))
         wish = tf.constant(np.float32(stop_wish))
         for index, batch in enumerate(batches):
@@ -133,7 +133,7 @@ class TrainStep:
         gradients = tape.gradient(
             output.loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
-        # Dense, also of an embedding: sums over replicas and batches take no sparse ones.
+        # Dense, also for an embedding: sums over replicas and batches need dense gradients.
         gradients = [tf.cast(tf.convert_to_tensor(gradient), tf.float32) for gradient in gradients]
         return gradients, output
 
@@ -182,24 +182,24 @@ class TrainStep:
 
 
 class Copies(NamedTuple):
-    """The variables that an update changes, as one replica has them."""
+    """One replica's copies of the variables that an update changes."""
 
     weights: list[tf.Variable]
     slots: Slots
-    state: tuple[tf.Variable, ...]  # what the model updates itself, in its own NamedTuple
+    state: tuple[tf.Variable, ...]  # variables that the model updates, in its own NamedTuple
     averaged: list[tf.Variable] | None
     averaged_from: list[tf.Variable] | None  # all variables of the model, in `averaged`'s order
 
 
 def own_copies(variables: Sequence[tf.Variable]) -> list[tf.Variable]:
-    """Returns, in a replica, the copies that it holds of distributed variables.
+    """Returns, in a replica, its own copies of distributed variables.
 
-    A compiled function can update these; the distributed variable itself would have to be updated
-    for all replicas together, outside of what is compiled.
+    A compiled function can update these. The distributed variable itself must be updated for all
+    replicas together, outside of compiled functions.
     """
     context = tf.distribute.get_replica_context()
     replica = tf.get_static_value(context.replica_id_in_sync_group)
-    if replica is None:  # on a TPU all replicas are one program, and the variable does it itself
+    if replica is None:  # on a TPU all replicas run one program; the variable selects its copy
         return list(variables)
     copies = [context.strategy.experimental_local_results(variable) for variable in variables]
     return [copy[int(replica) % len(copy)] for copy in copies]

@@ -1,4 +1,4 @@
-"""Runs what t2t-trainer is asked for: training, evaluation, or both."""
+"""Runs what t2t-trainer was asked for: training, evaluation, or both."""
 
 import contextlib
 import dataclasses
@@ -46,7 +46,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the user asks for. None and empty stand for what the output directory says."""
+    """What the user asks for. None and empty values are taken from the output directory."""
 
     output_dir: str
     problem: str | None = None
@@ -73,25 +73,25 @@ class Request:
 
 
 class Outcome(NamedTuple):
-    """How far it went."""
+    """The result of a request."""
 
-    step: int  # reached or evaluated
-    stopped: bool  # before the end, by a signal; the same request goes on
+    step: int  # the last step, or the evaluated one
+    stopped: bool  # whether a signal ended training early; the same request continues it
 
 
 def run(request: Request) -> Outcome:
-    """Does what is requested.
+    """Carries out a request.
 
     Raises:
-        UsageError: the request cannot be met, does not fit the run in the output directory, or
-            training came to numbers that are not finite.
+        UsageError: the request cannot be carried out or does not fit the run in the output
+            directory, or numbers in training became non-finite.
     """
     if request.schedule not in SCHEDULES:
         raise UsageError(
             f"unknown --schedule={request.schedule}. Expected one of: {', '.join(SCHEDULES)}"
         )
     registry.load_plugins(request.t2t_usr_dir)
-    # First of all: once TensorFlow has computed anything, devices cannot be made any more.
+    # Before everything else: once TensorFlow has computed something, it creates no more devices.
     strategy = make_strategy(request.strategy, request.devices)
     replicas = Replicas(strategy)
     output_dir = OutputDir(request.output_dir)
@@ -104,10 +104,10 @@ def run(request: Request) -> Outcome:
 
 
 def resolve_settings(request: Request, output_dir: OutputDir) -> tuple[RunSettings, Dataset]:
-    """Returns the settings of a new run, or of the one in the output directory, and its data.
+    """Returns the settings of a new run, or of the run in the output directory, and its data.
 
     Raises:
-        UsageError: something is missing, or is not as the run in the output directory has it.
+        UsageError: a setting is missing, or differs from the run in the output directory.
     """
     saved = output_dir.settings() if output_dir.has_run() else None
     problem_name = request.problem or (saved and saved.problem)
@@ -119,9 +119,7 @@ def resolve_settings(request: Request, output_dir: OutputDir) -> tuple[RunSettin
         ("hparams_set", new_model),
     ):
         if not value:
-            raise UsageError(
-                f"--{flag} is missing, and {output_dir.path} holds no run to go on with"
-            )
+            raise UsageError(f"--{flag} is missing, and {output_dir.path} holds no run to continue")
     if request.seed is not None and not 0 <= request.seed <= MAX_SEED:
         raise UsageError(f"--seed={request.seed}: expected a number from 0 to {MAX_SEED}")
     data_dir = os.path.abspath(os.path.expanduser(data_dir))
@@ -163,7 +161,7 @@ def resolve_settings(request: Request, output_dir: OutputDir) -> tuple[RunSettin
 def _base(
     problem: type[Problem], manifest: dict[str, Any] | None, saved: RunSettings | None
 ) -> Resolved:
-    """Returns what to begin with: the saved run, else what the data was made with."""
+    """Returns the settings to start from: those of the saved run, or those of the data."""
     hparams = saved.hparams if saved else None
     if saved and registry.problems.get(saved.problem) is problem:
         return Resolved(saved.problem_config, hparams, saved.gin_text)
@@ -247,31 +245,31 @@ def _outcome(
     elapsed: datetime.timedelta,
     checkpoint: str | None,
 ) -> Outcome:
-    """Says why training ended."""
+    """Logs why training ended."""
     stopped = step < train_steps
     who = stop.name or "a signal to another worker"
-    why = f"stopped by {who}; the same command goes on" if stopped else "done"
+    why = f"stopped by {who}; the same command continues" if stopped else "done"
     _logger.info("%s after step %d and %s: %s", why, step, elapsed, checkpoint)
     return Outcome(step, stopped)
 
 
 def _warm_start(state: TrainState, settings: RunSettings) -> bool:
-    """Begins with another run's weights; returns whether `Model.start` has nothing left to set."""
+    """Loads the weights of another run; returns whether `Model.start` is then unnecessary."""
     complete = warm_start(state.model, settings.warm_start_from, vocabulary=settings.vocabulary)
     state.begin_average()
-    # A model that starts later makes its codes of vectors that it learns until then.
+    # A model that starts later makes its codes from the vectors that it has learned by then.
     return complete and state.model.start_step == 0
 
 
 def _whole_batches(examples: Examples) -> Iterator[dict[str, np.ndarray]]:
-    """Yields global batches from the first on; nothing is read for a model that asks for none."""
+    """Yields global batches from the first on; reads nothing if the model takes no batch."""
     with examples.read() as reader:
         for _, batch in reader:
             yield batch
 
 
 def _start_model(state: TrainState, replicas: Replicas, examples: Examples, seed: int) -> None:
-    """Sets what a model learns from its first batches, on every worker alike."""
+    """Sets what a model learns from its first batches, equally on every worker."""
     if replicas.is_chief:
         with contextlib.closing(_whole_batches(examples)) as batches:
             state.start(batches, seed=seed)
@@ -303,12 +301,12 @@ def _intervals(request: Request, settings: RunSettings) -> Intervals:
 def _describe(
     state: TrainState, replicas: Replicas, plan: BatchPlan, settings: RunSettings, start: int
 ) -> None:
-    """Logs what is going to run."""
+    """Logs what will run."""
     steps = f"steps {start} to {settings.train_steps}"
     if start >= settings.train_steps:
         steps = f"no step left: {start} are done, --train_steps={settings.train_steps}"
     _logger.info(
-        "%s on %s: %s parameters, %d replica(s), %s, %d batches an epoch, rows x length: %s",
+        "%s on %s: %s parameters, %d replica(s), %s, %d batches per epoch, rows x length: %s",
         settings.hparams.model,
         settings.problem,
         f"{state.model.count_params():,}",
@@ -326,8 +324,8 @@ def _evaluate(
     settings: RunSettings,
     dataset: Dataset,
 ) -> Outcome:
-    """Evaluates a checkpoint on dev and prints the figures."""
-    output_dir.find_checkpoint(request.checkpoint)  # fails before anything is built
+    """Evaluates a checkpoint on dev and prints the metrics."""
+    output_dir.find_checkpoint(request.checkpoint)  # raises errors before anything is built
     with strategy.scope():
         model = output_dir.build_model()
     path = output_dir.restore_for_inference(model, request.checkpoint)
@@ -341,7 +339,8 @@ def _evaluate(
             evaluation = evaluator(stop)
         except StoppedError:
             raise UsageError(
-                f"stopped by {stop.name or 'a signal to another worker'} before all was measured"
+                f"stopped by {stop.name or 'a signal to another worker'} before the evaluation "
+                "was complete: run the command again"
             ) from None
     if replicas.is_chief:
         print(f"{path}, {DEV}: {evaluation}")

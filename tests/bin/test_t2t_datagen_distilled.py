@@ -92,7 +92,7 @@ def test_prints_the_teacher_s_bleu_failures_and_speed(made, tmp_path, capsys, ca
     assert run(*arguments) == 0
     out = capsys.readouterr().out
     assert re.search(r"^teacher on dev: BLEU = \d+\.\d\d  \(nrefs:1\|", out, re.M)
-    assert "teacher failed on 3 of 303 training sources, which are left out" in out
+    assert "teacher failed on 3 of 303 training sources, which are dropped" in out
     assert "train: 300 pairs of 300 lines" in out
     assert out.endswith(f"{tmp_path}/data/{NAME} is ready.\n")
     assert (tmp_path / "data" / NAME / "report.txt").read_text() in out
@@ -124,17 +124,18 @@ def test_settings_of_the_base_data_need_not_be_repeated(made, tmp_path, capsys):
         (["--shard=-1", "--num_shards=2"], "--shard"),
         (
             ["--teacher_dir="],
-            "and it needs --teacher_dir, the output directory of the teacher's run",
+            "and needs --teacher_dir, the output directory of the teacher's run",
         ),
-        (["--source_dir=text"], "is made from --teacher_dir. Leave the flag out."),
+        (["--source_dir=text"], "is made from --teacher_dir. Omit the flag."),
         (["--checkpoint=averaged"], "there is no checkpoint 'averaged'"),
         (["--problem_params=beam_size=0"], "beam_size is given twice"),
         (["--problem_params=num_translations=0"], "num_translations=0 is out of range"),
         (
             ["--problem=translate_text"],
-            "or take --problem=translate_text_distilled: the output directory of the teacher",
+            "or use --problem=translate_text_distilled: only distilled problems take the output "
+            "directory of the teacher",
         ),
-        (["--problem=translate_text"], "or take --problem=translate_text_distilled"),
+        (["--problem=translate_text"], "or use --problem=translate_text_distilled"),
         (["--problem=translate_ende_cldr_distilled"], "no data of translate_ende_cldr in "),
     ],
 )

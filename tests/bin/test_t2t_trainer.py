@@ -119,7 +119,7 @@ def test_a_run_stopped_by_sigterm_continues_to_the_same_numbers(tiny_text_data, 
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 75, stderr
-    assert "stopped by SIGTERM; the same command goes on after step" in stderr
+    assert "stopped by SIGTERM; the same command continues after step" in stderr
     # No line of TensorFlow's C++ logs on a healthy start.
     assert not re.search(r"^([IWEF]\d{4} |WARNING: All log)|\.cc:\d", stderr, re.M)
     subprocess.run(command(stopped), check=True, timeout=600)

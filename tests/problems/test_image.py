@@ -109,7 +109,7 @@ def test_generated_cifar10_needs_no_source(tmp_path, small):
 
 def test_errors_about_the_source_of_cifar10(tmp_path, small):
     problem = make("image_cifar10")
-    with pytest.raises(UsageError, match="are both given, expected one of them"):
+    with pytest.raises(UsageError, match="are given, expected only one of them"):
         generate(problem, tmp_path, source_dir="x", tfds_dir="y")
     with pytest.raises(UsageError, match="nowhere: no such directory"):
         generate(problem, tmp_path, source_dir=str(tmp_path / "nowhere"))

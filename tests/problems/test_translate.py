@@ -96,7 +96,7 @@ def test_errors_about_the_source_of_text(tmp_path):
         UsageError, match="--tfds_dir=x: translate_ende_multi30k is made from --source_dir. Leave"
     ):
         make("translate_ende_multi30k").generate(str(tmp_path), tfds_dir="x")
-    with pytest.raises(UsageError, match="are both given, expected one"):
+    with pytest.raises(UsageError, match="are given, expected only one"):
         make("translate_ende_wmt14").generate(str(tmp_path), tfds_dir="x", source_dir="y")
     with pytest.raises(
         UsageError, match=r"no prepared data set there, looked for \S*de-en/VERSION"

@@ -230,8 +230,8 @@ def test_manifest_and_report(copy, small_parts):
     assert f"teacher on dev: BLEU = {score:.2f}  (nrefs:1|case:mixed" in report
     assert "teacher: echo on translate_text, step 70, weights " in report
     assert (
-        f"teacher failed on 3 of {len(copy.train)} training sources, which are left out "
-        "(failures.jsonl has them): 1 empty translation, 1 endless repetition, 1 cut by the length "
+        f"teacher failed on 3 of {len(copy.train)} training sources, which are dropped "
+        "(see failures.jsonl): 1 empty translation, 1 endless repetition, 1 cut by the length "
         "limit, 0 source cut, longer than the teacher's max_length"
     ) in report
     assert "empty: '0 one two' gave ''" in report
@@ -284,7 +284,7 @@ def test_combined_shards_equal_the_whole(made, copy, small_parts, tmp_path, monk
         )
         done.append(int(words.split()[6]))
         assert words.startswith(f"shard {shard} of 3 is done. ")
-        assert words.endswith("run the command without --shard: it puts them together.")
+        assert words.endswith("run the command without --shard to combine them.")
         assert not (tmp_path / "sharded" / NAME).exists()
     assert done[-1] == done[-2] == 12  # 2 of dev, 10 of train
     monkeypatch.setattr(Teacher, "translator", None)  # everything is translated already
@@ -384,10 +384,10 @@ def test_the_best_checkpoint_is_used_unless_another_is_named(copy):
 
 
 def test_errors_about_teacher_and_source_folders(copy):
-    message = "is made of the data of translate_text in .*, and it needs --teacher_dir, the output"
+    message = "is made from the data of translate_text in .*, and needs --teacher_dir, the output"
     with pytest.raises(UsageError, match=message):
         generate(copy, teacher_dir=None)
-    message = "--source_dir=somewhere: .*_distilled is made from --teacher_dir. Leave the flag out."
+    message = "--source_dir=somewhere: .*_distilled is made from --teacher_dir. Omit the flag."
     with pytest.raises(UsageError, match=message):
         generate(copy, source_dir="somewhere")
     generate(copy)
@@ -397,7 +397,7 @@ def test_errors_about_teacher_and_source_folders(copy):
 
 def test_missing_base_data_is_an_error(tmp_path):
     message = (
-        "no data of translate_text in .*, which .*_distilled is made of.*t2t-datagen --problem=tr"
+        "no data of translate_text in .*, from which .*_distilled is made.*t2t-datagen --problem=tr"
     )
     with pytest.raises(UsageError, match=message):
         problems.get(NAME).starting_config(str(tmp_path))
@@ -427,9 +427,9 @@ def change_flags(data: Distillable, folder: pathlib.Path, **values) -> str:
     [
         (
             {"problem": "translate_ende_wmt14", "problem_config": {}},
-            "was trained on translate_ende_wmt14, expected a run of translate_text",
+            "was trained on translate_ende_wmt14: expected a run of translate_text",
         ),
-        ({"vocabulary": "0" * 64}, r"not that of .*translate_text \(its hash is 000000000000, exp"),
+        ({"vocabulary": "0" * 64}, r"not that of .*translate_text: its hash is 000000000000, exp"),
         ({"vocabulary": None}, "its hash is None, expected"),
         (
             {"data_source": {"train source": "x"}},

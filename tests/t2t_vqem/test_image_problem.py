@@ -131,5 +131,5 @@ def test_images_to_show_are_spread_over_the_split(dataset, limit, expected):
 
 
 def test_images_of_an_empty_split_are_an_error(dataset):
-    with pytest.raises(UsageError, match="noise has no images in dev"):
+    with pytest.raises(UsageError, match="the dev split of noise is empty, expected at least one"):
         dataset.images(DEV, limit=0)

@@ -142,7 +142,9 @@ def test_plan_logs_how_many_examples_it_cuts(tiny_text_data, caplog):
     dataset = tiny_text_data.dataset
     plan = dataset.plan("test", hparams, seed=0)
     cut = (dataset.lengths("test").max(axis=1) > 6).sum()
-    assert f"test: {cut} of 30 examples are longer than max_length=6 and are cut" in caplog.text
+    assert (
+        f"test: {cut} of 30 examples are longer than max_length=6 and are truncated" in caplog.text
+    )
     assert plan.shapes == [(3, 4), (2, 6)]
     caplog.clear()
     dataset.plan("test", TransformerHParams(), seed=0)
@@ -177,7 +179,7 @@ def echo_data(tmp_path) -> TextDataset:
 def test_an_unknown_split_is_an_error(echo_data):
     for read in (echo_data.records, echo_data.lengths, echo_data.references):
         with pytest.raises(
-            UsageError, match="unknown split 'valid', expected one of train, dev, test"
+            UsageError, match="unknown split 'valid'. Expected one of: train, dev, test"
         ):
             read("valid")
 
@@ -210,13 +212,13 @@ def test_data_of_another_format_is_an_error(echo_data):
 
 @pytest.mark.parametrize("code", ["english", "EN", "", "e", "en/de", "../x"])
 def test_an_unknown_language_is_an_error(code):
-    with pytest.raises(UsageError, match=f"unknown language '{code}', expected a code such as en"):
+    with pytest.raises(UsageError, match=f"unknown language '{code}': expected a code such as en"):
         TextConfig(source_language=code)
 
 
 def test_language_codes_may_have_parts_but_must_differ():
     assert TextConfig(source_language="pt-BR", target_language="zh_Hans").target_language
-    with pytest.raises(UsageError, match="are both 'de', expected two"):
+    with pytest.raises(UsageError, match="are both 'de', expected two codes"):
         TextConfig(source_language="de")
 
 

@@ -210,13 +210,16 @@ def test_samples_depend_on_the_row_id_and_the_seed_not_on_the_batch():
     "options,message",
     [
         ({"beam_size": 0}, "beam_size must be at least 1, got 0"),
-        ({"beam_size": 3, "num_best": 4}, "num_best 4: .* from 1 to beam_size, .*, 3"),
-        ({"beam_size": 9, "num_candidates": 4, "num_best": 5}, "num_best 5: .* num_candidates, 4"),
-        ({"num_candidates": 3, "beam_size": 2}, "set beam_size to 3 or more, or a sampling_temp"),
+        ({"beam_size": 3, "num_best": 4}, "num_best 4: .* from 1 to 3, which is beam_size"),
+        (
+            {"beam_size": 9, "num_candidates": 4, "num_best": 5},
+            "num_best 5: .* from 1 to 4, .* num_candidates",
+        ),
+        ({"num_candidates": 3, "beam_size": 2}, "set beam_size to 3 or more, or set sampling_temp"),
         ({"extra_length": 0}, "extra_length must be at least 1, got 0"),
         ({"sampling_temperature": -1.0}, "must not be negative, got -1.0 and 0"),
         ({"beam_size": 4, "sampling_temperature": 1.0}, "exclude each other"),
-        ({"sampling_top_k": 5}, "does nothing without a sampling temperature"),
+        ({"sampling_top_k": 5}, "has no effect without a sampling temperature"),
     ],
 )
 def test_invalid_options_are_errors(options, message):

@@ -154,7 +154,7 @@ def test_codes_of_another_model_are_errors(decoder):
     codes = np.zeros([2, 6, 2], np.int32)
     for bad, message in (
         (codes[:, :5], r"shape \[2, 5, 2\], expected .* = \[images, 6, 2\]"),
-        (codes + NUM_CODES, "codes are from 7 to 7, expected 0 to 6: the model has 7"),
+        (codes + NUM_CODES, "codes are from 7 to 7, expected 0 to 6: the model has 7 codes"),
         (codes - 1, "codes are from -1 to -1"),
     ):
         with pytest.raises(UsageError, match=message):

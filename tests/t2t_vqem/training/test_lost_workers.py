@@ -37,8 +37,8 @@ def test_stopped_then_killed_then_done(start_workers, tiny_options, tmp_path, as
     (one,), (other,) = started.results()
     assert one["step"] == other["step"] > 50
     assert one["stopped"] and other["stopped"]
-    assert "stopped by a signal to another worker; the same command goes on" in started.log(0)
-    assert "stopped by SIGTERM; the same command goes on" in started.log(1)
+    assert "stopped by a signal to another worker; the same command continues" in started.log(0)
+    assert "stopped by SIGTERM; the same command continues" in started.log(1)
     assert latest(tmp_path).endswith(f"ckpt-{one['step']}")
 
     started = start_workers(2, runs=[options])

@@ -117,7 +117,7 @@ def test_two_replicas_give_the_run_of_one_device(request_for, caplog):
     wanted = saved(one)
     # float32 sums in another order; see test_step.py.
     assert_equal(saved(two), wanted, rtol=1e-4, atol=2e-6)
-    # And what began on two goes on as one.
+    # And a run that began on two replicas continues on one.
     assert trainer.run(only(two, train_steps=8)).step == 8
     assert trainer.run(only(one, train_steps=8)).step == 8
     assert_equal(saved(two), saved(one), rtol=1e-4, atol=2e-6)
@@ -230,7 +230,7 @@ def test_signal_saves_and_the_run_goes_on(request_for, number, monkeypatch, capl
     with caplog.at_level("INFO"):
         assert trainer.run(stopped) == (4, True)  # the step that was under way is finished
     monkeypatch.undo()
-    message = f"stopped by {number.name}; the same command goes on after step 4"
+    message = f"stopped by {number.name}; the same command continues after step 4"
     assert message in caplog.text
     assert trainer.run(stopped).step == 6
     assert_equal(saved(stopped), saved(unbroken))
@@ -287,7 +287,7 @@ def test_other_settings_in_the_same_folder(request_for, options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"problem": None}, "--problem is missing, and .*run holds no run to go on with"),
+        ({"problem": None}, "--problem is missing, and .*run holds no run to continue"),
         ({"data_dir": None}, "--data_dir is missing"),
         ({"hparams_set": None}, "--hparams_set is missing"),
         ({"schedule": "evaluate"}, "no checkpoint for the run"),
@@ -329,7 +329,7 @@ def test_the_manifest_is_read_once_in_a_run(request_for, reads):
     request = request_for(schedule="train_and_evaluate", train_steps=2, local_eval_frequency=1)
     trainer.run(request)
     assert reads == {"read": 1, "hashed": 1}
-    trainer.run(dataclasses.replace(request, train_steps=3))  # goes on
+    trainer.run(dataclasses.replace(request, train_steps=3))  # continues
     trainer.run(dataclasses.replace(request, schedule="evaluate"))
     assert reads == {"read": 3, "hashed": 3}
 
