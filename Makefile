@@ -25,8 +25,8 @@ demo: $(VENV)/demo-$(VERSION)
 	@$(BIN)/t2t-demo
 
 test: $(VENV)/test-$(VERSION)
-	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory web; \
-	  else echo "no npm: tests of the page that need its packages are skipped"; fi
+	@{ command -v npm >/dev/null && $(MAKE) --no-print-directory web; } || \
+	  echo "no packages by npm: tests of the page that need them are skipped"
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/python -m pytest -n logical --maxprocesses=8 --dist=worksteal
