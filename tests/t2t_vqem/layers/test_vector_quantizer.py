@@ -416,7 +416,7 @@ def test_in_a_keras_model_under_fit(kind, tmp_path):
     history = model.fit(x, x, epochs=30, batch_size=64, verbose=0).history
     assert history["codes_perplexity"][-1] > 5
     layer = model.get_layer("codes")
-    rng = Rng(layer.seed, int(layer.age), 0, len(x))
+    rng = Rng(layer.seed, int(layer.state.age.numpy()), 0, len(x))
     expected = layer.quantize_vectors(model.get_layer("encoder")(x), rng=rng).loss / len(x)
     once = model.fit(x, x, batch_size=len(x), shuffle=False, verbose=0).history
     assert once["codes_commitment_loss"] == [pytest.approx(float(expected), rel=1e-4)]
