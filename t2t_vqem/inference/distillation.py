@@ -162,7 +162,7 @@ class Distillation(PairSource):
         return os.path.join(self._scratch, name)
 
     def _with_sources(self, parts: Iterable[_Part]) -> Iterator[tuple[_Part, list[str]]]:
-        """Returns each part with its sentences; the parts of EXTRA have to be in order."""
+        """Returns each part with its sentences; the parts of EXTRA must be in order."""
         lines = read_lines(self._extra) if self._extra else iter(())
         position = 0
         for part in parts:
