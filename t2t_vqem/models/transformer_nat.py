@@ -44,8 +44,8 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
 
     In training the target is read as a whole, shortened to a latent for each 2^n_c tokens, and
     quantised; a decoder with full self-attention makes all tokens of the latents and the source.
-    A predictor learns to tell the latents from the source one by one, and in the end that there is
-    none left: so it is the predictor that decides how long a translation is, and an EOS among the
+    A latent predictor predicts the latents from the source autoregressively, then that there are
+    no more: so it is the predictor that decides how long a translation is, and an EOS among the
     decoder's tokens where in the last 2^n_c it ends.
 
     Shapes: B batch, n candidates of a sentence, N = B n rows, S source length, T target length,

@@ -75,7 +75,7 @@ def text_expected(model: TextRuntime) -> dict[str, dict[str, Any]]:
 
 
 def stable(expected: Callable[[], dict[str, Any]], weights: Sequence[Any]) -> dict[str, Any]:
-    """Returns what stays as it is, but for scores, when the weights change by very little."""
+    """Returns what stays as it is, except for scores, when the weights change by very little."""
     first = expected()
     before = [variable.numpy() for variable in weights]
     for seed in range(3):
