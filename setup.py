@@ -45,6 +45,10 @@ EXTRAS = {
         "tensorflow-datasets>=4.9.9,<5",
         "importlib_resources",  # TensorFlow Datasets imports it without declaring it
     ],
+    "export": [  # SavedModels of text, and models of CTranslate2
+        "ctranslate2>=4.5,<5",
+        "tensorflow-text>=2.20,<2.22,!=2.21.0",
+    ],
     "bleu": ["sacremoses>=0.1,<0.3"],  # Moses tokens, for the compound-split BLEU of the literature
     "server": [  # t2t-server
         "httptools>=0.6.3,<1",

@@ -212,6 +212,7 @@ def _litert_translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
             options=options,
             rescore_dir=values.rescore_dir,
             verify=False,
+            phrases=False,
         )
 
     model = cached.load_cached(

@@ -20,7 +20,7 @@ from absl import flags
 
 from t2t_vqem import registry
 from t2t_vqem.bin import _main
-from t2t_vqem.constants import LITERT, UsageError
+from t2t_vqem.constants import CTRANSLATE2, LITERT, SAVED_MODEL, UsageError
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("output_dir", None, "The run: what t2t-trainer wrote to.", flag_values=FLAGS)
@@ -30,7 +30,13 @@ flags.DEFINE_string(
     "Folder to write; an export that is there is replaced.",
     flag_values=FLAGS,
 )
-flags.DEFINE_enum("format", LITERT, [LITERT], "What the export is for.", flag_values=FLAGS)
+flags.DEFINE_enum(
+    "format",
+    LITERT,
+    [LITERT, SAVED_MODEL, CTRANSLATE2],
+    "What the export is for.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_enum(
     "quantize",
     "none",

@@ -14,7 +14,8 @@ LEAST_SCORE = -1e8  # what a search scores less is no hypothesis
 MAX_SEED = 2**32 - 1  # of data and of training: what NumPy and SentencePiece take
 MAX_SAMPLING_SEED = 2**31 - 1  # of decoding, where a seed is an int32
 
-LITERT = "litert"  # formats of exports
+# Formats of exports.
+LITERT, SAVED_MODEL, CTRANSLATE2 = "litert", "saved_model", "ctranslate2"
 
 INPUTS = "inputs"
 TARGETS = "targets"

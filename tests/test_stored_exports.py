@@ -33,7 +33,7 @@ def test_texts_are_those_of_tensorflow(name, stored_exports, expected):
     model = runtime.load(str(stored_exports / name))
     wanted = expected[name]
     lines = list(wanted)
-    assert len(lines) >= 4
+    assert len(lines) >= 2
     for line, found in zip(lines, model.translate(lines), strict=True):
         check(found, wanted[line]["best"])
     pairs = [(line, wanted[line]["best"]["text"]) for line in lines]

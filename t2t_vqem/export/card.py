@@ -19,6 +19,38 @@ for hypothesis in model.translate(["{example}"]):
 
 It needs NumPy, SentencePiece and ai-edge-litert; no TensorFlow.
 """,
+    ("saved_model", "text"): """\
+```python
+import tensorflow as tf
+import tensorflow_text  # the tokeniser is in the graph
+
+model = tf.saved_model.load("{folder}/saved_model")
+found = model.signatures["serving_default"](text=tf.constant(["{example}"]))
+print(found["text"][0, 0].numpy().decode())
+```
+
+It needs tensorflow-text, 2.21.1 or later with TensorFlow 2.21. TensorFlow Serving serves
+`saved_model` as it is; the signature `translate` takes ids.
+""",
+    ("saved_model", "images"): """\
+```python
+import tensorflow as tf
+
+model = tf.saved_model.load("{folder}/saved_model")
+print(list(model.signatures))
+```
+""",
+    ("ctranslate2", "text"): """\
+```python
+import ctranslate2
+import sentencepiece
+
+vocabulary = sentencepiece.SentencePieceProcessor("{folder}/vocab.model")
+model = ctranslate2.Translator("{folder}/ctranslate2")
+pieces = [*vocabulary.EncodeAsPieces("{example}"), "</s>"]
+print(vocabulary.DecodePieces(model.translate_batch([pieces])[0].hypotheses[0]))
+```
+""",
     ("litert", "images"): """\
 ```python
 from t2t_vqem import runtime

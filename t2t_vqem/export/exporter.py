@@ -13,9 +13,16 @@ import tensorflow as tf
 
 import t2t_vqem
 from t2t_vqem.capabilities import ImageModel, LatentTextModel, TranslationModel
-from t2t_vqem.constants import DEV, LITERT, MAX_EXTRA_LENGTH, UsageError
+from t2t_vqem.constants import (
+    CTRANSLATE2,
+    DEV,
+    LITERT,
+    MAX_EXTRA_LENGTH,
+    SAVED_MODEL,
+    UsageError,
+)
 from t2t_vqem.decoding.options import DecodeOptions
-from t2t_vqem.export import litert
+from t2t_vqem.export import ctranslate2_model, litert, saved_model
 from t2t_vqem.export.card import write_card
 from t2t_vqem.export.graphs import Graphs, image_graphs, text_graphs
 from t2t_vqem.export.litert import NONE
@@ -24,6 +31,7 @@ from t2t_vqem.export.phrases import collect_phrases, training_pairs
 from t2t_vqem.export.verification import verify_images, verify_text
 from t2t_vqem.export.writing import written_aside
 from t2t_vqem.files import write_file, write_json
+from t2t_vqem.models.transformer import Transformer
 from t2t_vqem.output_dir import OutputDir
 from t2t_vqem.problem import Dataset
 from t2t_vqem.runtime import ImageRuntime, TextRuntime
@@ -54,6 +62,7 @@ def export_run(
     rescore_dir: str | None = None,
     data_dir: str | None = None,
     verify: bool = True,
+    phrases: bool = True,
 ) -> Manifest:
     """Exports a run, and compares the export with the run on the dev split.
 
@@ -67,6 +76,7 @@ def export_run(
         rescore_dir: run that chooses among the candidates of a latent model.
         data_dir: where the data of the run are; None: where it was trained from.
         verify: whether to compare.
+        phrases: whether to write down what each code of a latent model stood for in the text.
 
     Returns:
         What was written.
@@ -84,27 +94,30 @@ def export_run(
                 f"{options.num_candidates}: add num_candidates=9, say, to --decode_hparams"
             )
         rescorer = load_rescorer(rescore_dir, loaded.vocabulary)
+    _check_format(loaded, engine, quantize)
     graphs = converted = make_graphs(loaded, options, rescorer)
-    if quantize == litert.INT8:
+    if engine == LITERT and quantize == litert.INT8:
         graphs.trace()  # what the export is compared with
         litert.embeddings_in_int8(loaded.model)
         converted = make_graphs(loaded, options, rescorer)
     with written_aside(folder) as unfinished:
         _logger.info("writing the model for %s", engine)
-        _WRITERS[engine](converted, unfinished, quantize)
-        if loaded.vocabulary is not None:
-            write_file(os.path.join(unfinished, VOCABULARY), loaded.vocabulary.model)
-        paths = _files_in(unfinished)
         manifest = describe(
             loaded,
             options,
             engine=engine,
             quantize=quantize,
-            files={name: file_hash(os.path.join(unfinished, name)) for name in paths},
+            files={},
             about=about(loaded, rescorer),
         )
-        dataset = _open_data(run, data_dir) if verify or engine == LITERT else None
-        if engine == LITERT and manifest.kind == TEXT and manifest.num_codes:
+        _write_model(loaded, converted, manifest, unfinished)
+        if loaded.vocabulary is not None:
+            write_file(os.path.join(unfinished, VOCABULARY), loaded.vocabulary.model)
+        paths = _files_in(unfinished)
+        hashes = {name: file_hash(os.path.join(unfinished, name)) for name in paths}
+        manifest = dataclasses.replace(manifest, files=hashes)
+        dataset = _open_data(run, data_dir) if verify or phrases else None
+        if phrases and engine == LITERT and manifest.kind == TEXT and manifest.num_codes:
             manifest = _with_phrases(loaded, manifest, unfinished, dataset)
         if verify:
             found = _verified(loaded, manifest, graphs, unfinished, dataset)
@@ -118,11 +131,32 @@ def export_run(
     return manifest
 
 
-def _write_litert(graphs: Graphs, folder: str, quantize: str) -> None:
-    write_file(os.path.join(folder, MODEL), litert.convert(graphs, quantize))
+def _check_format(loaded: LoadedRun, engine: str, quantize: str) -> None:
+    """Checks that there is such an export of such a model."""
+    if engine == SAVED_MODEL and quantize != NONE:
+        raise UsageError(
+            f"--quantize={quantize} with --format={SAVED_MODEL}: TensorFlow computes in float32. "
+            f"Weights of 8 bits are for --format={LITERT} or {CTRANSLATE2}"
+        )
+    if engine == CTRANSLATE2 and not isinstance(loaded.model, Transformer):
+        raise UsageError(
+            f"--format={CTRANSLATE2} is for runs of 'transformer', and the one in "
+            f"{loaded.run.path} is of {loaded.model.name!r}: expected --format={LITERT} or "
+            f"{SAVED_MODEL}"
+        )
 
 
-_WRITERS = {LITERT: _write_litert}
+def _write_model(loaded: LoadedRun, graphs: Graphs, manifest: Manifest, folder: str) -> None:
+    """Writes the files of the model."""
+    if manifest.engine == LITERT:
+        write_file(os.path.join(folder, MODEL), litert.convert(graphs, manifest.quantize))
+    elif manifest.engine == SAVED_MODEL:
+        saved_model.write(graphs, loaded.vocabulary, manifest, folder)
+    else:
+        positions = manifest.max_length + manifest.max_extra_length
+        ctranslate2_model.write(
+            loaded.model, loaded.vocabulary, positions, folder, manifest.quantize
+        )
 
 
 def _files_in(folder: str) -> list[str]:
@@ -163,13 +197,23 @@ def _verified(
     if dataset is None or not dataset.split(DEV)["num_examples"]:
         return None
     _logger.info("comparing the export with the run on dev")
-    exact = manifest.quantize == NONE
-    backend = Interpreters(os.path.join(folder, MODEL))
+    exact = manifest.quantize == NONE and manifest.engine != CTRANSLATE2
     if manifest.kind == IMAGES:
-        models = (ImageRuntime(manifest, backend), ImageRuntime(manifest, graphs))
+        used: Any = saved_model.ServedIds(folder)
+        if manifest.engine == LITERT:
+            used = Interpreters(os.path.join(folder, MODEL))
+        models = (ImageRuntime(manifest, used), ImageRuntime(manifest, graphs))
         return verify_images(*models, dataset, exact=exact)
-    models = (TextRuntime(manifest, loaded.vocabulary, used) for used in (backend, graphs))
-    return verify_text(*models, dataset, exact=exact)
+    exported: Any
+    if manifest.engine == LITERT:
+        interpreters = Interpreters(os.path.join(folder, MODEL))
+        exported = TextRuntime(manifest, loaded.vocabulary, interpreters)
+    elif manifest.engine == SAVED_MODEL:
+        exported = saved_model.Served(folder)
+    else:
+        exported = ctranslate2_model.Served(manifest, loaded.vocabulary, folder)
+    reference = TextRuntime(manifest, loaded.vocabulary, graphs)
+    return verify_text(exported, reference, dataset, exact=exact)
 
 
 def make_graphs(

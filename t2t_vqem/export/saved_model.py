@@ -1,0 +1,163 @@
+"""A SavedModel that takes and gives text: for TensorFlow Serving, and for GPUs.
+
+The signature `serving_default` takes text and tokenises it in the graph by tensorflow-text, as
+`data.vocabulary` does; `translate` takes ids. Whoever loads it imports tensorflow_text first.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from t2t_vqem.constants import EOS_ID, FILL_ID, PAD_ID
+from t2t_vqem.data.vocabulary import Vocabulary
+from t2t_vqem.export.graphs import Graphs
+from t2t_vqem.extras import import_extra
+from t2t_vqem.runtime.manifest import Manifest
+from t2t_vqem.runtime.results import Hypothesis
+from t2t_vqem.runtime.text import TRANSLATE
+
+FOLDER = "saved_model"
+_MARK = "\u2581"  # what SentencePiece writes for a space, and so takes for one
+_STAND_IN = "\U0010fffd"  # takes its place in the tokeniser: the last character of private use
+_BLANK = r"[\s\p{Z}\x1c-\x1f\x{85}]*"
+_SEPARATORS = r"\r\n|[\n\r\x0b\x0c\x1c\x1d\x1e\x{85}\x{2028}\x{2029}]"
+_BATCH = 32
+
+
+class TextModel(tf.Module):
+    """Text in, text out."""
+
+    def __init__(self, graphs: Graphs, vocabulary: Vocabulary, manifest: Manifest):
+        """Makes the signatures.
+
+        Args:
+            graphs: the functions of ids.
+            vocabulary: its model goes into the graph.
+            manifest: of the export: limits and defaults.
+        """
+        super().__init__(name="text_model")
+        text = import_extra("tensorflow_text", "export")
+        self.graphs = graphs
+        self.tokenizer = text.SentencepieceTokenizer(model=vocabulary.model)
+        self._manifest = manifest
+        self._mark = vocabulary.encode(_MARK)[-3:]  # its bytes
+        self._stand_in = vocabulary.encode(_STAND_IN)[-4:]
+        self._pieces = tf.constant([_spelling(vocabulary.piece(i)) for i in range(vocabulary.size)])
+        self.serve = tf.function(
+            self._serve, input_signature=[tf.TensorSpec([None], tf.string, name="text")]
+        )
+
+    def ids(self, lines: tf.Tensor) -> tf.Tensor:
+        """Tokenises lines [B]: int32 [B, S], each ending in EOS, cut to the model's length."""
+        given = tf.strings.regex_replace(lines, _MARK, _STAND_IN)
+        ids = self.tokenizer.tokenize(given).to_tensor(PAD_ID)
+        # The bytes of the stand-in become those of the mark, which are one less.
+        padded = tf.pad(ids, [[0, 0], [0, 3]])
+        size = tf.shape(ids)[1]
+        found = tf.reduce_all(
+            tf.stack([padded[:, i : i + size] == byte for i, byte in enumerate(self._stand_in)]), 0
+        )
+        for place, byte in enumerate([*self._mark, PAD_ID]):
+            moved = tf.pad(found, [[0, 0], [place, 0]])[:, :size]
+            ids = tf.where(moved, byte, ids)
+        kept = tf.ragged.boolean_mask(ids, ids != PAD_ID)[:, : self._manifest.max_length - 1]
+        end = tf.fill([tf.shape(lines)[0], 1], EOS_ID)
+        return tf.concat([kept, tf.RaggedTensor.from_tensor(end)], 1).to_tensor(PAD_ID)
+
+    def text(self, tokens: tf.Tensor) -> tf.Tensor:
+        """Spells tokens int32 [N, T], each row to its EOS: lines [N]."""
+        before = tf.cumsum(tf.cast(tokens == EOS_ID, tf.int32), axis=1)
+        real = (before == 0) & (tokens != PAD_ID) & (tokens != FILL_ID)
+        spelt = tf.where(real, tf.gather(self._pieces, tokens), "")
+        joined = tf.strings.reduce_join(spelt, 1)
+        joined = tf.strings.regex_replace(joined, "^ ", "")
+        joined = tf.strings.unicode_transcode(joined, "UTF-8", "UTF-8", errors="replace")
+        return tf.strings.regex_replace(joined, _SEPARATORS, " ")
+
+    def _serve(self, lines: tf.Tensor) -> dict[str, tf.Tensor]:
+        decoding = self._manifest.decoding
+        rows = tf.shape(lines)[0]
+        settings = {
+            "inputs": self.ids(lines),
+            "extra_length": tf.constant(decoding["extra_length"]),
+            "alpha": tf.constant(decoding["alpha"], tf.float32),
+            "temperature": tf.constant(decoding["sampling_temperature"], tf.float32),
+            "top_k": tf.constant(decoding["sampling_top_k"]),
+            "seed": tf.constant(0),
+            "row_ids": tf.range(rows),
+        }
+        function = self.graphs.functions[TRANSLATE]
+        found = function(*(settings[name] for name in self.graphs.inputs(TRANSLATE)))
+        blank = tf.strings.regex_full_match(lines, _BLANK)
+        num = decoding["num_best"]
+        texts = tf.where(tf.repeat(blank, num), "", self.text(found["tokens"]))
+        outputs = {
+            "text": tf.reshape(texts, [rows, num]),
+            "scores": tf.reshape(found["scores"], [rows, num]),
+        }
+        if "codes" in found:
+            outputs["codes"] = tf.reshape(found["codes"], [rows, num, -1])
+        return outputs
+
+
+def _spelling(piece: str) -> bytes:
+    """Returns the bytes that a piece of the vocabulary stands for."""
+    if len(piece) == 6 and piece.startswith("<0x"):
+        return bytes([int(piece[3:5], 16)])
+    return piece.replace(_MARK, " ").encode()
+
+
+def write(graphs: Graphs, vocabulary: Vocabulary | None, manifest: Manifest, folder: str) -> None:
+    """Writes the SavedModel of a run of text, or of images, into a folder FOLDER of its own."""
+    signatures: dict[str, Any] = dict(graphs.signatures)
+    module: tf.Module = graphs
+    if vocabulary is not None:
+        module = TextModel(graphs, vocabulary, manifest)
+        signatures["serving_default"] = module.serve.get_concrete_function()
+    tf.saved_model.save(module, os.path.join(folder, FOLDER), signatures=signatures)
+
+
+class ServedIds:
+    """`Backend` of the functions of ids, or of images, in an export."""
+
+    concurrency = 1  # TensorFlow divides the work itself
+
+    def __init__(self, folder: str):
+        """Loads the SavedModel in an export."""
+        self._loaded = tf.saved_model.load(os.path.join(folder, FOLDER))
+
+    def inputs(self, signature: str) -> list[str] | None:
+        """See `Backend`."""
+        found = self._loaded.signatures.get(signature)
+        return None if found is None else list(found.structured_input_signature[1])
+
+    def call(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """See `Backend`."""
+        given = {name: tf.constant(value) for name, value in inputs.items()}
+        found = self._loaded.signatures[signature](**given)
+        return {name: value.numpy() for name, value in found.items()}
+
+
+class Served:
+    """Translates with a SavedModel as whoever serves it would; compared with the run."""
+
+    def __init__(self, folder: str):
+        """Loads the SavedModel in an export."""
+        import_extra("tensorflow_text", "export")
+        loaded = tf.saved_model.load(os.path.join(folder, FOLDER))
+        self._loaded = loaded
+        self._serve = loaded.signatures["serving_default"]
+
+    def translate(self, lines: Iterable[str]) -> Iterator[Hypothesis]:
+        """Yields a hypothesis for each line."""
+        lines = list(lines)
+        for start in range(0, len(lines), _BATCH):
+            found = self._serve(text=tf.constant(lines[start : start + _BATCH]))
+            texts, scores = (found[name].numpy()[:, 0] for name in ("text", "scores"))
+            for text, score in zip(texts, scores, strict=True):
+                yield Hypothesis(text.decode(), float(np.float32(score)))
