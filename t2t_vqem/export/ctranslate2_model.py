@@ -101,13 +101,17 @@ def _block(theirs: Any, ours: Any) -> None:
 class Served:
     """Translates with a CTranslate2 model as whoever serves it would; compared with the run."""
 
-    def __init__(self, manifest: Manifest, vocabulary: Vocabulary, folder: str):
+    def __init__(
+        self, manifest: Manifest, vocabulary: Vocabulary, folder: str, *, threads: int = 1
+    ):
         """Loads the model in an export."""
         ctranslate2 = import_extra("ctranslate2", "export")
         self._manifest, self._vocabulary = manifest, vocabulary
         self._names = names_of(vocabulary)
         self._ids = {name: id_ for id_, name in enumerate(self._names)}
-        self._translator = ctranslate2.Translator(os.path.join(folder, FOLDER), intra_threads=1)
+        self._translator = ctranslate2.Translator(
+            os.path.join(folder, FOLDER), intra_threads=threads
+        )
 
     def translate(self, lines: Iterable[str]) -> Iterator[Hypothesis]:
         """Yields a hypothesis for each line."""
