@@ -309,7 +309,7 @@ def test_a_checkpoint_of_another_run_is_refused(run, decode, source, untrained_r
     other = untrained_run(tmp_path / "other", TransformerHParams(**SIZES)).path
     files = [f"--decode_from_file={source}", f"--decode_to_file={tmp_path / 'out'}"]
     result = decode(*files, f"--checkpoint={other}/best/ckpt-1", status=2)
-    assert f"is of the run in {other}, not of the one in {run.path}" in result.err
+    assert f"belongs to the run in {other}, not to the one in {run.path}" in result.err
     # Somewhere else nothing tells whose it is, but it must fit.
     sizes = {**SIZES, "hidden_size": 32}
     larger = untrained_run(tmp_path / "larger", TransformerHParams(**sizes)).path
@@ -469,7 +469,10 @@ def test_misuse_of_scores_is_one_message(decode, arguments, message):
             ["--num_candidates=3", "--rescore_dir={latent}"],
             "of 'transformer_nat': expected one of a model that scores translations, transformer",
         ),
-        (["--num_candidates=3", "--rescore_dir=absent"], "is no output directory of t2t-trainer"),
+        (
+            ["--num_candidates=3", "--rescore_dir=absent"],
+            "is not an output directory of t2t-trainer",
+        ),
         (["--num_candidates=3", "--beam_size=2", "--sampling_temp=1"], "exclude each other"),
     ],
 )
@@ -525,6 +528,6 @@ def test_sampling_and_beams_exclude_each_other(decode, source):
 def test_missing_run_and_missing_checkpoint(decode, source, tmp_path):
     file = f"--decode_from_file={source}"
     result = decode(f"--output_dir={tmp_path}", file, status=2)
-    assert "is no output directory of t2t-trainer" in result.err
+    assert "is not an output directory of t2t-trainer" in result.err
     result = decode(file, "--checkpoint=averaged", status=2)
     assert "there is no checkpoint 'averaged'" in result.err
