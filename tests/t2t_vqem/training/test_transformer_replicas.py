@@ -91,7 +91,7 @@ def test_the_e_step_with_a_prior_resumes_exactly(toy_batches, tmp_path):
     advance(batches[2:], 2)
     expected = averaged_weights(state)
     state, advance = make_run(NAT["prior"], ["cpu:0"])
-    state.checkpoint().restore(path).assert_consumed()
+    state.checkpoint().read(path).assert_consumed()
     advance(batches[2:], 2)
     for path, weights in averaged_weights(state).items():
         np.testing.assert_array_equal(weights, expected[path], err_msg=path)
