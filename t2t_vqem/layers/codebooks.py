@@ -1,6 +1,6 @@
-"""Codebooks: their state, how EM updates it, and their upkeep.
+"""Codebooks: their state, its EM updates, and the replacement of rarely used codes.
 
-Shapes: N vectors, D width, C codebooks, K codes of each.
+Shapes: N vectors, D width, C codebooks, K codes of each codebook.
 """
 
 from typing import Any, NamedTuple
@@ -12,39 +12,42 @@ from t2t_vqem.layers.common import Layer
 from t2t_vqem.ops import quantization
 from t2t_vqem.quantizer_options import QuantizerOptions
 
-_RAREST = 0.01  # share of the mean use; what is used less is not made to look nearer than that
-# Times the horizon of the codes over which `balance` looks at their use. The counts that codes are
-# made of are too few: their noise would move vectors to and fro between codes.
+_RAREST = 0.01  # share of the mean use, the lower limit of the use that `balance` assumes
+# `balance` averages the use of codes over this many times the horizon of the codes. The moving
+# counts of the codes are too noisy: vectors would move back and forth between codes.
 _LONGER = 10
-_FADED = 1e-12  # a count that decays no further, so that sums over counts stay what they are
+_FADED = 1e-12  # counts below this no longer decay, so that sums / counts stays constant
 
 
 class CodebookState(NamedTuple):
-    """What the codebooks learn: variables, or values for them; float32."""
+    """The learned state of the codebooks: variables, or their values; float32."""
 
-    codes: Any  # [C, K, D/C], under EM times their counts, so that the two never disagree
-    counts: Any  # [C, K], moving means of how many vectors of a batch each code was given
+    codes: Any  # [C, K, D/C]; under EM the sums, codes times counts, so that both stay consistent
+    counts: Any  # [C, K], moving means of the number of vectors of a batch assigned to each code
     distance: Any  # [C], running mean of the squared distance of vectors to their nearest codes
-    age: Any  # [], updates since the codes come from data; 0: they do not yet
-    shares: Any  # [C, K], use of each code over a longer time than that of the counts, 1 the mean
+    age: Any  # [], number of updates since the codes were set from data; 0: they were not yet
+    shares: Any  # [C, K], use of each code over a longer time than the counts, relative to the mean
 
 
 class Statistics(NamedTuple):
-    """What a batch says about the codebooks; float32, the sum over batches and replicas counts."""
+    """Sufficient statistics of a batch for updating the codebooks; float32.
 
-    counts: tf.Tensor  # [C, K], vectors that each code was given
-    sums: tf.Tensor  # [C, K, D/C], their sum; no codes under "vq", which learns by gradient
-    distance: tf.Tensor  # [C], squared distances to the nearest codes, summed
-    weight: tf.Tensor  # [], real vectors
+    All are sums: an update uses their sums over batches and replicas.
+    """
+
+    counts: tf.Tensor  # [C, K], number of vectors assigned to each code
+    sums: tf.Tensor  # [C, K, D/C], sum of these vectors; unused by "vq", which learns by gradient
+    distance: tf.Tensor  # [C], sum of the squared distances to the nearest codes
+    weight: tf.Tensor  # [], number of real vectors
     candidates: tf.Tensor  # [C, K, D/C], for each code a vector that may replace it
-    candidate_weights: tf.Tensor  # [K], 1 where there is one, 0 where padding was drawn; sums too
+    candidate_weights: tf.Tensor  # [K], 1 for a real vector, 0 if padding was drawn
 
 
 class Codebooks(Layer):
-    """C codebooks of K codes: variables, and new values for them from the statistics of a batch.
+    """C codebooks of K codes: the variables, and their update from the statistics of a batch.
 
     Attributes:
-      options: what the codebooks are and how they learn.
+      options: sizes of the codebooks, and how codes are chosen and learned.
     """
 
     def __init__(self, options: QuantizerOptions, **kwargs: Any):
@@ -54,7 +57,7 @@ class Codebooks(Layer):
         slice_shape = (options.num_codebooks, options.num_codes, options.slice_width)
         normal = keras.initializers.RandomNormal(stddev=1.0)
         self._codes = self._sums = None
-        if options.kind == "vq":  # gradients move these
+        if options.kind == "vq":  # trained by gradients
             self._codes = self.add_weight(
                 shape=slice_shape, initializer=normal, dtype="float32", name="codes"
             )
@@ -66,11 +69,11 @@ class Codebooks(Layer):
         self._age = self._add_state((), "zeros", "age")
 
     def _add_state(self, shape: tuple[int, ...], initializer: Any, name: str) -> keras.Variable:
-        # The sum over replicas is taken before the assignment: each assigns the same.
+        # Values are summed over replicas before the assignment, so each replica assigns the same.
         return self.add_weight(
             shape=shape,
             initializer=initializer,
-            dtype="float32",  # whatever else is computed in: means of many small parts
+            dtype="float32",  # in every precision: these are means of many small contributions
             trainable=False,
             aggregation="only_first_replica",
             name=name,
@@ -78,7 +81,7 @@ class Codebooks(Layer):
 
     @property
     def state(self) -> CodebookState:
-        """The variables that `update` has new values for."""
+        """The variables for which `update` computes new values."""
         codes = self._codes if self._sums is None else self._sums
         return CodebookState(codes, self._counts, self._distance, self._age, self._shares)
 
@@ -104,15 +107,15 @@ class Codebooks(Layer):
         return self._direction(self._means(state))
 
     def _means(self, state: CodebookState) -> tf.Tensor:
-        """Returns the codes [C, K, D/C], of whatever length."""
+        """Returns the codes [C, K, D/C] before normalisation."""
         return state.codes if self.options.kind == "vq" else state.codes / state.counts[..., None]
 
     def _penalties(self, state: CodebookState) -> list[tf.Tensor | None]:
-        """For each codebook float32 [K], what is added to squared distances; None for nothing.
+        """Returns what to add to squared distances, float32 [K] for each codebook, or None.
 
-        A code in much use looks farther than it is, one in little use nearer, so that all are used
-        more alike: a conscience (DeSieno 1988), in units of the running mean of the squared
-        distance. The cells stay convex, those of a power diagram.
+        The distance to a frequently used code is increased, that to a rarely used code decreased,
+        so that use becomes more equal: a conscience (DeSieno 1988), in units of the running mean of
+        the squared distance. The cells stay convex: they form a power diagram.
         """
         if not self.options.balance:
             return [None] * self.options.num_codebooks
@@ -138,25 +141,25 @@ class Codebooks(Layer):
         statistics: Statistics,
         before: CodebookState | None = None,
     ) -> tuple[CodebookState, dict[str, tf.Tensor]]:
-        """The M step and the upkeep: returns new values of `state`; assigns nothing.
+        """The M step: returns new values of `state` without assigning them.
 
-        Codes become moving means, rarely used codes vectors of the batch. As long as no code comes
-        from data, all become vectors of the batch.
+        Codes become moving means. Rarely used codes are replaced by vectors drawn from the batch.
+        If the codes were not set from data yet, all of them are replaced.
 
         Args:
           state: current values.
-          statistics: summed over the batches and replicas of an update.
-          before: values before the gradients of this update were applied, which move the codes of
-            "vq"; None where they are not known.
+          statistics: sums over the batches and replicas of an update.
+          before: for "vq": values before the gradients of this update were applied to the codes;
+            None if unknown.
 
         Returns:
-          New values, and float32 scalars about the update: those of `describe`, "codes_revived"
-          (their number) and "codes_moved" (the root mean square of the distances that codes moved),
-          which needs `before` under "vq".
+          New values, and metrics of the update, float32 scalars: those of `describe`,
+          "codes_revived" (the number of replaced codes) and "codes_moved" (the root mean square of
+          the distances that codes moved), which under "vq" needs `before`.
         """
         learned = self._learn(state, statistics)
         new, dead = self._revive(learned, statistics)
-        real = statistics.weight > 0  # a batch of nothing but padding changes nothing
+        real = statistics.weight > 0  # a batch that is all padding changes nothing
         new = tf.nest.map_structure(lambda new, old: tf.where(real, new, old), new, state)
         figures = self.describe(statistics.counts)
         if self.options.kind != "vq" or before is not None:
@@ -167,7 +170,7 @@ class Codebooks(Layer):
         return new, figures
 
     def _learn(self, state: CodebookState, statistics: Statistics) -> CodebookState:
-        """Moves all means on by one batch."""
+        """Updates all moving means with one batch."""
         keep = self.options.decay
         decay = tf.where(state.counts > _FADED, keep, 1.0)
         codes = state.codes
@@ -175,7 +178,7 @@ class Codebooks(Layer):
             codes = decay[..., None] * codes + (1 - keep) * statistics.sums
         used = statistics.counts / tf.maximum(tf.reduce_mean(statistics.counts, -1)[:, None], 1e-9)
         seen = statistics.distance / tf.maximum(statistics.weight, 1.0)
-        fresh = state.age < 2  # until now distances were to codes that did not come from data
+        fresh = state.age < 2  # until now, distances were to codes that were not set from data
         return CodebookState(
             codes=codes,
             counts=decay * state.counts + (1 - keep) * statistics.counts,
@@ -187,12 +190,12 @@ class Codebooks(Layer):
     def _revive(
         self, state: CodebookState, statistics: Statistics
     ) -> tuple[CodebookState, tf.Tensor]:
-        """Replaces rarely used codes by vectors of the batch; returns also which, bool [C, K]."""
+        """Replaces rarely used codes by vectors of the batch; also returns which, bool [C, K]."""
         usual = tf.reduce_mean(state.counts, -1, keepdims=True)
         dead = (state.counts < self.options.revive_below * usual) | (state.age < 2)
         dead &= statistics.candidate_weights > 0
         counts = tf.where(dead, usual, state.counts)
-        # Accumulated batches each bring a candidate, and their sum is no vector of the data.
+        # Each accumulated batch contributes a candidate: their sum would lie far from the data.
         candidates = statistics.candidates / tf.maximum(statistics.candidate_weights, 1.0)[:, None]
         weight = 1.0 if self.options.kind == "vq" else counts[..., None]
         revived = state._replace(
@@ -212,13 +215,13 @@ class Codebooks(Layer):
         return tf.reshape(counts, shape)
 
     def describe(self, counts: tf.Tensor) -> dict[str, tf.Tensor]:
-        """How the codes were used, float32 scalars, each the mean over the codebooks.
+        """Returns metrics of the use of codes, float32 scalars, each the mean over the codebooks.
 
         Args:
-          counts: [C, K], how often.
+          counts: [C, K], how many times each code was used.
 
         Returns:
-          "perplexity" (of K) and "codes_used" (share of the codes that were used at all).
+          "perplexity" (at most K) and "codes_used" (share of the codes that were used at all).
         """
         return {
             "perplexity": tf.reduce_mean(quantization.perplexity(counts)),
@@ -226,11 +229,11 @@ class Codebooks(Layer):
         }
 
     def start(self, vectors: tf.Tensor, *, seed: int = 0) -> None:
-        """Sets the codes by K-means over real vectors, from a k-means++ start.
+        """Sets the codes by K-means over real vectors, initialised by k-means++.
 
         Args:
-          vectors: [N, D], several times as many as there are codes.
-          seed: of k-means++.
+          vectors: [N, D], with N several times K.
+          seed: seed of k-means++.
         """
         options = self.options
         flat = tf.cast(vectors, tf.float32)
@@ -252,5 +255,5 @@ class Codebooks(Layer):
 
     @property
     def started(self) -> bool:
-        """Whether the codes come from data."""
+        """Whether the codes were set from data."""
         return float(self.state.age.numpy()) > 0

@@ -1,9 +1,9 @@
-"""Convolutions over images and their latent fields, channels last.
+"""Convolutions over images and latent grids, channels last.
 
-Shapes: B batch, H height, W width, ch channels in general. All convolutions have stride 1 and no
-dilation, neither forward nor backward: compilers have a fast path for those on every device. What
-halves or doubles height and width is a 4x4 kernel of stride 2, computed as a 2x2 kernel over blocks
-of 2x2 pixels, which is the same map with as many products.
+Shapes: B batch, H height, W width, ch channels. All convolutions have stride 1 and no dilation, in
+the forward and the backward pass, because compilers have a fast path for these on every device. A
+4x4 kernel of stride 2, which halves or doubles height and width, is computed as a 2x2 kernel over
+blocks of 2x2 pixels. This is the same map, with the same number of products.
 """
 
 import math
@@ -13,33 +13,35 @@ import tensorflow as tf
 
 from t2t_vqem.layers.common import Dense, Layer
 
-# Of a residual branch's last map and of the latents at the start. At full scale the sum grows from
-# block to block and codes lie far from 0 around a mean that says nothing: the autoencoder then
-# needs several times as many steps for the same quality. Not 0, so that all has a gradient at once.
+# Initial scale of the last layer of a residual branch, and of the latents. At full scale the sum
+# grows from block to block, and the codes lie far from 0 around an uninformative mean. The
+# autoencoder then needs several times as many steps for the same quality. The scale is not 0, so
+# that all weights have a gradient from the start.
 SMALL = 0.1
-# Larger patches than 4x4 are for convolutions to halve: channels grow fourfold with each step.
+# Rearranging gives patches of up to 4x4, then convolutions downsample: each rearrangement
+# multiplies the number of channels by 4.
 _MAX_REARRANGED = 2
 
 
 def _bordered(x: tf.Tensor) -> tf.Tensor:
-    """Puts one row of zeros on each side of [B, H, W, ch].
+    """Pads [B, H, W, ch] with one row of zeros on each side.
 
-    For kernels of even size, where XLA on a CPU has no fast path for the kernel's gradient if the
-    convolution itself pads, and takes twenty times as long. For those of odd size it has one, and
-    the gradient of the input is then computed where it is wanted only, not for the zeros too.
+    Used for kernels of even size: if the convolution itself pads, XLA on a CPU has no fast path for
+    the kernel's gradient and takes twenty times as long. For kernels of odd size it has one. There
+    the convolution pads, so that no input gradient is computed for the zeros.
     """
     return tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])
 
 
 class _Convolution(Layer):
-    """What the convolutions share: variables, and the product."""
+    """Base class of the convolutions: variables and the product."""
 
     def __init__(self, channels: int, **kwargs):
         super().__init__(**kwargs)
         self.channels = channels
 
     def _add_kernel(self, shape: tuple[int, ...], inputs_per_output: int) -> None:
-        """Adds kernel and bias, initialised for a ReLU before it (He et al. 2015, equation 10)."""
+        """Adds kernel and bias, initialised for ReLU inputs (He et al. 2015, equation 10)."""
         limit = math.sqrt(6.0 / inputs_per_output)
         uniform = keras.initializers.RandomUniform(-limit, limit)
         self.kernel = self.add_weight(shape=shape, initializer=uniform, name="kernel")
@@ -54,13 +56,13 @@ class _Convolution(Layer):
 
 
 class Conv(_Convolution):
-    """A convolution of odd size that keeps height and width; zeros are around the image."""
+    """A zero-padded convolution of odd size that keeps height and width."""
 
     def __init__(self, channels: int, *, size: int = 3, **kwargs):
         """Makes the layer.
 
         Args:
-          channels: output channels.
+          channels: number of output channels.
           size: height and width of the kernel, odd.
           **kwargs: Keras layer arguments.
         """
@@ -77,7 +79,7 @@ class Conv(_Convolution):
 
 
 class Downsample(_Convolution):
-    """A 4x4 convolution of stride 2 after one row of zeros on each side: halves both sides."""
+    """A 4x4 convolution of stride 2 with padding 1, which halves height and width."""
 
     def build(self, input_shape):
         inputs = input_shape[-1]
@@ -89,7 +91,7 @@ class Downsample(_Convolution):
 
 
 class Upsample(_Convolution):
-    """A transposed 4x4 convolution of stride 2, less one row on each side: doubles both sides."""
+    """A transposed 4x4 convolution of stride 2 with padding 1, which doubles height and width."""
 
     def build(self, input_shape):
         inputs = input_shape[-1]
@@ -107,8 +109,8 @@ class ResidualBlock(Layer):
         """Makes the layer.
 
         Args:
-          channels: channels that come in and go out.
-          inner_channels: channels between the two convolutions.
+          channels: number of input and output channels.
+          inner_channels: number of channels between the two convolutions.
           **kwargs: Keras layer arguments.
         """
         super().__init__(**kwargs)
@@ -121,15 +123,15 @@ class ResidualBlock(Layer):
 
 
 class ConvStack(Layer):
-    """A 3x3 convolution and residual blocks: what encoder and decoder do at the latents' size."""
+    """A 3x3 convolution and residual blocks, for encoder and decoder at the latent resolution."""
 
     def __init__(self, channels: int, num_blocks: int, residual_channels: int, **kwargs):
         """Makes the layer.
 
         Args:
-          channels: channels that come out.
-          num_blocks: residual blocks.
-          residual_channels: channels inside them.
+          channels: number of output channels.
+          num_blocks: number of residual blocks.
+          residual_channels: number of channels inside the residual blocks.
           **kwargs: Keras layer arguments.
         """
         super().__init__(**kwargs)
@@ -148,12 +150,12 @@ class ConvStack(Layer):
 
 
 class ConvEncoder(Layer):
-    """Images to a field of latents: patches, halvings, then residual blocks, then the width.
+    """Maps images to a latent grid: patches, downsampling, residual blocks, output layer.
 
-    As in van den Oord et al. (2017, section 4.1), but that the first two halvings only rearrange,
-    patches of 4x4 pixels becoming channels (Dosovitskiy et al. 2021, "An Image is Worth 16x16
-    Words", section 3.1). What convolutions of larger fields cost serves quality better as further
-    channels and blocks at the latents' size.
+    As in van den Oord et al. (2017, section 4.1), except that the first two downsampling steps only
+    rearrange patches of 4x4 pixels into channels (Dosovitskiy et al. 2021, "An Image is Worth 16x16
+    Words", section 3.1). Instead of convolutions at higher resolution, the same computation gives
+    better quality as more channels and blocks at the latent resolution.
     """
 
     def __init__(
@@ -169,11 +171,11 @@ class ConvEncoder(Layer):
         """Makes the layer.
 
         Args:
-          width: D of the latents.
-          channels: of the convolutions.
-          num_downsamplings: how often height and width are halved, n.
-          num_blocks: residual blocks.
-          residual_channels: channels inside them.
+          width: D, width of the latents.
+          channels: number of channels of the convolutions.
+          num_downsamplings: n, how many times height and width are halved.
+          num_blocks: number of residual blocks.
+          residual_channels: number of channels inside the residual blocks.
           **kwargs: Keras layer arguments.
         """
         super().__init__(**kwargs)
@@ -191,7 +193,7 @@ class ConvEncoder(Layer):
     ) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
         """Maps images [B, H, W, ch] to latents [B, H / 2^n, W / 2^n, D].
 
-        With `with_features` returns also what the last product makes them of, `channels` wide.
+        With `with_features` also returns the inputs of the output layer, of width `channels`.
         """
         for _ in range(self.num_rearranged):
             x = tf.nn.space_to_depth(x, 2)
@@ -203,7 +205,7 @@ class ConvEncoder(Layer):
 
 
 class ConvDecoder(Layer):
-    """A field of latents to something for each pixel: `ConvEncoder` in reverse order."""
+    """Maps a latent grid to a vector for each pixel: `ConvEncoder` in reverse order."""
 
     def __init__(
         self,
@@ -218,11 +220,11 @@ class ConvDecoder(Layer):
         """Makes the layer.
 
         Args:
-          width: what comes out for each pixel.
-          channels: of the convolutions.
-          num_upsamplings: how often height and width are doubled, n.
-          num_blocks: residual blocks.
-          residual_channels: channels inside them.
+          width: width of the output for each pixel.
+          channels: number of channels of the convolutions.
+          num_upsamplings: n, how many times height and width are doubled.
+          num_blocks: number of residual blocks.
+          residual_channels: number of channels inside the residual blocks.
           **kwargs: Keras layer arguments.
         """
         super().__init__(**kwargs)

@@ -22,7 +22,7 @@ ORDERS = {1: [[0]], 2: [[0, 1], [1, 0]], 4: [[0, 2], [3, 1]]}
 
 
 def turns_of(height: int, width: int, num_turns: int) -> np.ndarray:
-    """Returns the pass of each position, int [h, w], counted from 0."""
+    """Returns the index of the pass of each position, int [h, w]."""
     order = np.array(ORDERS[num_turns])
     repeats = (-(-height // len(order)), -(-width // len(order)))
     return np.tile(order, repeats)[:height, :width]

@@ -1,6 +1,6 @@
-"""The discrete bottleneck: what replaces vectors by codes, in our models and in any Keras model.
+"""The discrete bottleneck, which replaces vectors by codes, for our models and any Keras model.
 
-Shapes: N vectors, D width, C codebooks, K codes of each, m samples.
+Shapes: N vectors, D width, C codebooks, K codes of each codebook, m samples.
 """
 
 import dataclasses
@@ -20,12 +20,12 @@ _OPTIONS = [field.name for field in dataclasses.fields(QuantizerOptions)]
 
 
 class Quantized(NamedTuple):
-    """What the bottleneck makes of vectors [..., D]."""
+    """The result of quantising vectors [..., D]."""
 
-    vectors: tf.Tensor  # [..., D], their gradient goes to the input unchanged
-    ids: tf.Tensor  # int32 [..., C], nearest codes
-    samples: tf.Tensor | None  # int32 [..., C, m], codes drawn; None if none were
-    loss: tf.Tensor  # float32 scalar, commitment and codebook loss, summed over real vectors
+    vectors: tf.Tensor  # [..., D], with the straight-through gradient
+    ids: tf.Tensor  # int32 [..., C], the nearest codes
+    samples: tf.Tensor | None  # int32 [..., C, m], drawn codes; None if none were drawn
+    loss: tf.Tensor  # float32 scalar, commitment and codebook loss, sum over real vectors
     statistics: Statistics | None  # None in inference
 
 
@@ -35,14 +35,15 @@ class PriorStates(NamedTuple):
     states: tf.Tensor  # [..., C, H]
     table: tf.Tensor  # [C, V, H]
     bias: tf.Tensor | None  # float32 [C, V]
-    first: int  # row of the table that is code 0
+    first: int  # row of the table that belongs to code 0
 
 
 class EStepPrior(NamedTuple):
-    """A learned prior that takes part in the E step of training.
+    """A learned prior for the E step of training.
 
-    A vector takes the code of least d^2 - w u log p, or draws from the softmax of that, where p is
-    the code's probability and u the running mean of the squared distance to the nearest code.
+    A vector is assigned the code with the smallest d^2 - w u log p, or draws codes from the softmax
+    of its negative / t. p is the code's probability, and u the running mean of the squared distance
+    to the nearest code.
     """
 
     weight: tf.Tensor | float  # w
@@ -55,15 +56,16 @@ class VectorQuantizer(Codebooks):
 
     Kinds, as in "Theory and Experiments on Vector Quantized Autoencoders" (arXiv 1805.11063):
 
-    - "vq": nearest code; the codebook loss moves the codes (van den Oord et al. 2017).
-    - "hard_em": nearest code; codes are moving means of what they are given, online K-means.
-    - "soft_em": m codes drawn from softmax(-d^2/t), their mean is passed on, and moving means take
-      all m draws; or, with num_samples=0, the expectation over all codes. Inference takes the
-      nearest code.
+    - "vq": the nearest code; the codebook loss trains the codes (van den Oord et al. 2017).
+    - "hard_em": the nearest code; codes are moving means of their assigned vectors, as in online
+      K-means.
+    - "soft_em": m codes are drawn from softmax(-d^2/t). The output is their mean, and the moving
+      means use all m draws. With num_samples=0, both use the expectation over all codes instead.
+      Inference uses the nearest code.
 
-    In a Keras model it is called as any layer: with `training=True` it learns, adds its loss, and
-    reports metrics. Our own models call `quantize_vectors`, which changes nothing, add the
-    statistics up over replicas, and pass them to `update`.
+    In a Keras model, call it like any layer: with `training=True` it learns, adds its loss, and
+    reports metrics. Our own models call `quantize_vectors`, which changes no state, sum the
+    statistics over replicas, and pass them to `update`.
 
     Attributes:
       codebooks: float32 [C, K, D/C].
@@ -74,12 +76,12 @@ class VectorQuantizer(Codebooks):
 
         Args:
           num_codes: K.
-          width: D, the last axis of what is quantised.
-          seed: of draws and of the choice of vectors, where the layer is called.
+          width: D, size of the last axis of the vectors.
+          seed: seed for drawing codes and replacement vectors when the layer is called.
           **kwargs: fields of `QuantizerOptions`, such as kind="soft_em", and Keras layer arguments.
 
         Raises:
-          UsageError: an option that is not known or out of range.
+          UsageError: an option is unknown or out of range.
         """
         options = {name: kwargs.pop(name) for name in _OPTIONS if name in kwargs}
         super().__init__(QuantizerOptions(num_codes=num_codes, width=width, **options), **kwargs)
@@ -88,7 +90,7 @@ class VectorQuantizer(Codebooks):
 
     @property
     def temperature(self) -> tf.Tensor:
-        """float32 scalar, in units of the distance: falls from update to update."""
+        """float32 scalar, in units of the running mean distance; it decays with the updates."""
         return self._temperature(self.read())
 
     def _temperature(self, state: CodebookState) -> tf.Tensor:
@@ -109,14 +111,14 @@ class VectorQuantizer(Codebooks):
         rng: Rng | None = None,
         prior: EStepPrior | None = None,
     ) -> Quantized:
-        """Quantises vectors; changes no state.
+        """Quantises vectors without changing the state.
 
         Args:
-          x: [B, ..., D]; whatever the type, computed in float32.
-          mask: bool [B, ...], True at real vectors: the others have no part in loss or statistics;
-            None where all are real.
-          rng: randomness of training; None for inference, which takes the nearest codes.
-          prior: takes part in choosing the codes; for training.
+          x: [B, ..., D], of any type; the computation is in float32.
+          mask: bool [B, ...], True for real vectors; loss and statistics ignore the others. None:
+            all are real.
+          rng: randomness of training; None for inference, which uses the nearest codes.
+          prior: for training: a prior for choosing the codes.
         """
         return self._quantize(self.read(), x, mask, rng, prior)
 
@@ -130,8 +132,8 @@ class VectorQuantizer(Codebooks):
     ) -> Quantized:
         """See `quantize_vectors`.
 
-        Of values that were read once: TensorFlow may let a read of a variable that is assigned to
-        later in the same graph return the new value.
+        `state` holds values that were read once, because a read of a variable that is assigned
+        later in the same graph may return the new value in TensorFlow.
         """
         leading = tf.shape(x)[:-1]
         options = self.options
@@ -140,7 +142,7 @@ class VectorQuantizer(Codebooks):
         everything = flat = self._direction(flat)
         weights = tf.ones(leading) if mask is None else tf.cast(mask, tf.float32)
         weights = tf.reshape(weights, [-1])
-        if mask is not None:  # a weight of 0 does not keep out what is not a number
+        if mask is not None:  # a weight of 0 does not exclude NaN
             flat = tf.where(weights[:, None, None] > 0, flat, 0.0)
 
         def shaped(values: tf.Tensor, *last: int) -> tf.Tensor:
@@ -189,11 +191,11 @@ class VectorQuantizer(Codebooks):
         )
 
     def _draws(self, rng: Rng | None) -> bool:
-        """Whether codes are drawn."""
+        """Returns whether codes are drawn."""
         return rng is not None and self.options.kind == "soft_em" and self.options.num_samples > 0
 
     def _uniforms(self, x: tf.Tensor, rng: Rng | None) -> list[tf.Tensor | None]:
-        """Returns numbers [N, m] to draw with for each codebook, None where nothing is drawn."""
+        """Returns random numbers [N, m] for each codebook, or None for each if nothing is drawn."""
         num_codebooks, num_samples = self.options.num_codebooks, self.options.num_samples
         if not self._draws(rng):
             return [None] * num_codebooks
@@ -213,7 +215,7 @@ class VectorQuantizer(Codebooks):
         state: CodebookState,
         shaped: Callable[..., tf.Tensor],
     ) -> list["_EStep"]:
-        """Adds what the prior says of each vector, given the nearest codes before it."""
+        """Adds the prior of each vector, given the nearest codes of the vectors before it."""
         plain = [part.assign(draws=False) for part in parts]
         ids = shaped(tf.stack([found.nearest for found in plain], 1), self.options.num_codebooks)
         found = prior.of_codes(ids)
@@ -235,7 +237,7 @@ class VectorQuantizer(Codebooks):
         ]
 
     def _quantize_slice(self, step: "_EStep", weights: tf.Tensor, *, training: bool) -> "_Slice":
-        """Quantises the part of the vectors that one codebook has."""
+        """Quantises one slice of the vectors with its codebook."""
         x, codes = step.x, step.codes
         fixed_x = tf.stop_gradient(x)
         found = step.assign()
@@ -262,23 +264,23 @@ class VectorQuantizer(Codebooks):
     def _candidates(
         self, x: tf.Tensor, weights: tf.Tensor, rng: Rng, leading: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Draws a vector of the global batch for each code; each replica fills in its own.
+        """Draws a vector of the global batch for each code; each replica gives those that it holds.
 
         Args:
           x: [N, C, D/C].
           weights: [N], 1 for real vectors.
-          rng: says which rows of the global batch these are.
-          leading: [B, ...], the axes that N stands for.
+          rng: gives the position of these rows in the global batch.
+          leading: [B, ...], the axes that were flattened to N.
 
         Returns:
-          Vectors [C, K, D/C] and their weights [K], both 0 where another replica has the vector.
+          Vectors [C, K, D/C] and their weights [K], both 0 if another replica holds the vector.
         """
         num_vectors, row_size = tf.shape(x)[0], tf.reduce_prod(leading[1:])
         first = tf.cast(rng.row_offset, tf.int32) * row_size
         rows = leading[0] if rng.num_rows is None else tf.cast(rng.num_rows, tf.int32)
         total = tf.cast(tf.maximum(rows * row_size, 1), tf.uint32)
         local = tf.cast(rng.shared_bits(self.options.num_codes) % total, tf.int32) - first
-        if x.shape[0] is None:  # a replica may have none, but something must be gathered
+        if x.shape[0] is None:  # a replica may have no vector, but gather needs at least one
             x = tf.pad(x, [[0, 1], [0, 0], [0, 0]])
             weights = tf.pad(weights, [[0, 1]])
         mine = (local >= 0) & (local < num_vectors)
@@ -288,7 +290,7 @@ class VectorQuantizer(Codebooks):
         return tf.transpose(vectors, [1, 0, 2]), found
 
     def build(self, input_shape: Any) -> None:
-        """Makes the metrics, which only a Keras model reports."""
+        """Makes the metrics, which are reported only in a Keras model."""
         width = self.options.width
         if input_shape[-1] != width:
             raise UsageError(
@@ -296,7 +298,7 @@ class VectorQuantizer(Codebooks):
             )
         names = ["perplexity", "codes_used", "codes_moved", "codes_revived", "commitment_loss"]
         if self.options.kind == "vq":
-            names.remove("codes_moved")  # the optimiser moves them, which is not seen from here
+            names.remove("codes_moved")  # the optimiser moves the codes, outside of this layer
         self._trackers = {
             name: _Figure(f"{self.name}_{name.removeprefix('codes_')}") for name in names
         }
@@ -304,9 +306,9 @@ class VectorQuantizer(Codebooks):
     def call(
         self, x: tf.Tensor, mask: tf.Tensor | None = None, training: bool = False
     ) -> tf.Tensor:
-        """Quantises [B, ..., D] and adds the loss; in training learns, unless it is frozen.
+        """Quantises [B, ..., D] and adds the loss; in training it learns, unless it is frozen.
 
-        Vectors that are not finite have no part in what is learned, as if the mask excluded them.
+        Learning ignores non-finite vectors, as if the mask excluded them.
         """
         finite = tf.reduce_all(tf.math.is_finite(tf.cast(x, tf.float32)), -1)
         mask = finite if mask is None else finite & mask
@@ -314,7 +316,7 @@ class VectorQuantizer(Codebooks):
         state = self.read()
         output = self._quantize(state, x, mask, self._batch_rng(x, state) if learns else None)
         loss = output.loss / tf.maximum(tf.reduce_sum(tf.cast(mask, tf.float32)), 1.0)
-        # Keras adds the losses of replicas up.
+        # Keras sums the losses of replicas.
         context = tf.distribute.get_replica_context()
         replicas = 1 if context is None else context.num_replicas_in_sync
         self.add_loss(tf.cast(loss / replicas, keras.config.floatx()))
@@ -327,7 +329,7 @@ class VectorQuantizer(Codebooks):
         return output.vectors
 
     def _batch_rng(self, x: tf.Tensor, state: CodebookState) -> Rng:
-        """Returns the randomness of a batch, of which replicas may have unequal parts."""
+        """Returns the randomness of a batch, which may be divided unequally among replicas."""
         context = tf.distribute.get_replica_context()
         rows, offset, total = tf.shape(x)[0], 0, None
         if context.num_replicas_in_sync > 1:
@@ -339,7 +341,7 @@ class VectorQuantizer(Codebooks):
         return Rng(self.seed, tf.cast(state.age, tf.int32), offset, total)
 
     def _learn_from(self, state: CodebookState, statistics: Statistics) -> dict[str, tf.Tensor]:
-        """Updates the state by what all replicas saw; returns figures."""
+        """Updates the state with the statistics of all replicas; returns metrics."""
         context = tf.distribute.get_replica_context()
         total = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.nest.flatten(statistics))
         values, figures = self.update(state, tf.nest.pack_sequence_as(statistics, total))
@@ -347,28 +349,28 @@ class VectorQuantizer(Codebooks):
         return figures
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """The shape stays."""
+        """Returns the shape of the input."""
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """Returns what the constructor was given."""
+        """Returns the arguments of the constructor."""
         return {**super().get_config(), **dataclasses.asdict(self.options), "seed": self.seed}
 
 
 class _Figure(keras.metrics.Mean):
-    """The mean of a figure over batches.
+    """The mean of a metric over batches.
 
-    Outside of training a figure is taken in where the mean is asked for, as `evaluate` does after
-    each batch: predictions and exported models ask for none, and so write no variable.
+    Outside of training, a value is added only when the mean is read, as `evaluate` does after each
+    batch. Predictions and exported models do not read it, and so write no variable.
     """
 
     def __init__(self, name: str):
-        """Begins with nothing."""
+        """Makes the metric, without values."""
         super().__init__(name=name, dtype="float32")
         self._waiting: dict[int | None, tf.Tensor] = {}  # by replica
 
     def see(self, value: tf.Tensor, *, at_once: bool) -> None:
-        """Takes a batch's figure in, at once or when the mean is asked for."""
+        """Adds the value of a batch, at once or when the mean is read."""
         if at_once:
             self.update_state(value)
         else:
@@ -382,13 +384,13 @@ class _Figure(keras.metrics.Mean):
         return super().result()
 
     def reset_state(self) -> None:
-        """Begins anew."""
+        """Removes all values."""
         self._waiting.clear()
         super().reset_state()
 
 
 def _replica() -> int | None:
-    """Returns the number of the replica that asks; None where there is none or it is not known."""
+    """Returns the number of the current replica; None if there is none or it is unknown."""
     context = tf.distribute.get_replica_context()
     number = context and tf.get_static_value(context.replica_id_in_sync_group)
     return None if number is None else int(number)
@@ -401,7 +403,7 @@ def _is_of_this_graph(x: tf.Tensor) -> bool:
 
 
 class _EStep(NamedTuple):
-    """What the codes of one codebook's slice of the vectors are chosen by."""
+    """The inputs of the E step for one codebook and its slice of the vectors."""
 
     x: tf.Tensor  # [N, D/C]
     codes: tf.Tensor  # [K, D/C]
@@ -409,10 +411,10 @@ class _EStep(NamedTuple):
     temperature: tf.Tensor  # scalar, of softmax(-d^2/t)
     uniforms: tf.Tensor | None  # [N, m]
     prior: quantization.Prior | None = None
-    distance: tf.Tensor | None = None  # [N], to the nearest code, where a prior chooses another
+    distance: tf.Tensor | None = None  # [N], to the nearest code, if a prior may choose another
 
     def assign(self, *, draws: bool = True) -> quantization.Assignment:
-        """Finds the code of each vector, and draws codes where there are numbers to draw with."""
+        """Finds the code of each vector, and draws codes if there are `uniforms`."""
         return quantization.assign(
             tf.stop_gradient(self.x),
             tf.stop_gradient(self.codes),
@@ -424,7 +426,7 @@ class _EStep(NamedTuple):
 
 
 class _Slice(NamedTuple):
-    """What one codebook makes of its slice of the vectors."""
+    """The result of one codebook for its slice of the vectors."""
 
     vectors: tf.Tensor  # [N, D/C]
     ids: tf.Tensor  # int32 [N]

@@ -1,13 +1,13 @@
-"""Going through rows a block at a time, so that what each needs on the way fits into memory.
+"""Processes rows block by block, so that intermediate results fit into memory.
 
-N rows; N need not be known when a graph is built.
+Shapes: N rows, R rows of a block. N may be unknown when a graph is built.
 """
 
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-LEAST_ROWS = 64  # of a block: fewer would make slow products
+LEAST_ROWS = 64  # R is at least this: matrix products of fewer rows are slow
 
 
 def in_blocks(
@@ -18,14 +18,14 @@ def in_blocks(
     *,
     block: int,
 ) -> list[tf.Tensor]:
-    """Applies a function of rows to all rows, a block at a time.
+    """Applies a function to all rows, block by block.
 
     Args:
       function: takes a block [R, ...] of each input, returns a block of each output.
-      inputs: of N rows each.
-      outputs: type and shape, without the axis of rows, of what `function` returns.
-      numbers: how many each row needs on the way.
-      block: how many there may be at a time.
+      inputs: tensors [N, ...].
+      outputs: type and shape of each result of `function`, without the axis of rows.
+      numbers: number of intermediate values for each row.
+      block: the largest number of intermediate values in memory.
 
     Returns:
       The outputs, [N, ...] each.
@@ -54,10 +54,10 @@ def _in_blocks_of(
     outputs: Sequence[tuple[tf.DType, Sequence[int]]],
     rows: tf.Tensor,
 ) -> list[tf.Tensor]:
-    """Applies a function of rows to all rows, `block_rows` at a time, the last block smaller.
+    """Applies a function to all rows in blocks of `block_rows`; the last block may be smaller.
 
-    A loop that appends: `tf.map_fn` over an unknown number of blocks has no equal outside of
-    TensorFlow, and there are few blocks.
+    The loop appends to tensors, which is cheap for few blocks. `tf.map_fn` over an unknown number
+    of blocks has no equivalent outside of TensorFlow.
     """
 
     def body(start: tf.Tensor, *done: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -77,18 +77,18 @@ def _in_blocks_of(
 
 
 def num_rows(x: tf.Tensor) -> int | tf.Tensor:
-    """Returns N of x [N, ...], a number where it is known."""
+    """Returns N of x [N, ...], as an int if it is known."""
     return tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
 
 
 def num_blocks(rows: int | tf.Tensor, numbers: int, *, block: int) -> int | tf.Tensor:
-    """Returns how many blocks `in_blocks` makes of N rows, at least 1."""
+    """Returns the number of blocks into which `in_blocks` divides N rows, at least 1."""
     blocks = -(-rows // max(LEAST_ROWS, block // numbers))
     return max(blocks, 1) if isinstance(rows, int) else tf.maximum(blocks, 1)
 
 
 def divide(x: tf.Tensor, blocks: int | tf.Tensor) -> tf.Tensor:
-    """[N, ...] -> [blocks, R, ...], the last block filled up with zeros."""
+    """[N, ...] -> [blocks, R, ...], with zeros at the end of the last block."""
     rows = num_rows(x)
     block_rows = -(-rows // blocks)
     x = tf.pad(x, [[0, block_rows * blocks - rows]] + [[0, 0]] * (len(x.shape) - 1))

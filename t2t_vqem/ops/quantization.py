@@ -37,13 +37,13 @@ class Assignment(NamedTuple):
 
 
 class Prior(NamedTuple):
-    """How probable each code is for each vector, as what it is computed of: never N times K."""
+    """The probability of each code for each vector, as factors: N x K values are never stored."""
 
-    states: tf.Tensor  # [N, H], what the prior knows of each vector
-    table: tf.Tensor  # [V, H], as `states`; logits are their product
+    states: tf.Tensor  # [N, H], state of the prior for each vector
+    table: tf.Tensor  # [V, H], of the type of `states`; logits are the products of both
     bias: tf.Tensor | None  # float32 [V], added to the logits
-    first: int  # row of the table that is code 0; other rows are no codes, but have probability
-    weight: tf.Tensor | float  # what -log p counts for, in squared distance
+    first: int  # row of the table that is code 0; rows that are no codes also have probability
+    weight: tf.Tensor | float  # weight of -log p, in units of the squared distance
 
     def costs(self, states: tf.Tensor, num_codes: int) -> tf.Tensor:
         """Returns weight times -log p, cut at `_LEAST_LOG_PRIOR`: [R, H] -> float32 [R, K]."""
