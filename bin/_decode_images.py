@@ -1,4 +1,4 @@
-"""What t2t-decoder does with a run of images: it samples, reconstructs, encodes and decodes."""
+"""t2t-decoder for a model of images: sampling, reconstruction, encoding and decoding."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SAMPLING = ("sampling_temp", "sampling_keep_top_k", "seed")
 
 
 class _Loaded(NamedTuple):
-    """The run's model, ready to use."""
+    """The loaded model of a run."""
 
     decoder: Any  # inference.images.ImageDecoder
     weights: str  # digest
@@ -29,9 +29,9 @@ class _Loaded(NamedTuple):
 
 
 def run(values: flags.FlagValues) -> None:
-    """Does what the flags of t2t-decoder name."""
+    """Carries out what the flags of t2t-decoder ask for."""
     from_codes = _check(values)
-    # Imports TensorFlow, which takes seconds; errors in flags come before.
+    # Imports TensorFlow, which takes seconds, only after the flags are checked.
     from t2t_vqem.output_dir import OutputDir
 
     output_dir = OutputDir(values.output_dir)
@@ -46,51 +46,55 @@ def run(values: flags.FlagValues) -> None:
 
 
 def _check(values: flags.FlagValues) -> bool:
-    """Checks how the flags go together; returns whether the input is a file of codes."""
+    """Checks the combination of flags; returns whether the input is a file of codes."""
     sources = [name for name in ("decode_from_file", "decode_split") if values[name].value]
     if len(sources) > 1:
         raise UsageError(
-            "--decode_from_file and --decode_split are both given, expected one of them, or none "
-            "to sample new images"
+            "--decode_from_file and --decode_split are both given, expected only one of them, or "
+            "neither to sample new images"
         )
     if values.decode_from_file and not os.path.exists(values.decode_from_file):
-        raise UsageError(f"--decode_from_file={values.decode_from_file}: there is no such file")
+        raise UsageError(
+            f"--decode_from_file={values.decode_from_file}: there is no such file. Expected an "
+            "image, a folder of images, or a .npy or .npz file"
+        )
     from_codes = bool(values.decode_from_file) and image_files.holds_codes(values.decode_from_file)
     if values.data_dir and not values.decode_split:
-        raise UsageError("--data_dir is for --decode_split: nothing else is read from there")
+        raise UsageError("--data_dir is only for --decode_split: omit it, or add --decode_split")
     _check_input_of(values, sources, from_codes)
     _check_output(values, sources, from_codes)
     return from_codes
 
 
 def _check_input_of(values: flags.FlagValues, sources: list[str], from_codes: bool) -> None:
-    """Checks the flags that say what to do with the input."""
+    """Checks the flags that determine how the input is processed."""
     sampling = [name for name in _SAMPLING if values[name].present]
     if sources and sampling:
         raise UsageError(
-            f"--{sampling[0]} is for new images, which are sampled; images and codes by "
-            f"--{sources[0]} are not. Leave one of them out"
+            f"--{sampling[0]} is only for sampling new images, not for images or codes from "
+            f"--{sources[0]}. Omit one of them"
         )
     if values.sampling_temp is not None and values.sampling_temp <= 0:
         raise UsageError(
-            f"--sampling_temp={values.sampling_temp}: images are sampled at a temperature above 0; "
-            "at 0 all would be the same"
+            f"--sampling_temp={values.sampling_temp}: expected a temperature above 0. With 0 all "
+            "samples would be the same image"
         )
-    given = f"{values.decode_from_file} holds codes already" if from_codes else "there are none"
+    given = f"{values.decode_from_file} holds codes already" if from_codes else "none are given"
     for name in ("encode_to_file", "search_passes"):
         if values[name].value and (from_codes or not sources):
             raise UsageError(
-                f"--{name} is for images, by --decode_split or --decode_from_file; {given}"
+                f"--{name} is only for images from --decode_split or --decode_from_file, and "
+                f"{given}. Omit it"
             )
 
 
 def _check_output(values: flags.FlagValues, sources: list[str], from_codes: bool) -> None:
-    """Checks the flags that say where the output goes."""
+    """Checks the flags that name the output."""
     path = values.decode_to_file
     if path == "-" and (values["decode_to_file"].present or from_codes or not sources):
         raise UsageError(
-            "--decode_to_file is missing: images go to a picture (.png) or to arrays (.npy, .npz), "
-            "not to standard output"
+            "--decode_to_file is missing: images cannot be written to standard output. Expected a "
+            "picture (.png) or arrays (.npy, .npz)"
         )
     if path != "-":
         image_files.check_output(path, (PICTURE, ARRAY, ARRAYS), "decode_to_file")
@@ -98,15 +102,15 @@ def _check_output(values: flags.FlagValues, sources: list[str], from_codes: bool
         image_files.check_output(values.encode_to_file, (ARRAYS,), "encode_to_file")
     if sources and values["num_samples"].present and not path.endswith(PICTURE):
         raise UsageError(
-            f"--num_samples with --{sources[0]} says how many images a .png shows; figures, arrays "
-            "and codes are always of all. Leave it out, or name a .png with --decode_to_file"
+            f"--num_samples with --{sources[0]} limits only the images in a .png; metrics, arrays "
+            "and codes always cover all images. Omit it, or name a .png with --decode_to_file"
         )
 
 
 def _load(
     values: flags.FlagValues, output_dir: Any, problem: ImageProblem, num_images: int
 ) -> _Loaded:
-    """Loads the model; a batch larger than there are images would be computed for nothing."""
+    """Loads the model, with batches no larger than needed for the number of images."""
     from t2t_vqem.inference.images import DEFAULT_BATCH_SIZE, ImageDecoder, weights_digest
 
     model = output_dir.build_model()
@@ -124,7 +128,7 @@ def _load(
 
 
 def _read_images(values: flags.FlagValues, output_dir: Any, problem: ImageProblem) -> ImageSet:
-    """Reads the images that are to be reconstructed or encoded."""
+    """Reads the images to reconstruct or encode."""
     if values.decode_from_file:
         return image_files.read_images(
             values.decode_from_file, problem.image_shape, problem.read_image
@@ -134,7 +138,7 @@ def _read_images(values: flags.FlagValues, output_dir: Any, problem: ImageProble
 
 
 def _sample(values: flags.FlagValues, decoder: Any) -> None:
-    """Writes new images."""
+    """Samples new images and writes them."""
     num = values.num_samples
     with Progress("sampling", num, "images") as progress:
         codes = decoder.sample(
@@ -148,7 +152,7 @@ def _sample(values: flags.FlagValues, decoder: Any) -> None:
 
 
 def _reconstruct(values: flags.FlagValues, originals: ImageSet, loaded: _Loaded) -> None:
-    """Writes codes and reconstructions where they are asked for, and prints the figures."""
+    """Writes codes and reconstructions if requested, and prints the metrics."""
     decoder, images, names = loaded.decoder, originals.images, originals.names
     with Progress("encoding", len(images), "images") as progress:
         codes = decoder.encode(images, progress=progress.advance)
@@ -168,20 +172,21 @@ def _reconstruct(values: flags.FlagValues, originals: ImageSet, loaded: _Loaded)
 def _decode_codes(
     values: flags.FlagValues, codes: CodeSet, output_dir: Any, problem: ImageProblem
 ) -> None:
-    """Writes the images of codes, if this model has made them."""
+    """Writes the images of codes, if they were encoded by this model."""
     loaded = _load(values, output_dir, problem, len(codes.codes))
     if codes.weights != loaded.weights:
         raise UsageError(
-            f"{values.decode_from_file} holds codes by the weights in {codes.checkpoint}, which "
-            f"are not those in {loaded.checkpoint}: to these, the codes mean something else. Name "
-            "the run by --output_dir and its weights by --checkpoint, or encode the images again"
+            f"{values.decode_from_file} holds codes of the weights in {codes.checkpoint}, but "
+            f"{loaded.checkpoint} has other weights, to which the codes mean something else. Name "
+            "the run with --output_dir and its weights with --checkpoint, or encode the images "
+            "again"
         )
     num_decoded = _num_decoded(values, len(codes.codes))
     _decode(values, loaded.decoder, codes.codes[:num_decoded])
 
 
 def _num_decoded(values: flags.FlagValues, total: int) -> int:
-    """Returns how many of the images go to --decode_to_file: to a picture no more than it shows."""
+    """Returns the number of images to write: all of them, or as many as a picture shows."""
     path = values.decode_to_file
     if not path.endswith(PICTURE) or total <= values.num_samples:
         return total

@@ -1,4 +1,4 @@
-"""The commands that t2t-demo runs, and its report on their translations."""
+"""The commands that t2t-demo runs, and its report on the translations."""
 
 import copy
 import shlex
@@ -13,10 +13,10 @@ _TIMED = 20  # number of sentences to measure the latency on
 
 
 class Command(NamedTuple):
-    """A command to run, with a title to print before."""
+    """A command to run, and the title to print before it."""
 
     title: str
-    program: str  # t2t-datagen
+    program: str  # for example t2t-datagen
     flags: dict[str, object]
 
     def words(self) -> list[str]:
@@ -54,7 +54,7 @@ class TestFiles(NamedTuple):
 
 
 def milliseconds(found: Translations, test: TestFiles) -> float:
-    """Returns the median time of a sentence that comes alone, decoded as the command says."""
+    """Returns the median time to decode a single sentence, with the options of the command."""
     from t2t_vqem.bin import _decode_text
     from t2t_vqem.inference.latency import milliseconds_each, usual_lines
 
@@ -71,7 +71,7 @@ def report(
     times: dict[str, float],
     num_examples: int,
 ) -> str:
-    """Returns scores and times of all systems, and the first few sentences with each."""
+    """Returns the scores and times of all systems, and their first few translations."""
     from t2t_vqem.metrics.bleu import sacrebleu_score  # here, so that --help answers at once
 
     sources, references = _read(test.source), _read(test.reference)

@@ -83,7 +83,7 @@ flags.DEFINE_bool(
 flags.DEFINE_integer(
     "port",
     8080,
-    "Port of --serve; 0 for any that is free.",
+    "Port for --serve; 0: any free port.",
     lower_bound=0,
     upper_bound=65535,
     flag_values=FLAGS,
@@ -130,7 +130,7 @@ def main(argv: list[str]) -> None:
 
 
 def serve(folder: str, port: int) -> NoReturn:
-    """Exports the models where they are not, and becomes a server of them."""
+    """Exports the models that are not exported yet, and replaces this process by their server."""
     import_extra("uvicorn", "server")  # before anything is exported
     signal.signal(signal.SIGTERM, _exit_on_signal)
     run_all(export_commands(folder))
@@ -190,7 +190,9 @@ def run_all(commands: list[Command]) -> None:
 
 
 def run(command: Command) -> None:
-    """Runs a command and waits for its end. A stop of the demo also stops the command, which saves.
+    """Runs a command and waits for its end.
+
+    A signal that stops the demo also stops the command, which then saves its work.
 
     Raises:
         UsageError: the command failed. Its own output says why.
@@ -209,8 +211,8 @@ def run(command: Command) -> None:
 @contextlib.contextmanager
 def process(call: Callable[..., None], *args: object) -> Iterator[multiprocessing.Process]:
     """Calls a function in another process, which is terminated if the body of `with` fails."""
-    # Importing TensorFlow takes seconds for each command. So a fork server imports it once and is
-    # then forked for each command. A process that runs commands itself is forked in turn.
+    # Importing TensorFlow takes seconds. So a fork server imports it once and is then forked for
+    # each command. A child process that runs commands itself is forked too.
     method = "fork" if multiprocessing.parent_process() else "forkserver"
     context = multiprocessing.get_context(method)
     context.set_forkserver_preload(["t2t_vqem.bin._preload", "tensorflow"])

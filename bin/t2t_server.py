@@ -1,17 +1,17 @@
-"""Serves exported models: JSON over HTTP, and a page that translates, shows latents and draws.
+"""Serves exported models: JSON over HTTP, and a page for translation, latents and images.
 
     t2t-server --models=exported/nat,exported/vqvae --port=8080
 
-Then open http://127.0.0.1:8080/ in a browser, or ask from a program:
+Then open http://127.0.0.1:8080/ in a browser, or send requests from a program:
 
     curl http://127.0.0.1:8080/v1/translate -d '{"text": "Two dogs are running."}'
 
-/openapi.json describes all addresses. A model is called like its folder. Runs on LiteRT, without
-TensorFlow; needs the optional dependencies "server": pip install 't2t-vqem[server]'
+/openapi.json describes all endpoints. The name of a model is that of its folder. Runs on LiteRT,
+without TensorFlow; needs the optional dependencies "server": pip install 't2t-vqem[server]'
 
-Whatever a client decides is bounded; the flags below say how. SIGTERM answers what was accepted,
-then ends. With --token_file clients must send the token that is in the file; the environment
-variable T2T_SERVER_TOKEN does the same.
+The flags below limit everything that a client controls. After SIGTERM, the server answers all
+accepted requests and then ends. With --token_file, clients must send the token in the file; the
+environment variable T2T_SERVER_TOKEN can hold the token instead.
 """
 
 import logging
@@ -36,12 +36,15 @@ flags.DEFINE_list(
     allow_overwrite=False,
 )
 flags.DEFINE_string(
-    "host", "127.0.0.1", "Address to listen at; 0.0.0.0 is all of this machine.", flag_values=FLAGS
+    "host",
+    "127.0.0.1",
+    "Address to listen on; 0.0.0.0: all addresses of this machine.",
+    flag_values=FLAGS,
 )
 flags.DEFINE_integer(
     "port",
     8080,
-    "Port to listen at; 0 for any that is free.",
+    "Port to listen on; 0: any free port.",
     lower_bound=0,
     upper_bound=65535,
     flag_values=FLAGS,
@@ -49,8 +52,8 @@ flags.DEFINE_integer(
 flags.DEFINE_list(
     "allowed_hosts",
     None,
-    "Names that clients may call the server by; default: those of this machine where --host is "
-    "one of them, otherwise any.",
+    "Host names under which clients may address the server; default: localhost, 127.0.0.1 and ::1 "
+    "if --host is one of these, otherwise any.",
     flag_values=FLAGS,
     allow_overwrite=False,
 )
@@ -60,35 +63,40 @@ flags.DEFINE_string(
 flags.DEFINE_integer(
     "threads",
     None,
-    "Threads of a single operation; default: by the size of the model.",
+    "Number of threads of an operation; default: depends on the size of the model.",
     lower_bound=1,
     flag_values=FLAGS,
 )
 flags.DEFINE_integer(
     "interpreters",
     None,
-    "Batches of each model that are computed at the same time; default: one a core.",
+    "Number of batches of each model that are computed at the same time; default: the number of "
+    "cores.",
     lower_bound=1,
     upper_bound=256,
     flag_values=FLAGS,
 )
 for _name, _default, _help in (
-    ("max_body_bytes", 4 << 20, "Bytes of a request's body."),
-    ("max_lines", 256, "Texts of a request."),
-    ("max_line_chars", 10_000, "Characters of a text."),
-    ("max_images", 64, "Images of a request."),
-    ("max_pixels", 20_000_000, "Pixels of an image that is sent."),
-    ("max_batch", 8, "Texts or images that are computed at once."),
-    ("max_batch_tokens", 512, "Tokens of a batch, padding counted; a longer text is alone."),
-    ("max_queue", 2048, "Texts or images that may wait for one model."),
-    ("max_connections", 512, "Open connections."),
+    ("max_body_bytes", 4 << 20, "Largest size of a request's body, in bytes."),
+    ("max_lines", 256, "Largest number of texts in a request."),
+    ("max_line_chars", 10_000, "Largest number of characters in a text."),
+    ("max_images", 64, "Largest number of images in a request."),
+    ("max_pixels", 20_000_000, "Largest number of pixels in an uploaded image."),
+    ("max_batch", 8, "Largest number of texts or images in a batch."),
+    (
+        "max_batch_tokens",
+        512,
+        "Largest number of tokens in a batch, including padding; a longer text is computed alone.",
+    ),
+    ("max_queue", 2048, "Largest number of texts or images that wait for one model."),
+    ("max_connections", 512, "Largest number of open connections."),
 ):
     flags.DEFINE_integer(_name, _default, _help, lower_bound=1, flag_values=FLAGS)
 for _name, _default, _help in (
-    ("request_seconds", 30.0, "Time for an answer, from the end of the request."),
-    ("body_seconds", 10.0, "Time for a client to send headers, and for a body."),
-    ("idle_seconds", 15.0, "Time that a connection may be open without a request."),
-    ("drain_seconds", 40.0, "Time for answers after SIGTERM."),
+    ("request_seconds", 30.0, "Longest time from the end of a request to its answer."),
+    ("body_seconds", 10.0, "Longest time for a client to send the headers, and to send the body."),
+    ("idle_seconds", 15.0, "Longest time that a connection stays open without a request."),
+    ("drain_seconds", 40.0, "Longest time for answering accepted requests after SIGTERM."),
 ):
     flags.DEFINE_float(_name, _default, _help, lower_bound=0.1, flag_values=FLAGS)
 
@@ -99,7 +107,9 @@ def main(argv: list[str]) -> None:
     """Loads --models and serves them."""
     del argv
     if not FLAGS.models:
-        raise UsageError("--models is missing: folders that t2t-exporter wrote, with commas")
+        raise UsageError(
+            "--models is missing: expected folders that t2t-exporter wrote, separated by commas"
+        )
     for module in ("starlette", "uvicorn", "httptools", "PIL.Image"):
         import_extra(module, "server")  # before anything is loaded
     from t2t_vqem.server import app, metrics, models, serving
@@ -129,7 +139,7 @@ def main(argv: list[str]) -> None:
     serving.serve(application, limits, opened, ready)
     for service in services:
         service.close()
-    _logger.info("all that was accepted is answered")
+    _logger.info("all accepted requests are answered")
 
 
 def _token() -> str | None:
@@ -143,7 +153,9 @@ def _token() -> str | None:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--token_file={path} cannot be read: {error}") from error
     if not token or not token.isascii() or any(char.isspace() for char in token):
-        raise UsageError(f"--token_file={path}: expected one word of ASCII characters")
+        raise UsageError(
+            f"--token_file={path}: expected a token of ASCII characters without spaces"
+        )
     return token
 
 

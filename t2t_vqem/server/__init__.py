@@ -1,1 +1,1 @@
-"""The server: exported models over HTTP, and a page. Stands on `t2t_vqem.runtime` alone."""
+"""The server: exported models over HTTP, and a page. Uses only `t2t_vqem.runtime`."""

@@ -1,4 +1,4 @@
-"""The application: what each address answers."""
+"""The application: the endpoints and their routes."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def make_app(
     """Returns the ASGI application.
 
     Args:
-        services: the models, of different names.
-        limits: bounds of requests.
-        metrics: requests are counted there.
+        services: the models, with different names.
+        limits: the limits of requests.
+        metrics: the metrics that count requests.
         token: see `Guard`.
         hosts: see `Guard`.
     """
@@ -74,26 +74,26 @@ class Api:
     def __init__(
         self, services: Mapping[str, Service], limits: Limits, metrics: metrics_lib.Metrics
     ):
-        """Keeps the parts."""
+        """Stores its arguments."""
         self._services, self._limits, self._metrics = services, limits, metrics
 
     async def health(self, request: Request) -> Response:
-        """Whether requests are taken: as soon as the server listens, its models are loaded."""
+        """Reports that the server is ready: it accepts requests only after loading its models."""
         del request
         return json_response({"status": "ok"})
 
     async def metrics_text(self, request: Request) -> Response:
-        """Counters and histograms for Prometheus."""
+        """Returns counters and histograms for Prometheus."""
         del request
         return Response(self._metrics.text(), media_type=metrics_lib.CONTENT_TYPE)
 
     async def models(self, request: Request) -> Response:
-        """What each model is and offers."""
+        """Describes the models and their capabilities."""
         del request
         return json_response({"models": [service.card for service in self._services.values()]})
 
     async def translate(self, request: Request) -> Response:
-        """Translates texts, or decodes their codes."""
+        """Translates texts, or decodes given codes."""
         begin = time.perf_counter()
         body = parse_json(await request.body())
         service = self._find(body, TextService)
@@ -111,7 +111,7 @@ class Api:
         )
 
     async def score(self, request: Request) -> Response:
-        """Log-probabilities of given translations."""
+        """Returns the log-probabilities of given translations."""
         begin = time.perf_counter()
         body = parse_json(await request.body())
         service = self._find(body, TextService)
@@ -122,7 +122,8 @@ class Api:
         if len(sources) != len(targets):
             raise RequestError(
                 422,
-                f"source has {len(sources)} texts and target {len(targets)}, expected as many.",
+                f"source has {len(sources)} texts and target {len(targets)}, expected the same "
+                "number.",
             )
         found = await service.score(sources, targets)
         return json_response(
@@ -134,10 +135,10 @@ class Api:
         )
 
     async def codes(self, request: Request) -> Response:
-        """What each code of a latent model stood for most often in its training text."""
+        """Returns the most frequent phrases of each code of a latent model in training text."""
         service = self._named(request)
         if service.phrases is None:
-            raise RequestError(404, f"Model {service.name} does not say what its codes stood for.")
+            raise RequestError(404, f"Model {service.name} has no phrases for its codes.")
         return json_response({"model": service.name, "codes": service.phrases})
 
     async def sample(self, request: Request) -> Response:
@@ -156,7 +157,7 @@ class Api:
         return json_response({"model": service.name, **found, "milliseconds": _milliseconds(begin)})
 
     async def encode(self, request: Request) -> Response:
-        """Encodes image files into codes, and decodes these again."""
+        """Encodes image files into codes, and decodes the codes."""
         begin = time.perf_counter()
         body = parse_json(await request.body())
         service = self._find(body, ImageService)
@@ -188,14 +189,14 @@ class Api:
         return json_response({"model": service.name, **found, "milliseconds": _milliseconds(begin)})
 
     async def predict(self, request: Request) -> Response:
-        """Translates, in the shape of TensorFlow Serving's REST API."""
+        """Translates, in the format of TensorFlow Serving's REST API."""
         service = self._named(request)
         if not isinstance(service, TextService):
             raise RequestError(422, f"Model {service.name} does not translate.")
         body = parse_json(await request.body())
         signature = body.string("signature_name", most=100)
         if signature not in (None, _SIGNATURE):
-            raise RequestError(422, f"signature_name is not known, expected {_SIGNATURE}.")
+            raise RequestError(422, f"signature_name is unknown, expected {_SIGNATURE}.")
         by_row = "instances" in body
         texts = self._texts_of_predict(body, by_row)
         body.end()
@@ -206,7 +207,7 @@ class Api:
         return json_response({"outputs": {name: [row[name] for row in found] for name in names}})
 
     def _texts_of_predict(self, body: Body, by_row: bool) -> list[str]:
-        """Returns the texts of "instances", one each, or of "inputs", an array."""
+        """Returns the texts of "instances", one text each, or of "inputs", an array of texts."""
         limits = self._limits
         if by_row:
             rows = body.array("instances", most=limits.lines)
@@ -222,14 +223,14 @@ class Api:
         return [check_text(text, f"text {i}", limits.line_chars) for i, text in enumerate(texts)]
 
     async def model_status(self, request: Request) -> Response:
-        """That a model is there, in the shape of TensorFlow Serving's REST API."""
+        """Reports that a model is available, in the format of TensorFlow Serving's REST API."""
         self._named(request)
         status = {"error_code": "OK", "error_message": ""}
         version = {"version": "1", "state": "AVAILABLE", "status": status}
         return json_response({"model_version_status": [version]})
 
     def _named(self, request: Request) -> Service:
-        """Returns the model that the address names."""
+        """Returns the model that the path names."""
         name = request.path_params["name"]
         if name not in self._services:
             raise RequestError(404, f"No model {name[:80]!r}, {self._listing(Service)}.")
@@ -253,7 +254,7 @@ class Api:
         return f"expected one of: {', '.join(names)}" if names else "there is none of this kind"
 
     def _search(self, body: Body) -> Search:
-        """Takes the options of a search."""
+        """Takes the search options from a body."""
         limits = self._limits
         return Search(
             alpha=body.optional("alpha", body.number, least=0.0, most=_MOST_ALPHA),
@@ -270,13 +271,13 @@ class Api:
     def _codes(
         self, body: Body, service: TextService, count: int, listed: bool
     ) -> list[list[int]] | None:
-        """Takes the codes of each text, None where there are none."""
+        """Takes the codes of each text; None if no codes are given."""
         given = body.take("codes")
         if given is None:
             return None
         rows = given if listed else [given]
         if not isinstance(rows, list) or len(rows) != count:
-            raise RequestError(422, f"codes: expected as many arrays as there are texts, {count}.")
+            raise RequestError(422, f"codes: expected one array for each text, {count} in all.")
         return [service.check_codes(row, f"codes[{i}]") for i, row in enumerate(rows)]
 
 

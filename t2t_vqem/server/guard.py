@@ -1,4 +1,4 @@
-"""What every request passes first: host, origin, token, body, time; and how errors are answered."""
+"""Checks of every request (host, origin, token, body, time), and the answers to errors."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from t2t_vqem.server.metrics import Metrics
 
 _logger = logging.getLogger(__name__)
 
-# Of every answer, also of those that uvicorn writes itself. The page is self-contained: nothing may
-# come from elsewhere, nothing inline may run.
+# Headers of every answer, also of those that uvicorn writes itself. The page is self-contained: the
+# policy forbids resources from other origins and inline scripts and styles.
 HEADERS = (
     (
         "Content-Security-Policy",
@@ -43,13 +43,13 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Returns an answer of JSON, in UTF-8."""
+    """Returns a JSON answer in UTF-8."""
     body = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Response(body.encode(), status, headers, media_type="application/json")
 
 
 class Guard:
-    """An ASGI application around another, which gets complete bodies only."""
+    """An ASGI application around another one, which then gets only complete bodies."""
 
     def __init__(
         self,
@@ -60,14 +60,14 @@ class Guard:
         token: str | None = None,
         hosts: Collection[str] = (),
     ):
-        """Keeps the parts.
+        """Stores its arguments.
 
         Args:
             app: answers requests, or raises `RequestError` or Starlette's `HTTPException`.
-            limits: see there.
-            metrics: requests and times are counted there.
-            token: what clients of /v1/ and /metrics must send; None for nothing.
-            hosts: names that the server may be called by; none for any.
+            limits: the limits of requests.
+            metrics: the metrics that count requests and times.
+            token: the token that clients of /v1/ and /metrics must send; None: no token.
+            hosts: host names under which clients may address the server; empty: any.
         """
         self._app, self._limits, self._metrics = app, limits, metrics
         self._token, self._hosts = token, frozenset(hosts)
@@ -75,7 +75,7 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request."""
         begin, status = time.monotonic(), 0
-        scope["app"] = self  # Starlette's router raises its errors where there is an application
+        scope["app"] = self  # Starlette's router raises errors only if the scope has an application
 
         async def counted(message: dict[str, Any]) -> None:
             nonlocal status
@@ -89,12 +89,14 @@ class Guard:
             except (RequestError, HTTPException) as error:
                 await _error_response(error)(scope, receive, counted)
             except Exception as error:
-                # Not its message, which may hold what was sent.
+                # Without the error's message, which may contain parts of the request.
                 place = _innermost(error)
                 _logger.error("%s at %s, answered with 500", type(error).__name__, place)
-                fault = RequestError(500, f"The server failed at {place}: this is its fault.")
+                fault = RequestError(
+                    500, f"The server failed at {place}; the request is not at fault."
+                )
                 await _error_response(fault)(scope, receive, counted)
-        except asyncio.CancelledError:  # the client has gone
+        except asyncio.CancelledError:  # the client closed the connection
             status = 499
         finally:
             endpoint = getattr(scope.get("endpoint"), "__name__", "none")
@@ -115,20 +117,23 @@ class Guard:
         try:
             await asyncio.wait_for(self._app(scope, replay, send), seconds)
         except (TimeoutError, asyncio.TimeoutError) as error:
-            message = f"This took longer than {seconds:g} seconds: send less at once, or later."
+            message = (
+                f"The answer took longer than {seconds:g} seconds: send a smaller request, or try "
+                "again later."
+            )
             raise RequestError(503, message, {"Retry-After": "5"}) from error
 
     def _check_origin(self, headers: dict[bytes, str], path: str) -> None:
-        """Refuses what other pages of the web have a browser send."""
+        """Refuses requests that a browser sends for the pages of other websites."""
         host = headers.get(b"host", "")
         if self._hosts and _hostname(host) not in self._hosts:
-            raise RequestError(421, f"Host {host[:80]!r} is not served here: see --allowed_hosts.")
+            raise RequestError(421, f"Host {host[:80]!r} is not served: see --allowed_hosts.")
         origin = headers.get(b"origin")
         foreign = origin is not None and origin.partition("://")[2] != host
         if path.startswith(_PROTECTED) and (
             foreign or headers.get(b"sec-fetch-site", "none") not in ("same-origin", "none")
         ):
-            raise RequestError(403, "Pages of other origins may not use this server.")
+            raise RequestError(403, "Pages of other origins must not use this server.")
 
     def _check_token(self, sent: str) -> None:
         scheme, _, token = sent.partition(" ")
@@ -136,12 +141,15 @@ class Guard:
         if scheme.lower() != "bearer" or not right:
             raise RequestError(
                 401,
-                "Expected the server's token in a header, Authorization: Bearer TOKEN.",
+                "Expected the server's token in the header Authorization: Bearer TOKEN.",
                 {"WWW-Authenticate": "Bearer"},
             )
 
     async def _body(self, headers: dict[bytes, str], receive: Receive) -> bytes:
-        """Reads the whole body; what is too much is read and forgotten, so that the client hears.
+        """Reads the whole body.
+
+        The rest of a body that is too large is read and discarded, because most clients read the
+        answer only after sending everything.
 
         Raises:
             RequestError: 413, too large; 408, too slow.
@@ -151,16 +159,14 @@ class Guard:
             return b""
         most = self._limits.body_bytes
         too_large = announced.isdecimal() and (len(announced) > 18 or int(announced) > most)
-        error = RequestError(
-            413, f"The body has more than {most} bytes, which is all that is taken.", _CLOSE
-        )
-        if too_large and b"expect" in headers:  # the client waits to be told to go on
+        error = RequestError(413, f"The body is too large: expected at most {most} bytes.", _CLOSE)
+        if too_large and b"expect" in headers:  # the client waits before it sends the body
             raise error
         try:
             body = await asyncio.wait_for(_read(receive, most), self._limits.body_seconds)
         except (TimeoutError, asyncio.TimeoutError) as timeout:
             seconds = self._limits.body_seconds
-            message = f"The body did not come within {seconds:g} seconds."
+            message = f"The body did not arrive within {seconds:g} seconds."
             raise (error if too_large else RequestError(408, message, _CLOSE)) from timeout
         if body is None:
             raise error
@@ -171,7 +177,7 @@ _CLOSE = {"Connection": "close"}
 
 
 async def _read(receive: Receive, most: int) -> bytes | None:
-    """Returns a body, or None where it has more bytes than `most`."""
+    """Returns a body, or None if it has more bytes than `most`."""
     body = bytearray()
     size = 0
     while True:
@@ -192,7 +198,7 @@ def _error_response(error: RequestError | HTTPException) -> Response:
     if isinstance(error, HTTPException):
         texts = {404: "There is nothing at this address: see /openapi.json."}
         allowed = (error.headers or {}).get("Allow", "")
-        texts[405] = f"This address takes {allowed}, nothing else."
+        texts[405] = f"This address accepts only {allowed}."
         error = RequestError(error.status_code, texts[error.status_code], error.headers)
     return json_response({"error": error.message}, error.status, error.headers)
 
@@ -206,7 +212,7 @@ def _hostname(host: str) -> str:
 
 
 def _innermost(error: BaseException) -> str:
-    """Returns where an error was raised."""
+    """Returns the place where an error was raised."""
     trace = error.__traceback__
     while trace.tb_next is not None:
         trace = trace.tb_next

@@ -1,4 +1,4 @@
-"""What a request may ask for, and the error of one that asks for more."""
+"""The limits of requests, and the error for an invalid request."""
 
 import dataclasses
 
@@ -7,9 +7,9 @@ class RequestError(Exception):
     """A request that is answered with an error.
 
     Attributes:
-        status: of the answer, one of those in static/openapi.json.
-        message: one sentence: what was sent, what is expected.
-        headers: further headers of the answer.
+        status: HTTP status of the answer, one of those in static/openapi.json.
+        message: one sentence: what was sent, what was expected.
+        headers: additional headers of the answer.
     """
 
     def __init__(self, status: int, message: str, headers: dict[str, str] | None = None):
@@ -21,24 +21,25 @@ class RequestError(Exception):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Bounds of everything that a client decides.
+    """Upper limits of everything that a client controls.
 
     Attributes:
-        body_bytes: bytes of a request's body.
-        header_bytes: bytes of a request's first line and headers.
-        lines: texts of a request.
-        line_chars: characters of a text; its tokens are bounded by the model.
-        extra_tokens: tokens that a translation may have more than its source.
-        images: images of a request.
+        body_bytes: size of a request's body.
+        header_bytes: size of a request's first line and headers.
+        lines: number of texts in a request.
+        line_chars: number of characters in a text; the model limits its tokens.
+        extra_tokens: number of tokens by which a translation may exceed its source.
+        images: number of images in a request.
         pixels: width times height of an uploaded image.
-        batch_rows: texts or images that are computed at once.
-        batch_tokens: tokens of a batch, padding counted; a longer text is computed alone.
-        queue_rows: texts or images that may wait for one model.
-        connections: open connections.
+        batch_rows: number of texts or images in a batch.
+        batch_tokens: number of tokens in a batch, including padding; a longer text is computed
+            alone.
+        queue_rows: number of texts or images that wait for one model.
+        connections: number of open connections.
         request_seconds: time from the end of a request's body to its answer.
-        body_seconds: time for a request's headers, and for its body.
-        idle_seconds: time that a connection may be open between two requests.
-        drain_seconds: time that answers may take after SIGTERM.
+        body_seconds: time to receive a request's headers, and to receive its body.
+        idle_seconds: time that a connection stays open between two requests.
+        drain_seconds: time for answering accepted requests after SIGTERM.
     """
 
     body_bytes: int = 4 << 20

@@ -1,4 +1,4 @@
-"""Counters and histograms, written as Prometheus reads them."""
+"""Counters and histograms in the text format of Prometheus."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ ROWS = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metric:
-    """One metric with its series, each with its labels.
+    """A metric with one series for each combination of labels.
 
-    Used by the event loop's thread only.
+    Only the thread of the event loop uses it.
     """
 
     def __init__(self, name: str, help_text: str, kind: str, labels: Sequence[str]):
@@ -23,7 +23,7 @@ class Metric:
         self.series: dict[tuple[str, ...], object] = {}
 
     def lines(self) -> list[str]:
-        """The metric in Prometheus's text format."""
+        """Returns the metric in Prometheus's text format."""
         head = [f"# HELP {self.name} {self.help_text}", f"# TYPE {self.name} {self.kind}"]
         return head + [line for key in sorted(self.series) for line in self._series_lines(key)]
 
@@ -37,7 +37,7 @@ class Metric:
 
 
 class Counter(Metric):
-    """A number that grows."""
+    """A count that only increases."""
 
     def __init__(self, name: str, help_text: str, labels: Sequence[str] = ()):
         super().__init__(name, help_text, "counter", labels)
@@ -51,13 +51,13 @@ class Counter(Metric):
 
 
 class Gauge(Metric):
-    """A number that is read when it is asked for."""
+    """A number that is read at each request for the metrics."""
 
     def __init__(self, name: str, help_text: str, labels: Sequence[str] = ()):
         super().__init__(name, help_text, "gauge", labels)
 
     def watch(self, read: Callable[[], float], *labels: str) -> None:
-        """Sets where the number is read from."""
+        """Sets the function that reads the number."""
         self.series[labels] = read
 
     def _series_lines(self, key: tuple[str, ...]) -> list[str]:
@@ -65,7 +65,7 @@ class Gauge(Metric):
 
 
 class Histogram(Metric):
-    """How often a number was at most each of some bounds, and its sum."""
+    """The number of observed values up to each of several bounds, and the sum of all values."""
 
     def __init__(
         self, name: str, help_text: str, bounds: Sequence[float], labels: Sequence[str] = ()
@@ -99,7 +99,7 @@ class Metrics:
     """All metrics of the server."""
 
     def __init__(self):
-        self.requests = Counter("t2t_requests_total", "Requests answered.", ("endpoint", "status"))
+        self.requests = Counter("t2t_requests_total", "Answered requests.", ("endpoint", "status"))
         self.seconds = Histogram(
             "t2t_request_seconds",
             "Time from a request's headers to its answer.",
@@ -107,14 +107,14 @@ class Metrics:
             ("endpoint",),
         )
         self.batch_rows = Histogram(
-            "t2t_batch_rows", "Texts or images computed at once.", ROWS, ("model",)
+            "t2t_batch_rows", "Texts or images in a batch.", ROWS, ("model",)
         )
         self.wait_seconds = Histogram(
-            "t2t_queue_seconds", "Time that the first row of a batch waited.", SECONDS, ("model",)
+            "t2t_queue_seconds", "Waiting time of the first row of a batch.", SECONDS, ("model",)
         )
-        self.queue_rows = Gauge("t2t_queue_rows", "Texts or images that wait.", ("model",))
+        self.queue_rows = Gauge("t2t_queue_rows", "Waiting texts or images.", ("model",))
 
     def text(self) -> str:
-        """All of them in Prometheus's text format."""
+        """Returns all metrics in Prometheus's text format."""
         metrics = (self.requests, self.seconds, self.batch_rows, self.wait_seconds, self.queue_rows)
         return "\n".join(line for metric in metrics for line in metric.lines()) + "\n"

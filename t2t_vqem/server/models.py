@@ -1,4 +1,4 @@
-"""Exported models as the endpoints use them: what they are, and what they compute for requests."""
+"""Exported models for the endpoints: their descriptions, and the computations for requests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from t2t_vqem.server.pictures import encode_png, psnr, read_picture
 from t2t_vqem.server.queue import BatchQueue
 
 _WARM_TEXT = "A first text."
-_BYTE_END = "\ufffd"  # what a character whose last bytes are missing is decoded to
+_BYTE_END = "\ufffd"  # the decoding of a character whose last bytes are missing
 _TRANSLATE, _DECODE_CODES, _SCORE, _SAMPLE, _ENCODE, _DECODE = range(6)
 
 
@@ -35,14 +35,15 @@ def load_services(
     threads: int | None = None,
     interpreters: int | None = None,
 ) -> list[Service]:
-    """Loads exported folders; each model is named like its folder.
+    """Loads exported folders; the name of a model is that of its folder.
 
     Args:
-        folders: what `t2t-exporter --format=litert` wrote.
-        limits: bounds of requests.
-        metrics: batches and waiting times are counted there.
-        threads: of a single operation; None chooses by the size of the model.
-        interpreters: that each model has, for as many batches at a time; None for one a core.
+        folders: folders that `t2t-exporter --format=litert` wrote.
+        limits: the limits of requests.
+        metrics: the metrics that count batches and waiting times.
+        threads: number of threads of an operation; None: chosen by the size of the model.
+        interpreters: number of interpreters of each model, each of which computes one batch at a
+            time; None: the number of cores.
 
     Raises:
         UsageError: a folder cannot be loaded, or two have the same name.
@@ -52,7 +53,7 @@ def load_services(
         name = os.path.basename(os.path.abspath(os.path.expanduser(folder)))
         if name in services:
             raise UsageError(
-                f"two of the folders are called {name!r}, which is also the model's name: rename "
+                f"two folders have the name {name!r}, which is also the name of the model: rename "
                 "one of them"
             )
         services[name] = _load_service(name, folder, limits, metrics, threads, interpreters)
@@ -68,7 +69,7 @@ def _load_service(
     interpreters: int | None,
 ) -> Service:
     count = interpreters or num_cores()
-    # Each loads the file for itself: the queue says which of them computes.
+    # Each interpreter loads the file separately; the queue chooses the interpreter of a batch.
     runtimes = [runtime.load(folder, threads=threads, interpreters=1) for _ in range(count)]
     kind = ImageService if isinstance(runtimes[0], ImageRuntime) else TextService
     phrases = None
@@ -79,7 +80,7 @@ def _load_service(
 
 
 class Search(NamedTuple):
-    """How to search for translations; None stands for what the export was made with."""
+    """The search options for translations; None stands for the value of the export."""
 
     alpha: float | None = None
     extra_length: int | None = None
@@ -89,7 +90,7 @@ class Search(NamedTuple):
 
 
 class Sampling(NamedTuple):
-    """How to draw images."""
+    """The options for drawing images."""
 
     seed: int
     temperature: float
@@ -100,11 +101,11 @@ class Service:
     """A model with its queue; `_compute` of a subclass runs in the threads of the queue.
 
     Attributes:
-        name: by which requests name it.
+        name: name of the model in requests.
         kind: "text" or "images".
-        manifest: of the export.
-        phrases: of each code, what it stood for most often and how often; None where the export
-            does not say.
+        manifest: the manifest of the export.
+        phrases: the most frequent phrases of each code, with their counts; None if the export has
+            none.
     """
 
     def __init__(
@@ -116,13 +117,13 @@ class Service:
         *,
         phrases: list[list[tuple[str, int]]] | None = None,
     ):
-        """Keeps the parts, and computes something with each interpreter, so that all is warm.
+        """Starts the queue, and runs each interpreter once to warm it up.
 
         Args:
             name: see above.
             runtimes: the loaded export, once for each thread.
-            limits: see there.
-            metrics: batches and waiting times are counted there.
+            limits: the limits of requests.
+            metrics: the metrics that count batches and waiting times.
             phrases: see above.
         """
         self.name = name
@@ -145,12 +146,12 @@ class Service:
             self._warm(worker)
 
     def close(self) -> None:
-        """Ends the threads."""
+        """Stops the threads."""
         self._queue.close()
 
     @property
     def card(self) -> dict[str, Any]:
-        """What the model is and offers."""
+        """Description of the model and its capabilities, as JSON."""
         manifest = self.manifest
         return {
             "name": self.name,
@@ -171,7 +172,7 @@ class Service:
         raise NotImplementedError
 
     def _compute(self, worker: int, kind: tuple[Any, ...], rows: list[Any]) -> list[Any]:
-        """Computes rows of one kind with one interpreter; an error of a row is its result."""
+        """Computes rows of one kind with one interpreter; the result of a row can be an error."""
         raise NotImplementedError
 
 
@@ -206,15 +207,15 @@ class TextService(Service):
     async def translate(
         self, texts: list[str], search: Search, codes: list[list[int]] | None
     ) -> list[dict[str, Any]]:
-        """Returns what was found for each text, as JSON.
+        """Returns the translation of each text, as JSON.
 
         Args:
             texts: the sources.
-            search: how.
-            codes: latents to decode, of each text; None where the model is to predict them.
+            search: the search options.
+            codes: latents of each text to decode; None: the model predicts the latents.
 
         Raises:
-            RequestError: 422, a text is too long, or the model does not offer this; 429.
+            RequestError: 422, a text is too long, or the model lacks the capability; 429.
         """
         lengths = self._lengths(texts, "text")
         if codes is not None:
@@ -240,10 +241,10 @@ class TextService(Service):
         return [_pair_score(score) for score in found]
 
     def check_codes(self, codes: Any, name: str) -> list[int]:
-        """Returns the codes of one text; otherwise raises a RequestError."""
+        """Checks and returns the codes of one text; raises a RequestError if they are invalid."""
         manifest = self.manifest
         if not manifest.num_codes:
-            raise RequestError(422, f"Model {self.name} has no latents, so it takes no codes.")
+            raise RequestError(422, f"Model {self.name} has no latents: omit codes.")
         most = (manifest.max_length + manifest.max_extra_length) // manifest.tokens_per_latent
         return check_codes(codes, name, below=manifest.num_codes, most=most)
 
@@ -253,19 +254,25 @@ class TextService(Service):
         for index, length in enumerate(lengths):
             if length > most:
                 raise RequestError(
-                    422, f"{name}[{index}] has {length} tokens, and model {self.name} takes {most}."
+                    422,
+                    f"{name}[{index}] has {length} tokens, expected at most {most} for model "
+                    f"{self.name}.",
                 )
         return lengths
 
     def _check(self, search: Search) -> None:
         if search.temperature and not self._runtimes[0].can_sample:
             raise RequestError(
-                422, f"Model {self.name} was exported to search with a beam, it cannot sample."
+                422,
+                f"Model {self.name} was exported for beam search and cannot sample: omit "
+                "temperature.",
             )
         most = self.manifest.max_extra_length
         if search.extra_length is not None and search.extra_length > most:
             raise RequestError(
-                422, f"extra_length is {search.extra_length}, and model {self.name} takes {most}."
+                422,
+                f"extra_length is {search.extra_length}, expected at most {most} for model "
+                f"{self.name}.",
             )
 
     def _warm(self, worker: int) -> None:
@@ -284,7 +291,7 @@ class TextService(Service):
             temperature = self.manifest.decoding.get("sampling_temperature", 0)
         if not temperature:
             return list(model.translate([text for _, text in rows], **search))
-        # What is drawn depends on a text's place in its request.
+        # Samples depend on the position of a text in its request.
         found: list[Hypothesis] = []
         for start, stop in _runs([number for number, _ in rows]):
             texts = [text for _, text in rows[start:stop]]
@@ -300,13 +307,13 @@ class TextService(Service):
         return known
 
     def _segments(self, found: Hypothesis) -> list[dict[str, Any]]:
-        """Divides a text by the codes that its tokens belong to."""
+        """Divides a text into segments, one for each latent of its tokens."""
         vocabulary = self._runtimes[0].vocabulary
         segments, begin, ids = [], 0, []
         for latent, tokens in itertools.groupby(found.tokens, lambda token: token.latent):
             ids += [token.id for token in tokens]
             text = one_line(vocabulary.decode(ids))
-            # Of a character that two latents share, the last byte decides.
+            # A character that two latents share belongs to the latent of its last byte.
             while not found.text.startswith(text):
                 text = text.removesuffix(_BYTE_END) if text.endswith(_BYTE_END) else text[:-1]
             segments.append({"text": text[begin:], "code": latent})
@@ -315,7 +322,7 @@ class TextService(Service):
 
 
 def _runs(numbers: list[int]) -> Iterator[tuple[int, int]]:
-    """Yields the ends of each run of consecutive numbers, as places in the list."""
+    """Yields start and end index in the list of each run of consecutive numbers."""
     start = 0
     for stop in range(1, len(numbers) + 1):
         if stop == len(numbers) or numbers[stop] != numbers[stop - 1] + 1:
@@ -332,8 +339,8 @@ class ImageService(Service):
     """A model of images.
 
     Attributes:
-        num_codes: of each codebook.
-        codes_per_image: latents times codebooks.
+        num_codes: number of codes in each codebook.
+        codes_per_image: number of latents times number of codebooks.
     """
 
     _runtimes: Sequence[ImageRuntime]
@@ -353,7 +360,7 @@ class ImageService(Service):
         """See `Service`."""
         height, width, channels = self.manifest.image_shape
         latents, codebooks = self.manifest.code_shape
-        # All sides are halved equally often.
+        # Height and width are downsampled by the same factor.
         block = round((height * width / latents) ** 0.5)
         image = {
             "height": height,
@@ -379,10 +386,10 @@ class ImageService(Service):
         }
 
     async def encode(self, files: list[bytes]) -> dict[str, Any]:
-        """Returns the codes of image files and what these are decoded to, as JSON.
+        """Returns the codes of image files and their reconstructions, as JSON.
 
         Raises:
-            RequestError: 422, a file is no image, or too large a one; 429.
+            RequestError: 422, a file is not an image, or the image is too large; 429.
         """
         found = await self._queue.run((_ENCODE,), list(enumerate(files)), [1] * len(files))
         return {

@@ -1,4 +1,4 @@
-"""Image files of requests, and those of answers."""
+"""The image files in requests and answers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from t2t_vqem.data.image_folder import UnreadableImageError, read_image
 from t2t_vqem.extras import import_extra
 from t2t_vqem.server.limits import RequestError
 
-# Of what Pillow reads, formats that call no other program and have no external parts.
+# The formats for which Pillow calls no other program and reads no other file.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-_MOST_PSNR = 100.0  # dB, of an exact copy
+_MOST_PSNR = 100.0  # dB, the value for an exact copy
 
 
 class _Upload(io.BytesIO):
-    """A file in memory that has a name in messages."""
+    """A file in memory, with a name for messages."""
 
     def __init__(self, content: bytes, name: str):
         super().__init__(content)
@@ -31,20 +31,20 @@ class _Upload(io.BytesIO):
 def read_picture(
     content: bytes, name: str, shape: tuple[int, int, int], most_pixels: int
 ) -> np.ndarray:
-    """Returns an image of a file, brought to a shape as the data of training is.
+    """Reads an image file and converts the image to a shape, like the training data.
 
     Args:
-        content: of the file.
-        name: of the field that it was sent in.
+        content: content of the file.
+        name: name of the field that holds the file.
         shape: height, width and channels.
-        most_pixels: width times height of the file's image; only its head is read where there are
-            more, since a small file can hold a huge image.
+        most_pixels: limit of width times height. Of a larger image only the header is read, because
+            a small file can hold a huge image.
 
     Returns:
         uint8 [height, width, channels].
 
     Raises:
-        RequestError: 422, it cannot be read, or is too large.
+        RequestError: 422, the file cannot be read, or the image is too large.
     """
     pil = import_extra("PIL.Image", "server")
     try:
@@ -52,14 +52,16 @@ def read_picture(
             width, height = head.size
     except pil.DecompressionBombError as error:
         raise RequestError(
-            422, f"{name} has more pixels than the {most_pixels} that are taken."
+            422, f"{name} has too many pixels, expected at most {most_pixels}."
         ) from error
-    except Exception as error:  # of whatever kind its decoders raise
+    except Exception as error:  # Pillow's decoders raise errors of many types
         known = ", ".join(_FORMATS)
-        raise RequestError(422, f"{name} is no image file, expected one of {known}.") from error
+        raise RequestError(
+            422, f"{name} is not an image file. Expected one of: {known}."
+        ) from error
     if width * height > most_pixels:
         raise RequestError(
-            422, f"{name} has {width} x {height} pixels, at most {most_pixels} are taken."
+            422, f"{name} has {width} x {height} pixels, expected at most {most_pixels}."
         )
     try:
         return read_image(_Upload(content, name), shape)

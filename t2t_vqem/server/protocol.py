@@ -1,4 +1,4 @@
-"""uvicorn's protocol with bounds that it lacks: of a request's head, of time, of connections."""
+"""uvicorn's protocol with the limits that it lacks: size of headers, time, connections."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from t2t_vqem.server.limits import Limits
 class BoundedProtocol(HttpToolsProtocol):
     """One connection.
 
-    A client must send a request's head within `body_seconds`, and read its answer within
-    `idle_seconds`. When it goes, what it asked for is cancelled. Time and bytes of bodies are
-    bounded by the application, which reads them.
+    A client must send the headers of a request within `body_seconds`, and read the answer within
+    `idle_seconds`. If it closes the connection, its request is cancelled. The application, which
+    reads the bodies, limits their time and size.
     """
 
     limits: Limits  # set by `bounded_protocol`
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        """A connection was opened."""
+        """Called when a connection was opened."""
         super().connection_made(transport)
         self._in_body = False
         self._head_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task | None = None
-        # Up to as many get an answer, 503, see `limit_concurrency` of uvicorn.
+        # Between one and two times the limit, uvicorn answers 503, see its `limit_concurrency`.
         if len(self.connections) > 2 * self.limits.connections:
             transport.abort()
         else:
             self._close_after(self.limits.body_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection was closed, by the client or by the server."""
+        """Called when the connection was closed, by the client or the server."""
         self._unset_keepalive_if_required()
         self._stop_timer()
         busy = self.cycle is not None and not self.cycle.response_complete
@@ -43,7 +43,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._task.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Some bytes came."""
+        """Called when bytes arrived."""
         if self.transport.is_closing():
             return
         if not self._in_body:
@@ -55,30 +55,30 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(431)
 
     def on_headers_complete(self) -> None:
-        """The head of a request is complete."""
+        """Called when the headers of a request are complete."""
         self._in_body = True
         self._head_bytes = 0
         self._stop_timer()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """The body of a request is complete."""
+        """Called when the body of a request is complete."""
         self._in_body = False
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """An answer was written, which does not say that it was read."""
+        """Called when an answer was written, which the client may not have read yet."""
         super().on_response_complete()
         if self.transport.is_closing():
             self._abort_after(self.limits.idle_seconds)
 
     def timeout_keep_alive_handler(self) -> None:
-        """Nothing came for a while after an answer."""
+        """Called when no request followed an answer in time."""
         super().timeout_keep_alive_handler()
         self._abort_after(self.limits.idle_seconds)
 
     def _start_asgi_task(self, cycle, app) -> None:
-        # As in uvicorn, which does not keep the task.
+        # As in uvicorn, which does not store the task.
         self._task = self.loop.create_task(cycle.run_asgi(app))
         self._task.add_done_callback(self.tasks.discard)
         self.tasks.add(self._task)
@@ -97,7 +97,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._timer = None
 
     def _refuse(self, status: int) -> None:
-        """Answers a request whose head is not complete, and closes."""
+        """Answers a request whose headers are incomplete, and closes the connection."""
         if not self.transport.is_closing():
             headers = [(b"content-length", b"0"), (b"connection", b"close")]
             headers = [*self.server_state.default_headers, *headers]
@@ -108,5 +108,5 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 def bounded_protocol(bounds: Limits) -> type[BoundedProtocol]:
-    """Returns the protocol with these bounds, for `http` of uvicorn's configuration."""
+    """Returns the protocol with these limits, for `http` of uvicorn's configuration."""
     return type("Protocol", (BoundedProtocol,), {"limits": bounds})

@@ -1,12 +1,12 @@
-"""Rows that wait for a model: batched by length, and shared fairly between requests.
+"""The queue of rows for a model: batching by length, and fair sharing between requests.
 
-Nobody waits for a batch to fill: a row that comes while an interpreter is idle is computed at once,
-alone. Rows that come while all interpreters are busy wait, and the next free one takes those of
-about the same length together.
+No row waits for a batch to fill: a row that arrives while an interpreter is idle is computed at
+once, alone. Rows that arrive while all interpreters are busy wait. The next free interpreter takes
+waiting rows of similar length as one batch.
 
-A request of many rows does not hold up those after it: rows are taken in the order of their tags,
-as in start-time fair queuing. The i-th row of a request has the tag of the row that was taken last
-when the request came, plus i.
+A request of many rows does not delay later requests: rows are taken in the order of their tags, as
+in start-time fair queuing. The tag of the i-th row of a request is i plus the tag of the last row
+that was taken before the request arrived.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from typing import Any, NamedTuple
 
 from t2t_vqem.server.limits import RequestError
 
-# Rows that are computed together are at most this much longer than the shortest of them: padding
-# costs as much as text.
+# The rows of a batch are at most this much longer than the shortest one, because padding costs as
+# much as text.
 _LENGTH_RATIO = 1.25
 _LENGTH_SLACK = 4  # tokens
 
 
 class _Row(NamedTuple):
     tag: int
-    number: int  # of all rows, in the order of their coming
+    number: int  # counts all rows in the order of their arrival
     length: int
     kind: Hashable
     payload: Any
@@ -42,7 +42,7 @@ class BatchQueue:
 
     Attributes:
         sizes: called with the number of rows of each batch.
-        waits: called with the seconds that each batch's first row waited.
+        waits: called with the waiting time, in seconds, of the first row of each batch.
     """
 
     def __init__(
@@ -59,14 +59,14 @@ class BatchQueue:
         """Starts the threads.
 
         Args:
-            compute: what to do: from the number of a worker, the kind of the rows and their
-                    payloads to one result for each, an exception where a row has none. Called in
-                threads, for each worker once at a time.
-            workers: how many interpreters there are.
-            batch_rows: rows of one call at most.
-            batch_length: the sum of their lengths at most, all as long as the longest; a longer
-                row is alone. Bounds the memory of a call and its time.
-            queue_rows: rows that may wait.
+            compute: takes the number of a worker, the kind of the rows and their payloads; returns
+                one result for each row, or an exception as the result of a row that fails. It is
+                called in threads, one call at a time for each worker.
+            workers: number of interpreters.
+            batch_rows: the largest number of rows in a call.
+            batch_length: the largest number of rows in a call times the length of the longest one.
+                A longer row is computed alone. It limits the memory and the time of a call.
+            queue_rows: the largest number of waiting rows.
             sizes: see above.
             waits: see above.
         """
@@ -81,11 +81,11 @@ class BatchQueue:
         self._tag = 0
 
     def __len__(self) -> int:
-        """Rows that wait."""
+        """Returns the number of waiting rows."""
         return len(self._rows)
 
     def close(self) -> None:
-        """Ends the threads; what they compute is finished first."""
+        """Stops the threads after they finish their batches."""
         self._pool.shutdown()
 
     async def run(
@@ -94,19 +94,19 @@ class BatchQueue:
         """Returns the results of a request's rows, in their order.
 
         Args:
-            kind: rows of equal kind may be computed together.
+            kind: rows of the same kind can be computed in one batch.
             payloads: the rows.
-            lengths: what a row's time grows with, such as its tokens.
+            lengths: the lengths that determine the time of rows, such as numbers of tokens.
 
         Raises:
-            RequestError: 429, too many rows wait.
+            RequestError: 429, too many rows are waiting.
         """
         waiting = len(self._rows)
         if payloads and waiting + len(payloads) > self._queue_rows:
             raise RequestError(
                 429,
-                f"{waiting} texts or images wait for this model already and at most "
-                f"{self._queue_rows} may: send these {len(payloads)} again later.",
+                f"{waiting} texts or images are waiting for this model, and its queue is limited "
+                f"to {self._queue_rows}: send these {len(payloads)} again later.",
                 {"Retry-After": "1"},
             )
         loop = asyncio.get_running_loop()
@@ -122,7 +122,7 @@ class BatchQueue:
         self._start()
         try:
             return await asyncio.gather(*(row.result for row in rows))
-        finally:  # an error, or the client has gone: nobody wants what still waits
+        finally:  # after an error, or if the client is gone, waiting rows are not needed
             for row in rows:
                 row.result.cancel()
             self._drop_cancelled(rows)
@@ -132,7 +132,7 @@ class BatchQueue:
             self._rows = [row for row in self._rows if not row.result.cancelled()]
 
     def _start(self) -> None:
-        """Gives idle workers something to do."""
+        """Starts batches on idle workers."""
         loop = asyncio.get_running_loop()
         while self._idle and self._rows:
             batch = self._take()
@@ -146,7 +146,7 @@ class BatchQueue:
             )
 
     def _take(self) -> list[_Row]:
-        """Removes and returns the row that is due, with others that fit to it."""
+        """Removes and returns the next row, with other rows that can join its batch."""
         first = self._rows[0]
         fitting = [row for row in self._rows if row.kind == first.kind]
         batch = [first]
@@ -169,7 +169,7 @@ class BatchQueue:
         error = work.exception()
         results = [error] * len(batch) if error is not None else work.result()
         for row, result in zip(batch, results, strict=True):
-            if row.result.done():  # its client has gone
+            if row.result.done():  # cancelled, because the client is gone
                 continue
             if isinstance(result, BaseException):
                 row.result.set_exception(result)

@@ -1,4 +1,4 @@
-"""Listening: uvicorn with the bounds of `Limits`, until SIGTERM or SIGINT."""
+"""Runs uvicorn with the limits of `Limits`, until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Returns a socket that listens.
+    """Returns a listening socket.
 
     Args:
         host: name or address of the interface.
-        port: 0 for any that is free.
+        port: port number; 0: any free port.
 
     Raises:
-        UsageError: the address is not this machine's, or taken.
+        UsageError: the address does not belong to this machine, or the port is in use.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -36,14 +36,14 @@ def listen(host: str, port: int) -> socket.socket:
         opened.listen(_BACKLOG)
     except OSError as error:
         raise UsageError(
-            f"cannot listen at --host={host} --port={port}: {error.strerror or error}. Take an "
-            "address of this machine and a port that is free; 0 takes any."
+            f"cannot listen on --host={host} --port={port}: {error.strerror or error}. Use an "
+            "address of this machine and a free port; port 0 chooses one."
         ) from error
     return opened
 
 
 def make_server(app: App, limits: Limits) -> uvicorn.Server:
-    """Returns the server of an application, which is bounded as `Limits` say."""
+    """Returns a server of an application, with the given limits."""
     return uvicorn.Server(
         uvicorn.Config(
             app,
@@ -51,7 +51,7 @@ def make_server(app: App, limits: Limits) -> uvicorn.Server:
             ws="none",
             lifespan="off",
             log_config=None,
-            log_level=logging.ERROR,  # the rest is about single requests
+            log_level=logging.ERROR,  # lower levels log single requests
             access_log=False,
             server_header=False,
             proxy_headers=False,
@@ -65,18 +65,18 @@ def make_server(app: App, limits: Limits) -> uvicorn.Server:
 
 
 def serve(app: App, limits: Limits, opened: socket.socket, ready: Callable[[], None]) -> None:
-    """Answers requests until SIGTERM or SIGINT; what was accepted by then is still answered.
+    """Answers requests until SIGTERM or SIGINT, then answers the requests accepted by then.
 
     Args:
         app: the application.
-        limits: see there.
-        opened: what `listen` returned.
-        ready: called when requests can come.
+        limits: the limits of requests.
+        opened: the socket from `listen`.
+        ready: called when the server is ready for requests.
     """
     server = make_server(app, limits)
 
     def stop(number: int, frame: object) -> None:
-        """Takes a signal before uvicorn does, and what uvicorn raises again at its end."""
+        """Handles signals before uvicorn does, and those that uvicorn raises again at its end."""
         server.should_exit = True
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,4 +1,4 @@
-"""The page and the API's description, held in memory: no request reads a file."""
+"""The page and the description of the API, kept in memory, so that no request reads a file."""
 
 from __future__ import annotations
 

@@ -270,24 +270,33 @@ SAMPLES = "--decode_to_file=OUT.png"
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "--decode_to_file is missing: images go to a picture (.png) or to arrays"),
+        ([], "--decode_to_file is missing: images cannot be written to standard output. Expected"),
         (["--decode_to_file=-"], "--decode_to_file is missing"),
-        (["--decode_to_file=-", "--decode_split=dev"], "not to standard output"),
+        (
+            ["--decode_to_file=-", "--decode_split=dev"],
+            "Expected a picture (.png) or arrays (.npy, .npz)",
+        ),
         (
             ["--decode_to_file=OUT.jpg"],
             "OUT.jpg: expected a file that ends in .png or .npy or .npz",
         ),
-        ([SAMPLES, "--sampling_temp=0"], "sampled at a temperature above 0"),
+        ([SAMPLES, "--sampling_temp=0"], "expected a temperature above 0"),
         ([SAMPLES, "--decode_split=dev", "--decode_from_file=x"], "are both given"),
-        ([SAMPLES, "--decode_split=dev", "--seed=1"], "--seed is for new images"),
-        ([SAMPLES, "--decode_split=dev", "--sampling_temp=1"], "--sampling_temp is for new images"),
-        ([SAMPLES, "--data_dir=x"], "--data_dir is for --decode_split"),
+        ([SAMPLES, "--decode_split=dev", "--seed=1"], "--seed is only for sampling new images"),
+        (
+            [SAMPLES, "--decode_split=dev", "--sampling_temp=1"],
+            "--sampling_temp is only for sampling new images",
+        ),
+        ([SAMPLES, "--data_dir=x"], "--data_dir is only for --decode_split"),
         ([SAMPLES, "--decode_from_file=absent"], "--decode_from_file=absent: there is no such"),
-        ([SAMPLES, "--encode_to_file=OUT.npz"], "--encode_to_file is for images, by"),
-        ([SAMPLES, "--search_passes=1"], "--search_passes is for images, by"),
+        ([SAMPLES, "--encode_to_file=OUT.npz"], "--encode_to_file is only for images from"),
+        ([SAMPLES, "--search_passes=1"], "--search_passes is only for images from"),
         (["--decode_split=dev", "--search_passes=-1"], "search_passes"),
         (["--decode_split=dev", "--encode_to_file=OUT.npy"], "that ends in .npz"),
-        (["--decode_split=dev", "--encode_to_file=OUT.npz", "--num_samples=3"], "how many images"),
+        (
+            ["--decode_split=dev", "--encode_to_file=OUT.npz", "--num_samples=3"],
+            "limits only the images in a .png",
+        ),
         (
             ["--decode_split=dev", "--encode_to_file=OUT.npz", "--decode_to_file=OUT.npz"],
             "choose another output",

@@ -60,7 +60,7 @@ def test_what_was_accepted_is_answered_after_sigterm(start):
         found = [pool.submit(translate, address, [text] * 25) for text in texts[:8]]
         wait_until(
             lambda: "t2t_queue_rows" in metrics(address) and waiting(address),
-            "requests that wait",
+            "waiting requests",
             process=process,
         )
         process.send_signal(signal.SIGTERM)
@@ -68,7 +68,7 @@ def test_what_was_accepted_is_answered_after_sigterm(start):
             assert len(one.result()) == 25
     log = process.stderr.read()
     assert process.wait(120) == 0
-    assert "all that was accepted is answered" in log
+    assert "all accepted requests are answered" in log
     assert "one two" not in log
     with pytest.raises(OSError, match="refused"):
         translate(address, "one")
@@ -97,10 +97,10 @@ def test_an_idle_server_ends_at_once(start):
         ([], "--models is missing"),
         (["--models=none"], "none is no exported model"),
         (["--models=a", "--max_lines=0"], "max_lines"),
-        (["--models={beam}", "--port={taken}"], "Address already in use. Take an address"),
-        (["--models={beam},{beam}"], "two of the folders are called 'beam'"),
+        (["--models={beam}", "--port={taken}"], "Address already in use. Use an address"),
+        (["--models={beam},{beam}"], "two folders have the name 'beam'"),
         (["--models={beam}", "--token_file=/none"], "--token_file=/none cannot be read"),
-        (["--models={beam}", f"--token_file={os.devnull}"], "expected one word of ASCII"),
+        (["--models={beam}", f"--token_file={os.devnull}"], "expected a token of ASCII"),
     ],
 )
 def test_wrong_flags(stored_exports, flags, message):

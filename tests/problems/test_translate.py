@@ -93,7 +93,7 @@ def test_errors_about_the_source_of_text(tmp_path):
     with pytest.raises(UsageError, match="translate_ende_multi30k needs --source_dir"):
         make("translate_ende_multi30k").generate(str(tmp_path))
     with pytest.raises(
-        UsageError, match="--tfds_dir=x: translate_ende_multi30k is made from --source_dir. Leave"
+        UsageError, match="--tfds_dir=x: translate_ende_multi30k is made from --source_dir. Omit"
     ):
         make("translate_ende_multi30k").generate(str(tmp_path), tfds_dir="x")
     with pytest.raises(UsageError, match="are given, expected only one"):

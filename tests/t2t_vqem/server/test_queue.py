@@ -162,7 +162,9 @@ def test_a_full_queue_refuses_what_does_not_fit():
         queue = queue_of(compute, queue_rows=3)
         tasks = await busy(queue, compute)
         tasks.append(await waiting(queue, "a", [1, 2]))
-        with pytest.raises(RequestError, match="2 texts or images wait .* at most 3 may") as error:
+        with pytest.raises(
+            RequestError, match="2 texts or images are waiting .* limited to 3"
+        ) as error:
             await queue.run("a", [3, 4], [1, 1])
         assert error.value.status == 429
         compute.open.set()
