@@ -176,10 +176,9 @@ def _decode_codes(
     loaded = _load(values, output_dir, problem, len(codes.codes))
     if codes.weights != loaded.weights:
         raise UsageError(
-            f"{values.decode_from_file} holds codes of the weights in {codes.checkpoint}, but "
-            f"{loaded.checkpoint} has other weights, to which the codes mean something else. Name "
-            "the run with --output_dir and its weights with --checkpoint, or encode the images "
-            "again"
+            f"{values.decode_from_file} was encoded with the weights in {codes.checkpoint}, but "
+            f"{loaded.checkpoint} has other weights. Name the run with --output_dir and its "
+            "weights with --checkpoint, or encode the images again"
         )
     num_decoded = _num_decoded(values, len(codes.codes))
     _decode(values, loaded.decoder, codes.codes[:num_decoded])

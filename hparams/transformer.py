@@ -117,7 +117,7 @@ def transformer_small() -> TransformerHParams:
 def transformer_tiny() -> TransformerHParams:
     """Tiny Transformer as in Tensor2Tensor, 2+2 layers of width 128.
 
-    For trying things out in seconds; reproduces no publication.
+    For quick trials of a few seconds; reproduces no publication.
     """
     return dataclasses.replace(
         transformer_base(),
@@ -174,7 +174,7 @@ def transformer_multi30k() -> TransformerHParams:
 
 @hparams_sets.register()
 def transformer_multi30k_deep_shallow() -> TransformerHParams:
-    """As transformer_multi30k, with 6+1 layers: a fast student, to be trained on distilled text.
+    """As transformer_multi30k, with 6+1 layers: a fast student, for training on distilled text.
 
         t2t-datagen --problem=translate_ende_multi30k_distilled --teacher_dir=runs/multi30k \\
           --data_dir=data

@@ -33,19 +33,19 @@ class TransformerNATHParams(BottleneckHParams, TransformerHParams):
 
     num_halvings: int = option(
         2,
-        "how often the target length is halved, n_c: one latent stands for 2^n_c tokens",
+        "how many times the target length is halved, n_c: one latent stands for 2^n_c tokens",
         minimum=0,
     )
     whole_words: bool = option(
         False,
-        "align latents with word boundaries where a word fits into one. That takes more latents, "
-        "which are easier to predict; meant for vocabularies of small pieces",
+        "align latents with word boundaries if a word fits into one latent. That needs more "
+        "latents, which are easier to predict; intended for vocabularies of short pieces",
     )
     num_target_encoder_layers: int = option(
         3, "layers of the target encoder, before downsampling", minimum=0
     )
     num_predictor_layers: int = option(
-        2, "layers of the latent predictor; all of them run once per latent", minimum=1
+        2, "layers of the latent predictor, which run once per latent", minimum=1
     )
     predictor_dropout: float = option(
         0.1, "`dropout` and `relu_dropout` of the latent predictor", minimum=0, below=1
@@ -71,14 +71,14 @@ class TransformerNATHParams(BottleneckHParams, TransformerHParams):
             )
         if self.num_codebooks != 1:
             raise UsageError(
-                f"num_codebooks={self.num_codebooks}: transformer_nat supports only 1. Several "
+                f"num_codebooks={self.num_codebooks}: expected 1 for transformer_nat. Several "
                 f"codes per latent would be predicted one after the other, which costs the time "
                 f"that shorter latent sequences save"
             )
 
 
 def _latent(transformer: TransformerHParams, **changes: Any) -> TransformerNATHParams:
-    """Returns the latent model with the values of a Transformer set, its teacher's, and changes."""
+    """Returns a set with the values of a Transformer set, that of its teacher, and changes."""
     return TransformerNATHParams(**dataclasses.asdict(transformer) | changes)
 
 
@@ -89,7 +89,7 @@ def transformer_nat_base() -> TransformerNATHParams:
     The model of "Theory and Experiments on Vector Quantized Autoencoders" (arXiv 1805.11063,
     section 5): width 512, filter size 4096, 6 layers, K=2^12, ten samples, decay 0.999, masking
     over 50,000 steps. The latent predictor is shallow, because it is the only part that runs
-    sequentially. As with `transformer_base`, an update there saw 8 times the batch:
+    sequentially. As for `transformer_base`, each update there used 8 times the batch:
     `batch_size=32768`.
 
         t2t-trainer --problem=translate_ende_wmt14_distilled --model=transformer_nat \\
@@ -151,7 +151,7 @@ def transformer_nat_small() -> TransformerNATHParams:
 def transformer_nat_tiny() -> TransformerNATHParams:
     """Tiny latent Transformer, 2 layers of width 128: one of 64 codes per 4 tokens.
 
-    For trying things out in seconds; reproduces no publication. The command is that of
+    For quick trials of a few seconds; reproduces no publication. The command is that of
     `transformer_nat_base`, without --hparams.
     """
     return _latent(
@@ -178,9 +178,9 @@ def transformer_nat_multi30k() -> TransformerNATHParams:
 
     Expected, from a teacher of 38.0 sacreBLEU (greedy, 2016 test set, 15,000 steps): 36.4. The
     best of nine candidates has 36.8 if the model itself chooses and 38.1 if the teacher does.
-    Training took less than two hours on two CPU cores beside other work (see
-    benchmarks/results/latent_translation.md). Most of that is reached after 8,000 steps; many
-    fewer are not enough for the predictor, which must learn the sequences of codes. With four
+    Training took less than two hours on two CPU cores that were also used for other work (see
+    benchmarks/results/latent_translation.md). Most of that quality is reached after 8,000 steps;
+    many fewer are not enough for the predictor, which must learn the sequences of codes. With four
     times the sources and more than twice the training: 37.9, from a teacher of 38.3, and 38.3 and
     39.4 for the best of nine candidates (see docs/latent_translation.md, "What is each
     part worth?").

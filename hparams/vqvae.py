@@ -18,7 +18,9 @@ class VQVAEHParams(BottleneckHParams, HParams):
 
     hidden_size: int = option(128, "channels of the convolutions", minimum=1)
     num_downsamplings: int = option(
-        2, "how often height and width are halved, from the image to the latent grid", minimum=1
+        2,
+        "how many times height and width are halved, from the image to the latent grid",
+        minimum=1,
     )
     num_residual_blocks: int = option(
         2, "residual blocks in the encoder, and in the decoder", minimum=0
@@ -26,12 +28,14 @@ class VQVAEHParams(BottleneckHParams, HParams):
     residual_size: int = option(64, "channels inside a residual block", minimum=1)
     encoding_turns: int = option(
         1,
-        "number of passes in which the latent grid is encoded. A pass encodes a part of the grid "
-        "and sees the codes of the passes before it, which makes reconstructions more accurate; "
-        "each further pass costs a convolution and a residual block",
+        "number of passes in which the latent grid is encoded. Each pass encodes a part of the "
+        "grid, given the codes of earlier passes, which makes reconstructions more accurate; each "
+        "additional pass costs a convolution and a residual block",
         choices=(1, 2, 4),
     )
-    num_mixtures: int = option(5, "logistic distributions mixed for each pixel", minimum=1)
+    num_mixtures: int = option(
+        5, "number of logistic distributions in the mixture for each pixel", minimum=1
+    )
     squared_error_weight: float = option(
         0.0,
         "weight in the loss of the squared error of the mean image, in nats; the likelihood has "
@@ -64,15 +68,15 @@ def vqvae_cifar10() -> VQVAEHParams:
 
     The latent grid and the codebook are those of the literature (8x8, K=512), the residual blocks
     those of van den Oord et al. (2017, section 4.1), all of them at the size of the latent grid.
-    Half of the codes are chosen knowing the others, the squared error has the largest weight in the
-    loss, and codes are kept equally used, because the literature compares models of this rate by
-    PSNR and perplexity.
+    Half of the codes are chosen given the other half, the squared error has the largest weight in
+    the loss, and the use of codes is equalised, because the literature compares models of this rate
+    by PSNR and perplexity.
 
         t2t-trainer --problem=image_cifar10 --model=vqvae --hparams_set=vqvae_cifar10 \\
           --data_dir=data --output_dir=runs/vqvae --train_steps=100000
 
-    Cost and result: not measured yet. The literature has at this rate a perplexity of up to 505
-    and, in another model, 26.1 dB PSNR on the test set.
+    Cost and result: not measured yet. At this rate, the literature reports a perplexity of up to
+    505 and, for another model, 26.1 dB PSNR on the test set.
     """
     return VQVAEHParams(
         hidden_size=256,
@@ -112,7 +116,7 @@ def vqvae_cifar10_hard_em() -> VQVAEHParams:
 def vqvae_cifar10_soft_em() -> VQVAEHParams:
     """The same as vqvae_cifar10: codes learned by soft EM with ten samples.
 
-    Named so that the three kinds can be compared by their sets' names. The command is that of
+    Registered so that each of the three kinds has a set with its name. The command is that of
     `vqvae_cifar10`. Cost and result: not measured yet.
     """
     return dataclasses.replace(vqvae_cifar10(), bottleneck_kind="soft_em", num_samples=10)
@@ -150,10 +154,11 @@ def vqvae_cifar10_small() -> VQVAEHParams:
 def vqvae_cifar10_large() -> VQVAEHParams:
     """VQ-VAE for CIFAR-10 on GPUs: ten codes of 512 at each of 8x8 positions.
 
-    The latents of van den Oord et al. (2017, section 4.1), 8x8x10 with 512 codes, with which they
-    report 4.67 bits per dimension. Twice the channels and the residual blocks of `vqvae_cifar10`,
-    ten logistic distributions per pixel as in PixelCNN++, and a prior over 640 codes. Unlike the
-    other sets it learns by likelihood alone, because that is what bits per dimension measure.
+    The latents are those with which van den Oord et al. (2017, section 4.1) report 4.67 bits per
+    dimension: 8x8x10, 512 codes. The set has twice the channels and the residual blocks of
+    `vqvae_cifar10`, ten logistic distributions per pixel as in PixelCNN++, and a prior over 640
+    codes. Unlike the other sets it optimises only the likelihood, because bits per dimension
+    measure the likelihood.
 
         t2t-trainer --problem=image_cifar10 --model=vqvae --hparams_set=vqvae_cifar10_large \\
           --data_dir=data --output_dir=runs/vqvae_large --train_steps=250000
@@ -190,8 +195,8 @@ def vqvae_digits() -> VQVAEHParams:
           --data_dir=data --output_dir=runs/digits --train_steps=2000
 
     Expected on the dev split: 3.8 bits per dimension (2.9 of them reconstruction), 24.7 dB PSNR,
-    perplexity 60 of 64; samples that mostly look like digits, after minutes on two CPU cores. From
-    step 1000 on the prior overfits the 1,500 training images, while reconstruction still improves.
+    perplexity 60 of 64; samples that mostly look like digits, after minutes on two CPU cores. After
+    step 1000 the prior overfits the 1,500 training images, while reconstruction still improves.
     """
     return VQVAEHParams(
         hidden_size=48,

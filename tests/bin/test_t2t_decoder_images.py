@@ -215,7 +215,7 @@ def test_codes_of_other_weights_are_refused(decode, output_dir, tmp_path):
     decode("--decode_split=test", f"--encode_to_file={codes}")
     arguments = [f"--decode_from_file={codes}", f"--decode_to_file={out}"]
     result = decode(*arguments, "--checkpoint=averaged", status=2)
-    assert f"{codes} holds codes by the weights in {output_dir}/best/ckpt-3, which" in result.err
+    assert f"{codes} was encoded with the weights in {output_dir}/best/ckpt-3, but" in result.err
     assert f"not those in {output_dir}/averaged/ckpt-1" in result.err
     assert not out.exists()
     # The same weights in another place are the same model.
