@@ -113,10 +113,10 @@ def _check(metrics: Sequence[str]) -> None:
     if FLAGS.paired and len(FLAGS.translation) < 2:
         raise UsageError("--paired compares systems: give --translation two times or more")
     if FLAGS["paired_samples"].present and not FLAGS.paired:
-        raise UsageError("--paired_samples is for --paired: give both, or neither")
+        raise UsageError("--paired_samples is only for --paired: give both, or neither")
     if FLAGS.compound_split and (FLAGS.paired or len(FLAGS.reference) > 1):
         raise UsageError(
-            "--compound_split is for a single reference, without --paired: leave one of them out"
+            "--compound_split is only for a single reference, without --paired: omit one of them"
         )
 
 

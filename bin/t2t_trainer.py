@@ -33,7 +33,7 @@ def _define_flags() -> None:
 
     text("output_dir", None, "Folder of the run.")
     text("problem", None, "Registered problem.")
-    text("model", None, "Registered model; may be left out with --hparams_set.")
+    text("model", None, "Registered model; can be omitted with --hparams_set.")
     text("hparams_set", None, "Registered set of hyperparameters.")
     _main.define_overrides(FLAGS, "hparams", "Hyperparameters, 'name=value,name=value'.")
     _main.define_overrides(
@@ -101,8 +101,8 @@ def main(argv: list[str]) -> int:
         raise UsageError("--output_dir is missing: expected the folder of the run")
     if FLAGS.checkpoint and FLAGS.schedule != "evaluate":
         raise UsageError(
-            "--checkpoint is for --schedule=evaluate. Training continues from the latest "
-            "checkpoint in --output_dir: leave the flag out"
+            "--checkpoint is only for --schedule=evaluate. Training continues from the latest "
+            "checkpoint in --output_dir: omit the flag"
         )
     from t2t_vqem.training import trainer  # imported here, so that --help needs no TensorFlow
 

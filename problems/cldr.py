@@ -47,7 +47,7 @@ class TranslateEndeCldr(TextProblem):
                 raise UsageError(
                     f"got source_language={self.source_language!r} and "
                     f"target_language={self.target_language!r}, expected 'en' and 'de': "
-                    "translate_ende_cldr has English to German only. Leave these settings out."
+                    "translate_ende_cldr has only English to German. Omit these settings."
                 )
 
     config: Config

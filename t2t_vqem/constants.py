@@ -3,7 +3,7 @@
 PAD_ID = 0
 EOS_ID = 1
 UNK_ID = 2  # required by SentencePiece, but never produced, because of byte fallback
-FILL_ID = UNK_ID  # fills up a group of tokens (see data/groups.py); UNK's id is free for this
+FILL_ID = UNK_ID  # pads a group of tokens (see data/groups.py); UNK's id is free for this
 FIRST_CODE = max(PAD_ID, EOS_ID) + 1  # in sequences of codes, code c has the id FIRST_CODE + c
 
 # Tokens that a translation may have beyond the longest source, in graphs of any length.

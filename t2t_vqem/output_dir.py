@@ -1,13 +1,13 @@
-"""The folder of a run: what it was configured with, its vocabulary and its checkpoints.
+"""The folder of a run: its configuration, vocabulary and checkpoints.
 
     flags.json     problem and its settings, model, data, seed, versions
     hparams.json   hyperparameters
     config.gin     the same as a gin file
-    vocab.model    copy of the vocabulary, where the problem has one
-    checkpoints/   the last checkpoints, with all that is needed to go on
-    best/          the weights that were best on the dev split
-    averaged/      the mean of several checkpoints' weights, by t2t-avg-all
-    metrics.jsonl  the figures of training and of each evaluation
+    vocab.model    copy of the vocabulary, if the problem has one
+    checkpoints/   the last checkpoints, with everything needed to continue training
+    best/          the weights with the best result on the dev split
+    averaged/      the mean of the weights of several checkpoints, by t2t-avg-all
+    metrics.jsonl  the metrics of training and of each evaluation
     train/, eval/  the same for TensorBoard
     trainer.lock   held while t2t-trainer trains here
 
@@ -172,7 +172,7 @@ class OutputDir:
             raise UsageError(
                 f"{self.path} holds a run with other settings:\n  "
                 + "\n  ".join(differences)
-                + "\nLeave these out to go on with that run, or use another --output_dir"
+                + "\nOmit these settings to continue that run, or use another --output_dir"
             )
 
     def problem(self) -> Problem:
@@ -280,7 +280,7 @@ class OutputDir:
                 return file.read()
         except FileNotFoundError as error:
             raise UsageError(
-                f"{self.path} is no output directory of t2t-trainer: it has no {name}"
+                f"{self.path} is not an output directory of t2t-trainer: it has no {name}"
             ) from error
         except (OSError, ValueError) as error:
             raise UsageError(f"{self.join(name)} cannot be read: {error}. {_DAMAGED}") from error
@@ -291,7 +291,7 @@ class OutputDir:
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{self.join(name)} cannot be read: {error}. {_DAMAGED}") from error
         if not isinstance(value, dict):
-            raise UsageError(f"{self.join(name)} is no JSON object. {_DAMAGED}")
+            raise UsageError(f"{self.join(name)} is not a JSON object. {_DAMAGED}")
         return value
 
 
@@ -376,10 +376,10 @@ def make_model(hparams: HParams, problem: Problem, vocabulary: Vocabulary | None
 
 
 def named_weights(model: Model) -> dict[str, tf.Variable]:
-    """Returns the variables of a built model by their paths, as checkpoints are to hold them.
+    """Returns the variables of a built model by path, in the form to store in checkpoints.
 
-    A checkpoint of the Keras model itself would leave out, without an error, every layer that is in
-    a list: Keras 3 tracks lists in a way that TensorFlow's checkpoints do not see.
+    A checkpoint of the Keras model itself would silently omit every layer in a list, because Keras
+    3 tracks lists in a way that TensorFlow's checkpoints do not see.
     """
     weights = {variable.path: variable.value for variable in model.variables}
     if len(weights) != len(model.variables):

@@ -47,7 +47,7 @@ class Registry(Generic[T]):
         Args:
             kind: what is registered, for messages: "problem".
             home: package or module whose modules register; imported by the first look-up.
-            suffix: ending of the objects' own names that is left out of the registered name.
+            suffix: ending of the objects' own names that is removed in the registered name.
         """
         self.kind = kind
         self._home = home

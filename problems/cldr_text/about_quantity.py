@@ -146,7 +146,7 @@ def _ingredient(c: Cldr, name: str, number: int, choice: int) -> Pair:
     choices=some_of(range(4), 3, 3),
 )
 def recipe(c: Cldr, names, numbers, choices) -> tuple[str, str]:
-    """Measured ingredients: "of" is left out in German; list; clause order changes."""
+    """Measured ingredients: "of" is omitted in German; list; clause order changes."""
     parts = []
     for name, number, choice in zip(names, numbers, choices, strict=False):
         units = lexicon.INGREDIENTS[name][1]

@@ -69,8 +69,8 @@ class BatchPlan:
     """Maps each step to its batch: examples of similar length, shuffled again in each epoch.
 
     Every example occurs exactly once in an epoch. Every batch of a bucket has the same number of
-    rows; the last one is filled up with empty rows. So there are few shapes, and every epoch has
-    the same number of steps.
+    rows; the last one is padded with empty rows. So there are few shapes, and every epoch has the
+    same number of steps.
 
     Args:
         lengths: length of each example [n]; longer ones are cut to `max_length`.

@@ -84,8 +84,8 @@ def search_codes(
     start = _Search(tf.constant(0), ids)
     found = _Search(*tf.while_loop(lambda i, _: i < num_steps, improve, start)).ids
     # The error far from a position was not considered when its code was chosen.
-    nearer = tf.reduce_sum(errors_of(found) - errors_of(ids), [1, 2]) < 0
-    return tf.where(nearer[:, None, None, None], found, ids)
+    improved = tf.reduce_sum(errors_of(found) - errors_of(ids), [1, 2]) < 0
+    return tf.where(improved[:, None, None, None], found, ids)
 
 
 def _look_up(codebooks: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
@@ -94,10 +94,10 @@ def _look_up(codebooks: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
     return tf.concat(slices, -1)
 
 
-def _errors(images: tf.Tensor, decoded: tf.Tensor, field: list[int]) -> tf.Tensor:
+def _errors(images: tf.Tensor, decoded: tf.Tensor, grid: list[int]) -> tf.Tensor:
     """Returns the squared error float32 [B, h, w] of the block of pixels at each position."""
     squares = tf.reduce_sum(tf.square(images - tf.cast(decoded, tf.float32)), -1)
-    (batch, rows, columns), (height, width) = squares.shape, field
+    (batch, rows, columns), (height, width) = squares.shape, grid
     blocks = [batch, height, rows // height, width, columns // width]
     return tf.reduce_sum(tf.reshape(squares, blocks), [2, 4])
 

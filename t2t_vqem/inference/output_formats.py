@@ -13,7 +13,7 @@ Given translations have a score instead:
     tsv    line of the input from 1, score, number of tokens
     jsonl  {"line": 1, "score": ..., "num_tokens": ...}
 
-With latents or tokens there is one field more. Scores are log-probabilities in nats; those of a
+With latents or tokens there is one more field. Scores are log-probabilities in nats; those of a
 beam search are divided by its length penalty.
 """
 

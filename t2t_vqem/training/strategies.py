@@ -44,7 +44,7 @@ def make_strategy(name: str = AUTO, devices: Sequence[str] = ()) -> tf.distribut
         raise UsageError(f"unknown strategy {name!r}. Expected one of: {', '.join(STRATEGIES)}")
     if devices and name in ("multi_worker", "tpu"):
         raise UsageError(
-            f"--devices={','.join(devices)} has no effect with --strategy={name}: leave it out"
+            f"--devices={','.join(devices)} has no effect with --strategy={name}: omit it"
         )
     if name == "tpu":
         return tf.distribute.TPUStrategy(

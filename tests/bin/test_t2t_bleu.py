@@ -94,7 +94,7 @@ def test_systems_are_compared_with_the_first(tmp_path):
         (["--paired"], "give --translation two times or more"),
         (["--translation=x"], "--translation=x is given twice"),
         (["--metrics=blue"], "expected some of bleu, chrf, ter"),
-        (["--paired_samples=5"], "--paired_samples is for --paired"),
+        (["--paired_samples=5"], "--paired_samples is only for --paired"),
         (["--reference=b", "--compound_split"], "is for a single reference"),
     ],
 )

@@ -469,7 +469,10 @@ def test_misuse_of_scores_is_one_message(decode, arguments, message):
             ["--num_candidates=3", "--rescore_dir={latent}"],
             "of 'transformer_nat': expected one of a model that scores translations, transformer",
         ),
-        (["--num_candidates=3", "--rescore_dir=absent"], "is no output directory of t2t-trainer"),
+        (
+            ["--num_candidates=3", "--rescore_dir=absent"],
+            "is not an output directory of t2t-trainer",
+        ),
         (["--num_candidates=3", "--beam_size=2", "--sampling_temp=1"], "exclude each other"),
     ],
 )
@@ -525,6 +528,6 @@ def test_sampling_and_beams_exclude_each_other(decode, source):
 def test_missing_run_and_missing_checkpoint(decode, source, tmp_path):
     file = f"--decode_from_file={source}"
     result = decode(f"--output_dir={tmp_path}", file, status=2)
-    assert "is no output directory of t2t-trainer" in result.err
+    assert "is not an output directory of t2t-trainer" in result.err
     result = decode(file, "--checkpoint=averaged", status=2)
     assert "there is no checkpoint 'averaged'" in result.err

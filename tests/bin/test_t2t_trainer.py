@@ -137,7 +137,10 @@ def test_a_run_stopped_by_sigterm_continues_to_the_same_numbers(tiny_text_data, 
     ("given", "message"),
     [
         ([], "--output_dir is missing"),
-        (["--output_dir=none", "--checkpoint=best"], "--checkpoint is for --schedule=evaluate"),
+        (
+            ["--output_dir=none", "--checkpoint=best"],
+            "--checkpoint is only for --schedule=evaluate",
+        ),
         (["--output_dir=none"], "--problem is missing, and .*none holds no run"),
         (["--output_dir=none", "--train_steps=0"], "--train_steps"),
         (["--output_dir=none", "--schedule=evalute"], "evalute"),

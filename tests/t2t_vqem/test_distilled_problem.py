@@ -454,7 +454,7 @@ def test_a_teacher_that_does_not_translate_is_an_error(copy, tmp_path):
 
 
 def test_a_teacher_folder_without_a_run_or_weights_is_an_error(copy, tmp_path):
-    with pytest.raises(UsageError, match="is no output directory of t2t-trainer"):
+    with pytest.raises(UsageError, match="is not an output directory of t2t-trainer"):
         generate(copy, teacher_dir=str(tmp_path))
     with pytest.raises(UsageError, match="there is no checkpoint 'averaged'"):
         generate(copy, checkpoint="averaged")
@@ -495,7 +495,7 @@ def test_every_registered_text_problem_has_a_distilled_problem():
         assert (config.beam_size, config.alpha) == (4, 0.6)
     with pytest.raises(UsageError, match="beam_size=0 is out of range"):
         problems.get(NAME).Config(beam_size=0)
-    with pytest.raises(UsageError, match=r"has English to German only"):
+    with pytest.raises(UsageError, match=r"has only English to German"):
         problems.get("translate_ende_cldr_distilled").Config(target_language="fr")
 
 

@@ -89,7 +89,7 @@ def test_another_vocabulary_is_an_error(tiny_text_data, teacher_dir, vocabulary)
 
 def test_a_folder_without_a_run_is_an_error(tiny_text_data, vocabulary, tmp_path):
     model = student(tiny_text_data.dataset.problem, vocabulary)
-    with pytest.raises(UsageError, match="is no output directory of t2t-trainer"):
+    with pytest.raises(UsageError, match="is not an output directory of t2t-trainer"):
         warm_start(model, str(tmp_path), vocabulary=vocabulary.hash)
 
 
