@@ -32,7 +32,7 @@ PACKAGES = ("array-record", "sentencepiece", "numpy")
 
 
 class Run(NamedTuple):
-    """What one run of the command took."""
+    """The time and memory of one run of the command."""
 
     num_lines: int
     seconds: float

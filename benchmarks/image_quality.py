@@ -4,11 +4,11 @@
     python benchmarks/image_quality.py --source_dir=cifar10 --work_dir=runs \\
         --results=benchmarks/results/image_quality.md
 
---source_dir holds the official CIFAR-10 archive. The training time is the one that the run logged,
-with compilation and evaluations. The last checkpoint is measured on the test set, with the nearest
-codes and with those of a search. Pictures of test images beside their reconstructions by the
-nearest codes, and of samples, are written beside the results. Started again, the script keeps what
-is finished and continues an unfinished training.
+--source_dir holds the official CIFAR-10 archive. The training time is the logged time of the run,
+including compilation and evaluations. The last checkpoint is measured on the test set, with the
+nearest codes and with those of a search. Pictures of test images with their reconstructions from
+the nearest codes, and of samples, are written to the folder of the results. If started again, the
+script keeps finished results and continues an unfinished training.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ PACKAGES = ("array-record", "numpy")
 
 
 class Speed(NamedTuple):
-    """What was read per second."""
+    """Numbers of items read per second."""
 
     examples: float
     target_tokens: float
@@ -40,7 +40,7 @@ class Speed(NamedTuple):
 
 
 class Training(NamedTuple):
-    """What a run consumed; medians over the reports of its metrics."""
+    """The consumption of a run; medians over its reported metrics."""
 
     target_tokens: float
     wait_share: float

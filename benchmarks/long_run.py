@@ -1,13 +1,13 @@
-"""Whether memory, open files and threads stay constant over 10,000 steps with evaluations.
+"""Checks that memory, open files and threads stay constant over 10,000 steps with evaluations.
 
     pip install -e '.[demo]' matplotlib
     python benchmarks/long_run.py --work_dir=runs/long \\
         --results=benchmarks/results/long_run.md
 
 Trains each model with t2t-trainer, which evaluates (text: with decoded sentences and BLEU; images:
-with pictures and samples) and saves every 500 steps, and samples every 100 steps what the process
-holds (Linux only). The comparison leaves out the first 2,000 steps; after them every shape has been
-compiled and every cache is full.
+with pictures and samples) and saves every 500 steps, and records the resources of the process every
+100 steps (Linux only). The comparison ignores the first 2,000 steps; after them every shape has
+been compiled and every cache is full.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ LONG = {
 
 
 class Held(NamedTuple):
-    """What the process holds at a step."""
+    """The resources of the process at a step."""
 
     step: int
     memory: int  # resident bytes

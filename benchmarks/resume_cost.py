@@ -1,12 +1,12 @@
-"""How long training takes to start, at step 0 and at step 100,000 of a large data set.
+"""Measures the time to start training, at step 0 and at step 100,000 of a large data set.
 
     python benchmarks/resume_cost.py --text_dir=multi30k --work_dir=runs/resume \\
         --results=benchmarks/results/resume_cost.md
 
 Makes as many pairs of sentences as WMT'14 has (real ones of --text_dir with some words swapped),
-and starts t2t-trainer in a new folder and in one with a checkpoint of step 100,000. The time is
-what a user waits for: from the start of the process to the figures of the first update. The starts
-alternate. The small model and --noxla keep the work that both share small; most of what remains is
+and starts t2t-trainer in a new folder and in one with a checkpoint of step 100,000. The measured
+time is from the start of the process to the metrics of the first update. The two kinds of start
+alternate. The small model and --noxla keep the common work small; most of the remaining time is
 importing TensorFlow.
 """
 

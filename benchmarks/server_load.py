@@ -1,12 +1,13 @@
-"""t2t-server under load: requests per second and latency, beside CTranslate2 in the same framework.
+"""t2t-server under load: requests per second and latency, compared with CTranslate2.
 
     python benchmarks/server_load.py --models=exported/nat,exported/greedy --source=test.en \
         --teacher_dir=runs/teacher --seconds=600 --output=benchmarks/results/server_load.md
 
-Systems take turns, with 1, 8 and 64 clients that each send a sentence and wait for its answer.
-Every answer of ours is compared with the runtime's, called alone. Then --memory_requests sentences
-of random lengths, over which the memory must stay flat, and --kills times kill -9 under load: until
-the restarted server is there, clients may see errors of connections, never a wrong answer.
+CTranslate2 runs in the same web framework. The systems alternate, with 1, 8 and 64 clients that
+each send a sentence and wait for its answer. Every answer of t2t-server is compared with that of
+the runtime. Then come --memory_requests sentences of random lengths, during which the memory must
+stay constant, and --kills times kill -9 under load: until the server has restarted, clients may get
+connection errors, but never a wrong answer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whether a run gives the same numbers on any machine: each model and strategy, 20 steps.
+"""Checks that a run gives the same numbers with each strategy: each model, 20 steps.
 
     pip install -e '.[demo]'
     python benchmarks/strategy_equality.py --work_dir=runs/equality \\

@@ -1,4 +1,4 @@
-"""What `t2t-demo --serve` runs: exports of the demo's models, and a server of them."""
+"""The commands of `t2t-demo --serve`: they export the demo's models and serve them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from t2t_vqem.bin._demo_report import Command
 from t2t_vqem.constants import UsageError
 from t2t_vqem.runtime.manifest import MANIFEST
 
-# Of each run, how it is exported. The page shows the hypotheses of a beam beside each other.
+# Export flags of each run. The page shows the hypotheses of a beam side by side.
 _EXPORTS = {
     "latent": {"quantize": "int8"},
     "transformer": {"decode_hparams": "beam_size=4,num_best=4"},
@@ -20,10 +20,10 @@ def export_commands(folder: str) -> list[Command]:
     """Returns a command for each model that is not exported yet.
 
     Args:
-        folder: the demo's.
+        folder: the folder of the demo.
 
     Raises:
-        UsageError: the demo has not been run, or not to its end.
+        UsageError: the demo was not run, or did not finish.
     """
     missing = [name for name in _EXPORTS if not os.path.isdir(os.path.join(folder, name))]
     if missing:

@@ -19,7 +19,7 @@ Tensor = Any  # tf.Tensor: this module is imported without TensorFlow
 
 
 class Capability(abc.ABC):
-    """Something that a model offers beside its loss.
+    """Something that a model offers in addition to its loss.
 
     Attributes:
         offers: what such a model does, to complete the phrase "a model that ...".

@@ -50,39 +50,39 @@ BEST = "best"
 AVERAGED = "averaged"
 LOCK = "trainer.lock"
 
-# What TensorFlow raises where a checkpoint is of another model, or damaged.
+# The errors that TensorFlow raises if a checkpoint is damaged or belongs to another model.
 _CHECKPOINT_ERRORS = (tf.errors.OpError, AssertionError, LookupError, RuntimeError, ValueError)
 
 _DAMAGED = "Restore the file, or train again in another --output_dir"
-# What may differ between the runs that share a folder: where things are and how long it trains.
+# Settings that can change when a run continues: locations of files, and the length of training.
 _MAY_DIFFER = ("data_dir", "hparams_set", "t2t_usr_dir", "train_steps", "versions")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """What a run is made of."""
+    """The settings of a run."""
 
     problem: str
     problem_config: Any
     hparams: HParams
     gin_text: str
     data_dir: str
-    data_source: Any  # what the data was made from, as its manifest says
+    data_source: Any  # the source of the data, from its manifest
     vocabulary: str | None  # hash
     seed: int
     train_steps: int
     hparams_set: str | None = None
     t2t_usr_dir: str | None = None
-    warm_start_from: str | None = None  # output directory whose weights the run began with
+    warm_start_from: str | None = None  # output directory of the run's initial weights
 
     @classmethod
     def stored_fields(cls) -> dict[str, Any]:
-        """Returns the fields that `flags` holds as they are, and their defaults."""
+        """Returns the fields that `flags` stores unchanged, and their defaults."""
         elsewhere = ("hparams", "gin_text", "problem_config")
         return {f.name: f.default for f in dataclasses.fields(cls) if f.name not in elsewhere}
 
     def flags(self) -> dict[str, Any]:
-        """Returns everything but hyperparameters and gin, as JSON."""
+        """Returns everything except hyperparameters and gin, as JSON."""
         return {
             **{name: getattr(self, name) for name in self.stored_fields()},
             "problem_config": to_json(self.problem_config),
@@ -100,7 +100,7 @@ class OutputDir:
     """Reads and writes the folder of one run."""
 
     def __init__(self, path: str):
-        """Names the folder; nothing is read or written yet."""
+        """Stores the path, without reading or writing."""
         self.path = os.path.abspath(os.path.expanduser(path))
 
     def join(self, *names: str) -> str:
@@ -108,7 +108,7 @@ class OutputDir:
         return os.path.join(self.path, *names)
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
-        """Keeps a second trainer out of the folder; raises a UsageError where one is at work."""
+        """Locks the folder for one trainer; raises a UsageError if another one holds the lock."""
         return locked(
             self.join(LOCK),
             f"another t2t-trainer is training in {self.path}",
@@ -120,7 +120,7 @@ class OutputDir:
         return os.path.exists(self.join(FLAGS))
 
     def save(self, settings: RunSettings, vocabulary: Vocabulary | None) -> None:
-        """Writes the configuration; `flags.json`, by which a run is known, comes last."""
+        """Writes the configuration; `flags.json`, which marks a complete one, is written last."""
         os.makedirs(self.path, exist_ok=True)
         if vocabulary is not None:
             write_file(self.join(VOCABULARY), vocabulary.model)
@@ -129,10 +129,10 @@ class OutputDir:
         write_json(self.join(FLAGS), settings.flags())
 
     def settings(self) -> RunSettings:
-        """Returns what `save` was given, with the defaults of what has been added since.
+        """Returns the saved settings, with defaults for settings that were added later.
 
         Raises:
-            UsageError: there is no run here, or its files cannot be used.
+            UsageError: the folder holds no run, or its files are unusable.
         """
         flags = self._read_json(FLAGS)
         where = f"{self.join(FLAGS)}: "
@@ -140,11 +140,13 @@ class OutputDir:
         missing = {name for name, default in stored.items() if default is dataclasses.MISSING}
         missing = sorted((missing | {"model", "problem_config"}) - flags.keys())
         if missing:
-            raise UsageError(f"{where}{', '.join(missing)} is not there. {_DAMAGED}")
+            raise UsageError(f"{where}{', '.join(missing)} is missing. {_DAMAGED}")
         values = check(RunSettings, {n: v for n, v in flags.items() if n in stored}, where)
         registry.load_plugins(values.get("t2t_usr_dir"))
         if not isinstance(flags["model"], str) or not isinstance(flags["problem_config"], dict):
-            raise UsageError(f"{where}model is no name, or problem_config no object. {_DAMAGED}")
+            raise UsageError(
+                f"{where}expected a string as model and an object as problem_config. {_DAMAGED}"
+            )
         hparams = hparams_class(flags["model"])
         config_class = registry.problems.get(values["problem"]).Config
         return RunSettings(
@@ -155,13 +157,13 @@ class OutputDir:
         )
 
     def check_same(self, settings: RunSettings) -> None:
-        """Raises a UsageError that lists the differences if `settings` are of another run."""
+        """Raises a UsageError that lists the differences if `settings` do not match the run."""
         before, now = _comparable(self.settings()), _comparable(settings)
         if before.pop("vocabulary") != now.pop("vocabulary"):
             raise UsageError(
                 f"the vocabulary of the data in {settings.data_dir} is not the one that the run in "
-                f"{self.path} was trained with, so that ids would mean other pieces. Use the data "
-                f"it was trained with, or another --output_dir"
+                f"{self.path} was trained with. Use the data that it was trained with, or another "
+                "--output_dir"
             )
         differences = [
             f"{name}: the run has {before.get(name)!r}, now {now.get(name)!r}"
@@ -176,7 +178,7 @@ class OutputDir:
             )
 
     def problem(self) -> Problem:
-        """Returns the problem as the run was configured with it."""
+        """Returns the problem with the settings of the run."""
         settings = self.settings()
         return registry.problems.get(settings.problem)(settings.problem_config)
 
@@ -185,7 +187,7 @@ class OutputDir:
         return self.settings().hparams
 
     def vocabulary(self) -> Vocabulary | None:
-        """Returns the run's own copy of its vocabulary, None where it has none.
+        """Returns the run's own copy of its vocabulary; None if it has none.
 
         Raises:
             UsageError: the file is missing or not the one that the run was trained with.
@@ -212,11 +214,11 @@ class OutputDir:
         """Returns the path of a checkpoint, without ".index".
 
         Args:
-            checkpoint: "best", "latest", "averaged" or a path; None for the best, or the latest
-                where no evaluation has chosen a best one.
+            checkpoint: "best", "latest", "averaged" or a path; None: the best, or the latest if no
+                evaluation has chosen a best one.
 
         Raises:
-            UsageError: there is none, or it is of another run.
+            UsageError: the checkpoint does not exist, or belongs to another run.
         """
         folders = {"best": BEST, "latest": CHECKPOINTS, "averaged": AVERAGED}
         for name in [checkpoint] if checkpoint else ["best", "latest"]:
@@ -231,23 +233,23 @@ class OutputDir:
         wanted = f"checkpoint {checkpoint!r}" if checkpoint else "checkpoint"
         raise UsageError(
             f"there is no {wanted} for the run in {self.path}. t2t-trainer writes best and latest, "
-            f"t2t-avg-all writes averaged; a path is given without .index"
+            f"t2t-avg-all writes averaged. Expected one of these names, or a path without .index"
         )
 
     def _check_own(self, path: str) -> None:
-        """Checks that a checkpoint does not lie in another run's folder.
+        """Checks that a checkpoint is not in the folder of another run.
 
-        Its ids might mean other pieces, which shows in nothing but the output.
+        Another run may have another vocabulary, which would show only in wrong translations.
         """
         other = os.path.dirname(os.path.dirname(os.path.realpath(path)))
         if other != os.path.realpath(self.path) and OutputDir(other).has_run():
             raise UsageError(
-                f"checkpoint {path} is of the run in {other}, not of the one in {self.path}: name "
-                f"that run to decode with it, --output_dir={other} --checkpoint={path}"
+                f"checkpoint {path} belongs to the run in {other}, not to the one in {self.path}: "
+                f"to decode with it, name that run, --output_dir={other} --checkpoint={path}"
             )
 
     def restore_for_inference(self, model: Model, checkpoint: str | None = None) -> str:
-        """Restores the weights to decode with: the averaged copy where the checkpoint has one.
+        """Restores the weights for inference: the averaged copy if the checkpoint has one.
 
         Args:
             model: a built model.
@@ -257,7 +259,7 @@ class OutputDir:
             The path of the checkpoint.
 
         Raises:
-            UsageError: there is none, it cannot be read, or it is not of this model.
+            UsageError: the checkpoint is missing, unreadable, or belongs to another model.
         """
         path = self.find_checkpoint(checkpoint)
         failure = f"checkpoint {path} cannot be restored into the model {model.name!r}"
@@ -270,7 +272,7 @@ class OutputDir:
         if stored != len(model.variables):
             raise UsageError(
                 f"checkpoint {path} has {stored} variables, the model {model.name!r} has "
-                f"{len(model.variables)}: it is of another model"
+                f"{len(model.variables)}: it belongs to another model"
             )
         return path
 
@@ -295,12 +297,12 @@ class OutputDir:
         return value
 
 
-_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # how TensorFlow ends the name of a variable's value
+_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # TensorFlow's suffix for the name of a variable's value
 
 
 @contextlib.contextmanager
 def checkpoint_errors_explained(failure: str, remedy: str = "") -> Iterator[None]:
-    """Turns what TensorFlow raises about a checkpoint into a UsageError: failure, cause, remedy."""
+    """Converts TensorFlow's errors about a checkpoint to a UsageError: failure, cause, remedy."""
     try:
         yield
     except _CHECKPOINT_ERRORS as error:
@@ -309,7 +311,7 @@ def checkpoint_errors_explained(failure: str, remedy: str = "") -> Iterator[None
 
 
 def checkpoint_state(folder: str) -> Any:
-    """Returns what TensorFlow has written down of a folder's checkpoints; None if unreadable."""
+    """Returns TensorFlow's record of the checkpoints in a folder; None if it is unreadable."""
     try:
         return tf.train.get_checkpoint_state(folder)
     except ValueError:  # not even text
@@ -317,10 +319,10 @@ def checkpoint_state(folder: str) -> Any:
 
 
 def latest_checkpoint(folder: str) -> str | None:
-    """Returns the path of the last checkpoint in a folder, None where there is none.
+    """Returns the path of the last checkpoint in a folder; None if there is none.
 
-    Where the file that names it is damaged, or names one that is not there, that is the one with
-    the most steps.
+    If the file that names it is damaged or names a missing checkpoint, the last checkpoint is the
+    one with the most steps.
     """
     state = checkpoint_state(folder)
     if state and os.path.exists(f"{state.model_checkpoint_path}.index"):
@@ -328,19 +330,19 @@ def latest_checkpoint(folder: str) -> str | None:
     found = checkpoints_by_step(folder)
     if not found:
         return None
-    _logger.warning("%s/checkpoint does not tell the last one: taking %s", folder, found[-1])
+    _logger.warning("%s/checkpoint does not name the last checkpoint: using %s", folder, found[-1])
     return found[-1]
 
 
 def checkpoints_by_step(folder: str) -> list[str]:
-    """Returns the paths of all checkpoints that are in a folder, that of the most steps last."""
+    """Returns the paths of all checkpoints in a folder, the one with the most steps last."""
     names = os.listdir(folder) if os.path.isdir(folder) else []
     steps = [int(m[1]) for name in names if (m := re.fullmatch(r"ckpt-(\d+)\.index", name))]
     return [os.path.join(folder, f"ckpt-{step}") for step in sorted(steps)]
 
 
 def checkpoint_hash(path: str) -> str:
-    """Returns a hash of a checkpoint's contents, by its index, which has a checksum of each weight.
+    """Returns a hash of a checkpoint's index, which has a checksum of each weight.
 
     Args:
         path: as `OutputDir.find_checkpoint` returns it.
@@ -350,7 +352,7 @@ def checkpoint_hash(path: str) -> str:
 
 
 def checkpoint_step(path: str) -> int | None:
-    """Returns the updates that a checkpoint's weights have seen; None where it does not say."""
+    """Returns the number of updates before a checkpoint was saved; None if it is not stored."""
     reader = tf.train.load_checkpoint(path)
     name = f"step{_VALUE}"
     return int(reader.get_tensor(name)) if reader.has_tensor(name) else None
@@ -360,7 +362,7 @@ def make_model(hparams: HParams, problem: Problem, vocabulary: Vocabulary | None
     """Returns the model of `hparams`, without variables, for the data of a problem.
 
     Raises:
-        UsageError: the model does not offer what the problem needs, or takes other arguments.
+        UsageError: the model lacks the capability that the problem needs, or takes other arguments.
     """
     check_fits(problem, hparams.model)
     arguments = problem.model_arguments(vocabulary)
@@ -369,8 +371,8 @@ def make_model(hparams: HParams, problem: Problem, vocabulary: Vocabulary | None
         inspect.signature(model).bind(hparams, **arguments)
     except TypeError as error:
         raise UsageError(
-            f"the model {hparams.model!r} does not fit the problem {problem.name!r}, which gives "
-            f"it {', '.join(arguments) or 'no sizes'}: {error}"
+            f"the model {hparams.model!r} does not fit the problem {problem.name!r}, which passes "
+            f"{', '.join(arguments) or 'no arguments'} to its constructor: {error}"
         ) from error
     return model(hparams, **arguments)
 

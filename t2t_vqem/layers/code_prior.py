@@ -85,12 +85,15 @@ class CodePrior(Layer):
         return tf.cast(tf.einsum("blcd,ckd->blck", x, table), tf.float32) + self.bias
 
     def prior_states(self, ids: tf.Tensor) -> PriorStates:
-        """What each code of int32 [B, L, C] is predicted by, given those before it; no dropout."""
+        """Returns the states that predict each code of int32 [B, L, C] from those before it.
+
+        Without dropout.
+        """
         table = tf.cast(self.table, self.compute_dtype)
         return PriorStates(self._states(ids, None), table, tf.convert_to_tensor(self.bias), 0)
 
     def _states(self, ids: tf.Tensor, rng: Rng | None) -> tf.Tensor:
-        """Computes what the logits are a product of, [B, L, C, D]."""
+        """Computes the states [B, L, C, D], whose products with the table are the logits."""
         batch, positions, num_codebooks = sizes(ids)
         offsets = tf.range(num_codebooks) * self.num_codes
         vectors = self._embed(reshaped(ids + offsets, [batch, self.length]))

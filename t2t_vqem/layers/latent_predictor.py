@@ -97,7 +97,10 @@ class LatentPredictor(Layer):
         return self.stack(x, causal_bias(length), *source, rng=rng)
 
     def prior_states(self, ids: tf.Tensor, source: Source) -> PriorStates:
-        """What each code of int32 [N, L, 1] is predicted by, given those before it; no dropout."""
+        """Returns the states that predict each code of int32 [N, L, 1] from those before it.
+
+        Without dropout.
+        """
         before = tf.pad(ids[:, :-1, 0] + FIRST_CODE, [[0, 0], [1, 0]], constant_values=PAD_ID)
         states = self._states(before, source, None)
         table = tf.cast(self.embedding.table, states.dtype)

@@ -22,7 +22,7 @@ class SystemResult(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What one metric says of several systems; the signature has seed and number of samples."""
+    """The results of one metric for several systems. Signatures have seed and sample number."""
 
     name: str
     signatures: dict[str, str]  # by test

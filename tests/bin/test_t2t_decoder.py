@@ -309,7 +309,7 @@ def test_a_checkpoint_of_another_run_is_refused(run, decode, source, untrained_r
     other = untrained_run(tmp_path / "other", TransformerHParams(**SIZES)).path
     files = [f"--decode_from_file={source}", f"--decode_to_file={tmp_path / 'out'}"]
     result = decode(*files, f"--checkpoint={other}/best/ckpt-1", status=2)
-    assert f"is of the run in {other}, not of the one in {run.path}" in result.err
+    assert f"belongs to the run in {other}, not to the one in {run.path}" in result.err
     # Somewhere else nothing tells whose it is, but it must fit.
     sizes = {**SIZES, "hidden_size": 32}
     larger = untrained_run(tmp_path / "larger", TransformerHParams(**sizes)).path
