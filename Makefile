@@ -1,6 +1,6 @@
 # make demo   trains two translators and a VQ-VAE in minutes, prints BLEU, draws digits
 # make test   runs linter, formatter and all tests
-# make web    fetches, with npm, what tests of the page need
+# make web    fetches, with npm, the dependencies of the page's tests
 #
 # demo and test install into .venv, with the versions in constraints.txt. Another Python, 3.10 to 3.13:
 # make test PYTHON=python3.12

@@ -33,7 +33,7 @@ def bleu(output: str) -> tuple[float, str]:
 
 def read_log(output_dir: pathlib.Path | str) -> list[dict]:
     """Returns the figures that a run has logged so far."""
-    # Imported here, so that TensorFlow takes no memory beside what is measured.
+    # Imported here, so that TensorFlow takes no memory while something is measured.
     from t2t_vqem.output_dir import OutputDir
     from t2t_vqem.training.metrics_log import MetricsLog
 

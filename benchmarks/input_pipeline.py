@@ -1,4 +1,4 @@
-"""Speed of the input pipeline: examples per second of the reader alone, and what training consumes.
+"""Speed of the input pipeline: examples per second of the reader alone, and in training.
 
     python benchmarks/input_pipeline.py --problem=translate_ende_multi30k --data_dir=data \\
         --hparams_set=transformer_multi30k --output_dir=runs/multi30k \\
@@ -100,7 +100,7 @@ def start_up(args: argparse.Namespace, hparams: HParams) -> float:
 
 
 def read_metrics(output_dir: str) -> Training:
-    """Returns what a run consumed, from the figures that it reported."""
+    """Returns the consumption of a run, from the metrics that it reported."""
     reports = [line for line in read_log(output_dir) if "wait_share" in line]
     waits = [line["wait_share"] for line in reports]
     return Training(

@@ -25,7 +25,7 @@ Run = tuple[str, int, int]  # kind, codes, seed
 
 
 def main() -> None:
-    """Trains what is missing and writes the results."""
+    """Trains the missing runs and writes the results."""
     args = parse_arguments()
     logs = {}
     for codes, seed, kind in itertools.product(args.codes, args.seeds, args.kinds):

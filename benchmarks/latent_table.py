@@ -139,7 +139,7 @@ def training_log(output_dir: str) -> list[dict]:
 
 
 def training_command(settings: RunSettings) -> str:
-    """Returns the command that trains such a run, with what differs from its set."""
+    """Returns the command that trains such a run, with its differences from the set."""
     usual = to_json(registry.hparams_sets.get(settings.hparams_set)())
     hparams = to_json(settings.hparams)
     words = {

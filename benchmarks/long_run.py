@@ -53,7 +53,7 @@ class Held(NamedTuple):
 
 
 def held(step: int, pid: int) -> Held:
-    """Returns what a process holds."""
+    """Returns the resources of a process."""
     status = pathlib.Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     values = dict(line.split(":", 1) for line in status.splitlines())
     return Held(
@@ -65,7 +65,7 @@ def held(step: int, pid: int) -> Held:
 
 
 def watch(case: Case, data_dir: str, output_dir: pathlib.Path) -> list[Held]:
-    """Trains and returns what the process held at each log line; also stores it beside the run."""
+    """Trains and returns the resources of the process at each log line; also stores them."""
     kept = output_dir / "held.json"
     if kept.exists():
         return [Held(*values) for values in json.loads(kept.read_text(encoding="utf-8"))]

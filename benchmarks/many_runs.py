@@ -143,7 +143,7 @@ def show(names: list[str], work_dir: pathlib.Path, statuses: dict[str, int]) -> 
 
 
 def keep(names: list[str], args: argparse.Namespace) -> None:
-    """Copies what is kept of each run."""
+    """Copies the files to keep of each run."""
     for name in names:
         run, target = args.work_dir / name, args.keep_dir / name
         target.mkdir(parents=True, exist_ok=True)

@@ -124,7 +124,7 @@ def train(
 
     Args:
       runs: arguments, output directory, additional environment and cores of each process.
-      unit: what is counted.
+      unit: name of the counted items.
 
     Returns:
       Units per second, the sum over the runs that log any, each the median over its reports.

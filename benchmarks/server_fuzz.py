@@ -1,11 +1,12 @@
-"""Hostile input to a running t2t-server: what it does with thousands of broken requests.
+"""Sends thousands of malformed requests to a running t2t-server and checks its answers.
 
     python benchmarks/server_fuzz.py --models=exported/nat,exported/vqvae --requests=20000
 
-Bytes that are no HTTP, broken JSON, values of wrong types and sizes, wrong headers, bodies that
-stop or never come, connections that are half closed, images that are none. Every answer must be one
-that openapi.json documents and be there within the time limit, the process must live, its memory
-must stay below the bound, and a right request in between must be answered rightly.
+The requests have bytes that are not HTTP, invalid JSON, values of wrong types and sizes, wrong
+headers, bodies that stop or never arrive, half-closed connections, and invalid images. Every answer
+must be one that openapi.json documents and must arrive within the time limit, the process must keep
+running, its memory must stay below the limit, and valid requests in between must get correct
+answers.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-SECONDS = 2.0  # of the server for a request's head and its body
+SECONDS = 2.0  # the server's limit for the headers and the body of a request
 REQUEST_SECONDS = 10.0
 SLACK = 20.0  # a busy machine may take longer to answer
 _STATIC = pathlib.Path(__file__).resolve().parents[1] / "t2t_vqem" / "server" / "static"
@@ -87,7 +88,7 @@ class Server:
 
 
 def exchange(port: int, parts: list[bytes], pause: float, half_close: bool) -> bytes:
-    """Sends parts, with a pause after each; returns what came until the connection ended."""
+    """Sends parts, with a pause after each; returns all bytes received."""
     received = b""
     with socket.create_connection(("127.0.0.1", port), REQUEST_SECONDS + SLACK) as connection:
         try:
@@ -144,7 +145,7 @@ class Fuzzer:
         return [self._request(self._rng.choice(PATHS), body)], 0.0, False
 
     def _almost(self):
-        """A right request with one field that may be wrong."""
+        """A valid request, except for one field that may be invalid."""
         rng = self._rng
         path, fields = rng.choice(
             (
@@ -231,17 +232,17 @@ def answers(received: bytes) -> list[int]:
 
 
 def fuzz(models: str, num: int, *, seed: int = 0, threads: int = 8, memory: float = 600.0) -> dict:
-    """Sends hostile requests to a server of its own.
+    """Starts a server and sends malformed requests to it.
 
     Args:
-        models: of t2t-server.
-        num: how many requests.
-        seed: of what is sent.
-        threads: connections at the same time.
-        memory: MiB that the server may have at its end.
+        models: value of t2t-server --models.
+        num: number of requests.
+        seed: seed of the requests.
+        threads: number of simultaneous connections.
+        memory: limit of the server's memory at the end, in MiB.
 
     Returns:
-        How often each status came, the memory before and after, the slowest answer.
+        The number of answers of each status, the memory before and after, the slowest answer.
 
     Raises:
         AssertionError: a promise was broken.
@@ -286,7 +287,7 @@ def fuzz(models: str, num: int, *, seed: int = 0, threads: int = 8, memory: floa
 
 
 def main() -> None:
-    """Prints what came of it, as JSON."""
+    """Prints the results as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", required=True, help="of t2t-server")
     parser.add_argument("--requests", type=int, default=20_000)

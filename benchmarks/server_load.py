@@ -68,7 +68,7 @@ def our_server(folder: str, port: int = 0) -> Server:
 
 
 class Found(NamedTuple):
-    """What clients saw."""
+    """The results of clients."""
 
     times: list[float]  # seconds of each right answer
     wrong: int
@@ -175,7 +175,7 @@ def throughput(folders, peer, lines, expected, seconds) -> list[str]:
 
 
 def memory(folder, lines, expected, requests) -> str:
-    """Sends sentences of random lengths; returns what the memory did."""
+    """Sends sentences of random lengths; returns the change of memory."""
     server = our_server(folder)
     seen = []
     try:
@@ -191,7 +191,7 @@ def memory(folder, lines, expected, requests) -> str:
 
 
 def kills(folder, lines, expected, count) -> str:
-    """Kills the server under load and starts it again; returns what clients saw."""
+    """Kills the server under load and restarts it; returns the clients' results."""
     server = our_server(folder)
     right, errors = 0, Counter()
     for number in range(count):

@@ -86,7 +86,7 @@ for _name, _default, _help in (
     (
         "max_batch_tokens",
         512,
-        "Largest number of tokens in a batch, padding included; a longer text is alone.",
+        "Largest number of tokens in a batch, including padding; a longer text is computed alone.",
     ),
     ("max_queue", 2048, "Largest number of texts or images that wait for one model."),
     ("max_connections", 512, "Largest number of open connections."),

@@ -186,7 +186,7 @@ def _parse_gin_file(path: str) -> None:
     if not os.path.exists(path):
         raise UsageError(f"--gin_file={path}: there is no such file")
     try:
-        with open(path, encoding="utf-8-sig") as file:  # a byte-order mark is no gin
+        with open(path, encoding="utf-8-sig") as file:  # skips a byte-order mark
             gin.parse_config(file)
     except UnicodeDecodeError as error:
         raise UsageError(f"--gin_file={path}: not UTF-8 ({error.reason})") from error

@@ -9,10 +9,10 @@ FIRST_CODE = max(PAD_ID, EOS_ID) + 1  # in sequences of codes, code c has the id
 # Tokens that a translation may have beyond the longest source, in graphs of any length.
 MAX_EXTRA_LENGTH = 256
 
-LEAST_SCORE = -1e8  # what a search scores less is no hypothesis
+LEAST_SCORE = -1e8  # rows of a search with a lower score are not hypotheses
 
-MAX_SEED = 2**32 - 1  # of data and of training: what NumPy and SentencePiece take
-MAX_SAMPLING_SEED = 2**31 - 1  # of decoding, where a seed is an int32
+MAX_SEED = 2**32 - 1  # for data and training: the limit of NumPy and SentencePiece
+MAX_SAMPLING_SEED = 2**31 - 1  # for decoding, where seeds are int32
 
 # Formats of exports.
 LITERT, SAVED_MODEL, CTRANSLATE2 = "litert", "saved_model", "ctranslate2"
@@ -25,9 +25,9 @@ DEV = "dev"
 TEST = "test"
 SPLITS = (TRAIN, DEV, TEST)
 
-TEXT_FORMATS = ("text", "tsv", "jsonl")  # of output, see inference/output_formats.py
+TEXT_FORMATS = ("text", "tsv", "jsonl")  # output formats, see inference/output_formats.py
 
-AUTO_TOKENIZER = "auto"  # the language of the text decides
+AUTO_TOKENIZER = "auto"  # chosen by the language of the text
 BLEU_TOKENIZERS = (AUTO_TOKENIZER, "13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none")
 
 

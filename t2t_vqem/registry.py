@@ -45,7 +45,7 @@ class Registry(Generic[T]):
         """Creates an empty registry.
 
         Args:
-            kind: what is registered, for messages: "problem".
+            kind: name of the kind of objects, for messages: "problem".
             home: package or module whose modules register; imported by the first look-up.
             suffix: ending of the objects' own names that is removed in the registered name.
         """
@@ -89,7 +89,7 @@ class Registry(Generic[T]):
         return decorate
 
     def get(self, name: str) -> T:
-        """Returns what is registered under `name`.
+        """Returns the object that is registered under `name`.
 
         Raises:
             RegistryError: nothing is. The message shows similar names, or all names if there are no
@@ -121,7 +121,7 @@ class Registry(Generic[T]):
         return self._entry(name).origin
 
     def summary(self, name: str) -> str:
-        """Returns the first line of the docstring of what is registered under `name`."""
+        """Returns the first line of the docstring of the object with this name."""
         documentation = inspect.getdoc(self._entry(name).value) or ""
         return documentation.partition("\n")[0]
 
@@ -132,7 +132,7 @@ class Registry(Generic[T]):
 
     @contextlib.contextmanager
     def temporary(self) -> Iterator[None]:
-        """Removes, on exit, what was registered inside the context."""
+        """Removes, on exit, the objects that were registered inside the context."""
         self._load()  # otherwise the names of the home package would be removed, too
         saved = dict(self._entries)
         try:

@@ -1,4 +1,4 @@
-"""The text of --registry_help: what is registered, and its settings."""
+"""The text of --registry_help: the registered objects and their settings."""
 
 import inspect
 

@@ -117,7 +117,7 @@ class FolderImages(ImageSource):
 
     @functools.cached_property
     def _splits(self) -> dict[str, list[str]]:
-        """The files of each split; those that cannot be read are in train, or where they are."""
+        """Files of each split; unreadable ones are in train or in the split of their folder."""
         names = self._given[TRAIN]
         shares = {split: x for split, x in self._held_out.items() if split not in self._given}
         if not shares:

@@ -1,1 +1,1 @@
-"""Driving a trained model over lines, files and dataset splits."""
+"""Runs trained models on lines, files and splits of data sets."""

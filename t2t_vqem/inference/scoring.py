@@ -24,22 +24,21 @@ _logger = logging.getLogger(__name__)
 def load_scorer(
     run: OutputDir, checkpoint: str | None, *, batch_tokens: int | None = None
 ) -> TextRuntime:
-    """Returns what scores pairs with a trained run, by `TextRuntime.score`.
+    """Returns a `TextRuntime` whose `score` scores pairs with a trained run.
 
     Args:
       run: the run.
       checkpoint: as in `OutputDir.find_checkpoint`.
-      batch_tokens: of a batch, with padding; None for the default.
+      batch_tokens: number of tokens in a batch, including padding; None: the default.
 
     Raises:
-      UsageError: the run cannot score translations, or its checkpoint cannot be used.
+      UsageError: the run cannot score translations, or its checkpoint is unusable.
     """
     hparams = run.hparams()
     if not capabilities.offers(hparams.model, PairScoringModel):
         raise UsageError(
-            f"the run in {run.path} is of the model {hparams.model!r}: expected a run of a model "
-            f"that {PairScoringModel.offers}, one of "
-            f"{capabilities.models_that_offer(PairScoringModel)}"
+            f"the run in {run.path} is of the model {hparams.model!r}, which cannot score given "
+            f"translations. Expected one of: {capabilities.models_that_offer(PairScoringModel)}"
         )
     model, vocabulary = run.build_model(), run.vocabulary()
     _logger.info("weights of %s", run.restore_for_inference(model, checkpoint))

@@ -1,4 +1,4 @@
-"""Keras layers with plain arguments, which know no configuration."""
+"""Keras layers with plain arguments, independent of hyperparameter classes."""
 
 from t2t_vqem.layers.vector_quantizer import VectorQuantizer
 

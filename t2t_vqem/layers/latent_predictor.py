@@ -89,7 +89,7 @@ class LatentPredictor(Layer):
         return tf.cast(self.embedding.logits(x), tf.float32)
 
     def _states(self, before: tf.Tensor, source: Source, rng: Rng | None) -> tf.Tensor:
-        """Computes what the logits are a product of, [N, L, D]."""
+        """Computes the states [N, L, D], whose products with the embeddings are the logits."""
         x = self.embedding(before)
         length = sizes(before)[1]
         x += tf.cast(self._positions(length), x.dtype)

@@ -1,1 +1,1 @@
-"""Measures of what a model produces."""
+"""Metrics of the outputs of models."""

@@ -42,7 +42,7 @@ class Prior(NamedTuple):
     states: tf.Tensor  # [N, H], state of the prior for each vector
     table: tf.Tensor  # [V, H], of the type of `states`; logits are the products of both
     bias: tf.Tensor | None  # float32 [V], added to the logits
-    first: int  # row of the table that is code 0; rows that are no codes also have probability
+    first: int  # row of the table that is code 0; rows of other tokens also have probability
     weight: tf.Tensor | float  # weight of -log p, in units of the squared distance
 
     def costs(self, states: tf.Tensor, num_codes: int) -> tf.Tensor:

@@ -1,6 +1,6 @@
-"""Sizes of tensors, where some are not known before a graph runs.
+"""Sizes of tensors, some of which may be unknown before a graph runs.
 
-In such graphs new axes are made by `tf.expand_dims`: LiteRT has no operation for a slice with a new
+In such graphs, add new axes with `tf.expand_dims`: LiteRT has no operation for a slice with a new
 axis (`x[:, None]`) of a tensor with several unknown sizes.
 """
 
@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-Size = int | tf.Tensor  # a number where it is known, else an int32 scalar
+Size = int | tf.Tensor  # an int if the size is known, else an int32 scalar
 
 
 def sizes(x: tf.Tensor) -> list[Size]:
-    """Returns the size of each axis of x, a number where it is known."""
+    """Returns the size of each axis of x, as an int if it is known."""
     if x.shape.is_fully_defined():
         return x.shape.as_list()
     dynamic = tf.shape(x)
@@ -20,7 +20,7 @@ def sizes(x: tf.Tensor) -> list[Size]:
 
 
 def reshaped(x: tf.Tensor, shape: Sequence[Size]) -> tf.Tensor:
-    """Reshapes x; a single size that is not known is left to be found."""
+    """Reshapes x; infers the size of an axis if it is the only unknown one."""
     unknown = [axis for axis, size in enumerate(shape) if not isinstance(size, int)]
     if len(unknown) == 1:  # so there is nothing to compute at run time
         shape = [-1 if axis in unknown else size for axis, size in enumerate(shape)]
@@ -28,14 +28,14 @@ def reshaped(x: tf.Tensor, shape: Sequence[Size]) -> tf.Tensor:
 
 
 def smaller(left: Size, right: Size) -> Size:
-    """Returns the smaller of two sizes, a number where both are known."""
+    """Returns the smaller of two sizes, as an int if both are known."""
     if isinstance(left, int) and isinstance(right, int):
         return min(left, right)
     return tf.minimum(left, right)
 
 
 def larger(left: Size, right: Size) -> Size:
-    """Returns the larger of two sizes, a number where both are known."""
+    """Returns the larger of two sizes, as an int if both are known."""
     if isinstance(left, int) and isinstance(right, int):
         return max(left, right)
     return tf.maximum(left, right)

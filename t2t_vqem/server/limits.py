@@ -32,7 +32,8 @@ class Limits:
         images: number of images in a request.
         pixels: width times height of an uploaded image.
         batch_rows: number of texts or images in a batch.
-        batch_tokens: number of tokens in a batch, padding included; a longer text is alone.
+        batch_tokens: number of tokens in a batch, including padding; a longer text is computed
+            alone.
         queue_rows: number of texts or images that wait for one model.
         connections: number of open connections.
         request_seconds: time from the end of a request's body to its answer.

@@ -64,8 +64,8 @@ class BatchQueue:
                 called in threads, one call at a time for each worker.
             workers: number of interpreters.
             batch_rows: the largest number of rows in a call.
-            batch_length: the largest sum of lengths in a call, where every row counts as long as
-                the longest. A longer row is alone. This limits memory and time of a call.
+            batch_length: the largest number of rows in a call times the length of the longest one.
+                A longer row is computed alone. It limits the memory and the time of a call.
             queue_rows: the largest number of waiting rows.
             sizes: see above.
             waits: see above.

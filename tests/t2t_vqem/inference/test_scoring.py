@@ -74,6 +74,6 @@ def test_a_latent_model_scores_latents_and_tokens(latent_run):
 
 def test_a_model_that_does_not_score_is_refused(run, monkeypatch):
     monkeypatch.setattr(type(run), "hparams", lambda self: VQVAEHParams())
-    message = "'vqvae': expected a run of a model that scores given translations, one of transf"
+    message = "'vqvae', which cannot score given translations. Expected one of: transf"
     with pytest.raises(UsageError, match=message):
         load_scorer(run, None)
