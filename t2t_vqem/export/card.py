@@ -106,7 +106,7 @@ def _summary(manifest: Manifest) -> str:
 
 def _figures(found: Mapping[str, Any] | None) -> str:
     if not found:
-        return "Not verified: the data of the run were not there when it was exported."
+        return "Not verified: the export was not compared with the run on the dev split."
     if "psnr" in found:
         return _table(
             {
