@@ -95,7 +95,7 @@ def test_systems_are_compared_with_the_first(tmp_path):
         (["--translation=x"], "--translation=x is given twice"),
         (["--metrics=blue"], "expected some of bleu, chrf, ter"),
         (["--paired_samples=5"], "--paired_samples is only for --paired"),
-        (["--reference=b", "--compound_split"], "is for a single reference"),
+        (["--reference=b", "--compound_split"], "is only for a single reference"),
     ],
 )
 def test_misuse_is_one_message(arguments, message):

@@ -167,7 +167,7 @@ def test_an_export_has_the_same_interface(run, tmp_path):
 
 
 def test_what_is_no_model_is_refused(tmp_path):
-    with pytest.raises(t2t.UsageError, match="no output directory of t2t-trainer"):
+    with pytest.raises(t2t.UsageError, match="not an output directory of t2t-trainer"):
         t2t.load(tmp_path)
 
 

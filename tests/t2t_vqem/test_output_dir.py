@@ -108,7 +108,7 @@ def test_changed_vocabulary_file_is_refused(output_dir, tiny_text_data, tmp_path
 
 
 def test_folder_without_a_run(tmp_path):
-    with pytest.raises(UsageError, match=r"no output directory of t2t-trainer.*no flags\.json"):
+    with pytest.raises(UsageError, match=r"not an output directory of t2t-trainer.*no flags\.json"):
         OutputDir(str(tmp_path)).settings()
 
 
