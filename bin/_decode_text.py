@@ -1,4 +1,4 @@
-"""What t2t-decoder does with a run of text: it translates."""
+"""t2t-decoder for a model of text: translation and scoring."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from t2t_vqem.inference.text_files import LineList, Lines, open_lines, read_line
 from t2t_vqem.metrics import bleu
 from t2t_vqem.runtime.text import WINDOW_LINES
 
-# What does nothing where given translations are scored.
+# Flags that have no effect on scoring given translations.
 _TRANSLATING = (
     *("beam_size", "alpha", "extra_length", "num_best", "num_candidates", "rescore_dir"),
     *("sampling_temp", "sampling_keep_top_k", "seed", "keep_repeats", "return_latents"),
     "bleu_tokenizer",
 )
 
-_GRAPH = ("beam_size", "num_best", "num_candidates", "keep_repeats")  # what an export is made for
+_GRAPH = ("beam_size", "num_best", "num_candidates", "keep_repeats")  # options fixed in an export
 _logger = logging.getLogger(__name__)
 
 
 class _Record(NamedTuple):
-    """What is written for a line of the input: one or several lines."""
+    """The output for a line of the input: one or several lines."""
 
     text: str
 
@@ -56,7 +56,7 @@ class _Pairs:
 
 
 def run(values: flags.FlagValues) -> None:
-    """Translates or scores what the flags of t2t-decoder name."""
+    """Translates or scores the text that the flags of t2t-decoder name."""
     _check(values)
     name = values.output_format or format_of(values.decode_to_file)
     if values.score:
@@ -77,7 +77,7 @@ def run(values: flags.FlagValues) -> None:
         written = _write(translate, form, source, values.decode_to_file, identity, progress)
     if references is not None:
         hypotheses = form.best(written)
-        # Translations on standard output are not to be mixed with scores.
+        # Translations on standard output must not be mixed with scores.
         report = sys.stderr if values.decode_to_file == "-" else sys.stdout
         tokenizer = _bleu_tokenizer(values)
         print(bleu.sacrebleu_score(hypotheses, references, tokenizer=tokenizer), file=report)
@@ -87,7 +87,7 @@ def run(values: flags.FlagValues) -> None:
 def _score(values: flags.FlagValues, form: ScoreFormat) -> None:
     """Scores given translations."""
     source, targets = _source_and_references(values)
-    import tensorflow as tf  # here, so that errors in flags and files come before
+    import tensorflow as tf  # takes seconds, so only after flags and files are checked
 
     from t2t_vqem.inference.scoring import load_scorer
     from t2t_vqem.output_dir import OutputDir, checkpoint_hash
@@ -124,29 +124,31 @@ def _check(values: flags.FlagValues) -> None:
             f"expected exactly one of --{', --'.join(modes)}, got {' and '.join(chosen) or 'none'}"
         )
     if values.score_file and not values.decode_from_file:
-        raise UsageError(f"--score_file goes with --decode_from_file, not with {chosen[0]}")
+        raise UsageError(
+            f"--score_file is only for --decode_from_file, not for {chosen[0]}: omit it"
+        )
     if values.score:
         _check_scoring(values)
     elif values.score_tokens:
-        raise UsageError("--score_tokens is for --score: give both, or neither")
+        raise UsageError("--score_tokens is only for --score: give both, or neither")
 
 
 def _check_scoring(values: flags.FlagValues) -> None:
     if not values.score_file and not values.decode_split:
         raise UsageError(
-            "--score needs translations: those in --score_file of the lines in --decode_from_file, "
-            "or the references of --decode_split"
+            "--score needs translations: give --score_file with the translations of the lines in "
+            "--decode_from_file, or --decode_split to score its references"
         )
     for name in _TRANSLATING:
         if values[name].present:
             raise UsageError(
-                f"--{name} says how to translate, and --score scores given translations. Leave "
-                "one of them out"
+                f"--{name} is only for translating, and --score scores given translations: omit "
+                "one of them"
             )
 
 
 def _source_and_references(values: flags.FlagValues) -> tuple[Lines, list[str] | None]:
-    """Reads and checks the texts before anything slow starts."""
+    """Reads and checks the texts, before any slow work starts."""
     if values.decode_split:
         from t2t_vqem.output_dir import OutputDir
 
@@ -161,14 +163,14 @@ def _source_and_references(values: flags.FlagValues) -> tuple[Lines, list[str] |
     if len(references) != source.num_lines:
         raise UsageError(
             f"--score_file={values.score_file} has {len(references)} lines but "
-            f"--decode_from_file={values.decode_from_file} has {source.num_lines}; line i of one "
-            "must answer line i of the other"
+            f"--decode_from_file={values.decode_from_file} has {source.num_lines}: expected one "
+            "translation for each line"
         )
     return source, references
 
 
 def _bleu_tokenizer(values: flags.FlagValues) -> str:
-    """Returns the tokenizer of BLEU: the one asked for, or else the one that the run has."""
+    """Returns the tokenizer of BLEU: that of --bleu_tokenizer, or else that of the run."""
     from t2t_vqem.output_dir import OutputDir
 
     output_dir = OutputDir(values.output_dir)
@@ -177,12 +179,12 @@ def _bleu_tokenizer(values: flags.FlagValues) -> str:
 
 
 def make_translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
-    """Returns the translator of the run, and all that its translations depend on."""
+    """Returns the translator of the run, and everything that its translations depend on."""
     if values.xla is False and values.engine == cached.AUTO:
         return _tensorflow_translator(values)
     if cached.choose_engine(values.engine) == cached.TENSORFLOW:
         if values.int8:
-            raise UsageError("--int8 is for --engine=litert: TensorFlow computes as it was trained")
+            raise UsageError("--int8 is only for --engine=litert: omit it, or use that engine")
         return _tensorflow_translator(values)
     try:
         return _litert_translator(values)
@@ -194,7 +196,7 @@ def make_translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
 
 
 def _litert_translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
-    """Translates with an export of the run, which is made where there is none yet."""
+    """Translates with an export of the run, which is made if there is none yet."""
     run = os.path.abspath(os.path.expanduser(values.output_dir))
     quantize = "int8" if values.int8 else "none"
     graph = {name: values[name].value for name in _GRAPH} | {"samples": bool(values.sampling_temp)}
@@ -250,7 +252,7 @@ def _litert_translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
 
 
 def _options(values: flags.FlagValues) -> tuple[bool, Any]:
-    """Returns whether the run is of a latent model, and how to search, a `DecodeOptions`."""
+    """Returns whether the run is of a latent model, and the `DecodeOptions`."""
     from t2t_vqem.decoding.options import DecodeOptions
     from t2t_vqem.output_dir import OutputDir
 
@@ -261,7 +263,7 @@ def _options(values: flags.FlagValues) -> tuple[bool, Any]:
     temperature = values.sampling_temp or 0.0
     # A latent model returns the best of its candidates.
     num_candidates = max(values.num_candidates, values.num_best if latent else 1)
-    # Candidates that are not drawn are what beam search finds.
+    # Without sampling, beam search finds the candidates.
     least = 1 if temperature else max(num_candidates, values.num_best)
     return latent, DecodeOptions(
         beam_size=max(values.beam_size, least),
@@ -276,7 +278,7 @@ def _options(values: flags.FlagValues) -> tuple[bool, Any]:
 
 
 def _tensorflow_translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
-    # Imports TensorFlow, which takes seconds; errors in flags and files come before.
+    # Imports TensorFlow, which takes seconds, only after flags and files are checked.
     import tensorflow as tf
 
     from t2t_vqem.inference.translate import DEFAULT_BATCH_TOKENS, WINDOW_LINES, load_translator
@@ -311,8 +313,8 @@ def _refuse_latent_flags(values: flags.FlagValues, model: str) -> None:
     for name in ("num_candidates", "rescore_dir", "return_latents", "keep_repeats"):
         if values[name].present:
             raise UsageError(
-                f"--{name} is for models that translate by latents, such as transformer_nat, and "
-                f"the run in {values.output_dir} is of {model}. Leave it out"
+                f"--{name} is only for models that translate with latents, such as "
+                f"transformer_nat, and the run in {values.output_dir} is of {model}: omit it"
             )
 
 
@@ -325,21 +327,21 @@ def _rescorer(values: flags.FlagValues, vocabulary: Any) -> tuple[Any, str | Non
     if values.num_candidates < 2:
         raise UsageError(
             f"--rescore_dir={values.rescore_dir} has nothing to choose from with "
-            f"--num_candidates={values.num_candidates}: give more, for example 9"
+            f"--num_candidates={values.num_candidates}: expected at least 2, for example 9"
         )
     output_dir = OutputDir(values.rescore_dir)
     name = output_dir.hparams().model
     if not capabilities.offers(name, ScoringModel):
         raise UsageError(
-            f"--rescore_dir={values.rescore_dir} holds a run of {name!r}: expected one of a model "
-            f"that {ScoringModel.offers}, {capabilities.models_that_offer(ScoringModel)}"
+            f"--rescore_dir={values.rescore_dir} holds a run of {name!r}, which cannot score "
+            f"translations. Expected one of: {capabilities.models_that_offer(ScoringModel)}"
         )
     theirs = output_dir.vocabulary()
     if theirs is None or theirs.hash != vocabulary.hash:
         raise UsageError(
             f"--rescore_dir={values.rescore_dir}: that run has another vocabulary than the one in "
-            f"{values.output_dir}, so that it cannot score its tokens. A teacher and a model that "
-            f"was trained on data distilled by it share theirs"
+            f"{values.output_dir}. Use a run with the same vocabulary, such as the teacher that "
+            "distilled the training data"
         )
     model = output_dir.build_model()
     return model, checkpoint_hash(output_dir.restore_for_inference(model))
@@ -353,22 +355,22 @@ def _write(
     identity: dict[str, Any],
     progress: Progress,
 ) -> list[str]:
-    """Writes what is computed of all lines and returns the lines that were written.
+    """Writes the results for all lines and returns the written lines.
 
     Args:
         compute: (lines, first_index) -> a result for each line, in order.
-        form: how a result is written.
+        form: the output format.
         source: the input.
-        path: the output.
-        identity: what the output depends on beside the input.
-        progress: of the lines.
+        path: the output file.
+        identity: everything that the output depends on, except the input.
+        progress: progress of the lines.
     """
 
     def records(lines: Iterable[Any], first_index: int = 0) -> Iterator[_Record]:
         for index, result in enumerate(compute(lines, first_index), start=first_index):
             yield _Record(form.record(index, result))
 
-    if path == "-" or is_special(path):  # which nothing can go on from
+    if path == "-" or is_special(path):  # such outputs cannot be resumed
         written = []
         with _opened(path) as output:
             for record in records(source.lines()):
@@ -393,7 +395,7 @@ def _opened(path: str) -> contextlib.AbstractContextManager[TextIO]:
 
 
 def _interact(translator: Any, form: TranslationFormat) -> None:
-    """Answers each line of standard input before the next is read."""
+    """Translates each line of standard input before reading the next one."""
     prompt = "> " if sys.stdin.isatty() else ""
     print(prompt, end="", file=sys.stderr, flush=True)
     for index, line in enumerate(read_stream(sys.stdin.buffer, "standard input")):

@@ -5,9 +5,9 @@
     t2t-decoder --output_dir=runs/base --data_dir=data --decode_split=test
     t2t-decoder --output_dir=runs/base --decode_interactive
 
-Line i of the output answers line i of the input; only \\n ends a line. A run that was killed goes
-on where it was when it is started again. Files that end in .gz are compressed; "-" is standard
-input or output.
+Line i of the output is the translation of line i of the input; only \\n ends a line. After a kill,
+the same command continues from the finished lines. Files that end in .gz are compressed; "-" is
+standard input or output.
 
     t2t-decoder --output_dir=runs/vqvae --decode_to_file=samples.png --num_samples=64 --seed=1
     t2t-decoder --output_dir=runs/vqvae --decode_split=test --decode_to_file=test.png
@@ -15,20 +15,20 @@ input or output.
     t2t-decoder --output_dir=runs/vqvae --decode_from_file=photos --encode_to_file=codes.npz
     t2t-decoder --output_dir=runs/vqvae --decode_from_file=codes.npz --decode_to_file=images.npy
 
-A run of images samples new ones, unless it is given images: a split, an image file, a folder of
-them, or arrays of 8-bit values [images, height, width, channels]. These are encoded into codes and
-decoded again, and the figures of the model are printed: bits per dimension, PSNR and more. A .png
-shows images in a grid, reconstructions to the right of their originals; .npy holds images or
-reconstructions, .npz ("images" and "reconstructions") both. A file that --encode_to_file wrote
-holds codes, which are decoded to the same reconstructions by the model that made them. What
---search_passes finds are other codes of the same model, as many, whose images are nearer.
+A model of images samples new images, unless images are given: a split, an image file, a folder of
+image files, or arrays of 8-bit values [images, height, width, channels]. Given images are encoded
+into codes and decoded again, and the metrics of the model are printed: bits per dimension, PSNR and
+more. A .png shows images in a grid, reconstructions to the right of their originals; a .npy holds
+images or reconstructions, a .npz both ("images" and "reconstructions"). A file that
+--encode_to_file wrote holds codes, which the same model decodes to the same reconstructions.
+--search_passes searches for the same number of codes that reconstruct images more accurately.
 
     t2t-decoder --output_dir=runs/nat --decode_from_file=newstest2014.en --decode_to_file=out.de \\
         --num_candidates=9 --rescore_dir=runs/base
 
-A latent model translates the best of its latents in one batch and takes the best translation.
+A latent model decodes its best sequences of latents in one batch and returns the best translation.
 
-Problem, model, hparams and vocabulary are those of the output directory.
+Problem, model, hparams and vocabulary are taken from the output directory.
 """
 
 import importlib
@@ -52,12 +52,12 @@ from t2t_vqem.constants import (
 )
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("output_dir", None, "The run: what t2t-trainer wrote to.", flag_values=FLAGS)
+flags.DEFINE_string("output_dir", None, "The run: t2t-trainer's folder.", flag_values=FLAGS)
 flags.DEFINE_string(
     "checkpoint",
     None,
     "'best', 'latest', 'averaged' (by t2t-avg-all) or a checkpoint's path; default: best, or "
-    "latest where there is no best.",
+    "latest if there is no best.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
@@ -69,32 +69,32 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "decode_to_file",
     "-",
-    "Where translations go; images: a picture (.png) or arrays (.npy, .npz).",
+    "Output file for translations; images: a picture (.png) or arrays (.npy, .npz).",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
-    "encode_to_file", None, "Images: where their codes go, a .npz.", flag_values=FLAGS
+    "encode_to_file", None, "Images: output file for codes, a .npz.", flag_values=FLAGS
 )
 flags.DEFINE_integer(
     "search_passes",
     0,
-    "Images: go this often through the codes of an image, each time replacing those for which "
-    "others make it nearer; 0 takes the nearest codes. A pass takes 36 decodings and 9 "
-    "gradients of one for each codebook.",
+    "Images: number of passes over the codes of an image that replace codes by others with a "
+    "smaller error; 0: the nearest codes. A pass takes 36 decodings and 9 gradients of a decoding "
+    "for each codebook.",
     lower_bound=0,
     flag_values=FLAGS,
 )
 flags.DEFINE_integer(
     "num_samples",
     64,
-    "Images: how many to sample; of a split or of files, how many to show in a .png.",
+    "Images: number of samples; for a split or files, number of images to show in a .png.",
     lower_bound=1,
     flag_values=FLAGS,
 )
 flags.DEFINE_bool(
     "decode_interactive",
     False,
-    "Translate standard input, each line as soon as it is there.",
+    "Translate standard input, each line as soon as it arrives.",
     flag_values=FLAGS,
 )
 flags.DEFINE_enum(
@@ -107,7 +107,7 @@ flags.DEFINE_enum(
 flags.DEFINE_string(
     "data_dir",
     None,
-    "Generated data, for --decode_split; default: where the run was trained from.",
+    "Generated data, for --decode_split; default: the folder that the run was trained with.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
@@ -121,7 +121,11 @@ flags.DEFINE_enum(
     flag_values=FLAGS,
 )
 flags.DEFINE_integer(
-    "beam_size", 1, "Hypotheses of beam search; 1 is greedy.", lower_bound=1, flag_values=FLAGS
+    "beam_size",
+    1,
+    "Number of hypotheses of beam search; 1: greedy search.",
+    lower_bound=1,
+    flag_values=FLAGS,
 )
 flags.DEFINE_float(
     "alpha", 0.6, "Exponent of beam search's length penalty.", lower_bound=0.0, flag_values=FLAGS
@@ -136,23 +140,23 @@ flags.DEFINE_integer(
 flags.DEFINE_float(
     "sampling_temp",
     None,
-    "Sample at this temperature; default: text is searched for, not sampled (0), and images are "
-    "sampled at 1.",
+    "Sample with this temperature; default: 0 for text, which searches instead of sampling, and 1 "
+    "for images.",
     lower_bound=0.0,
     flag_values=FLAGS,
 )
 flags.DEFINE_integer(
     "sampling_keep_top_k",
     0,
-    "Sample among the most probable tokens or codes only; 0 among all.",
+    "Sample only among this many most probable tokens or codes; 0: all.",
     lower_bound=0,
     flag_values=FLAGS,
 )
 flags.DEFINE_integer(
     "num_candidates",
     1,
-    "Latent models: translations to choose from, those of the best latents of a beam search of "
-    "that size; with --sampling_temp, of greedy latents and of samples.",
+    "Latent models: number of translations to choose from, decoded from the best latents of a beam "
+    "search of that size; with --sampling_temp, from greedy latents and sampled latents.",
     lower_bound=1,
     flag_values=FLAGS,
 )
@@ -160,20 +164,20 @@ flags.DEFINE_string(
     "rescore_dir",
     None,
     "Latent models: run of a transformer, such as the teacher, that chooses among the candidates; "
-    "default: the model itself does.",
+    "default: the model itself chooses.",
     flag_values=FLAGS,
 )
 flags.DEFINE_bool(
     "return_latents",
     False,
-    "Latent models: put each sentence's codes and a tab before its translation.",
+    "Latent models: write each sentence's codes and a tab before its translation.",
     flag_values=FLAGS,
 )
 flags.DEFINE_integer(
     "num_best",
     1,
-    "Translations of each line to write, best first, with scores: of beam search, or the best of "
-    "--num_candidates.",
+    "Number of translations to write for each line, best first, with scores: those of beam search, "
+    "or the best of --num_candidates.",
     lower_bound=1,
     flag_values=FLAGS,
 )
@@ -193,21 +197,21 @@ flags.DEFINE_enum(
     "output_format",
     None,
     TEXT_FORMATS,
-    "How translations and scores are written; default: as --decode_to_file ends (.tsv, .jsonl), or "
-    "else text. See docs/your_data.md.",
+    "Format of translations and scores; default: that of the ending of --decode_to_file (.tsv, "
+    ".jsonl), or else text. See docs/your_data.md.",
     flag_values=FLAGS,
 )
 flags.DEFINE_bool(
     "keep_repeats",
     False,
-    "Latent models: keep tokens that repeat the one before them.",
+    "Latent models: keep tokens that repeat the token before them.",
     flag_values=FLAGS,
 )
 flags.DEFINE_integer(
     "seed",
     0,
-    "Of sampling: the same seed, line number and text give the same translation, the same seed "
-    "and number the same image.",
+    "Seed of sampling: the same seed, line number and text give the same translation; the same "
+    "seed and image number give the same image.",
     lower_bound=0,
     upper_bound=MAX_SAMPLING_SEED,
     flag_values=FLAGS,
@@ -215,8 +219,8 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
     "batch_size",
     None,
-    "Source tokens of a batch, with padding, counted once for each hypothesis of a beam (default "
-    "16384), or images (default 64).",
+    "Number of source tokens in a batch, including padding, counted once for each hypothesis of a "
+    "beam (default 16384), or number of images (default 64).",
     lower_bound=1,
     flag_values=FLAGS,
 )
@@ -224,27 +228,28 @@ flags.DEFINE_enum(
     "engine",
     "auto",
     ["auto", "litert", "tensorflow"],
-    "Text: what computes. litert: an export of the run, made at first use and kept in it, which "
-    "starts at once; auto: litert where there is no GPU or TPU, unless --noxla is given.",
+    "Text: the engine that computes. litert: an export of the run, made at first use and stored in "
+    "the run, which starts quickly; auto: litert if there is no GPU or TPU, unless --noxla is "
+    "given.",
     flag_values=FLAGS,
 )
 flags.DEFINE_bool(
     "int8",
     False,
-    "Text, with litert: weights of 8 bits, several times as fast, nearly the same translations.",
+    "Text, with litert: 8-bit weights, several times as fast, nearly the same translations.",
     flag_values=FLAGS,
 )
 flags.DEFINE_bool(
     "xla",
     True,
-    "Compile with XLA: faster, but some seconds more to start for each of a few batch shapes.",
+    "Compile with XLA: faster, after some seconds of compilation for each of a few batch shapes.",
     flag_values=FLAGS,
 )
 flags.DEFINE_integer(
     "intra_op_threads",
     None,
-    "Threads of a single operation; default: one for each core. Single short sentences of a small "
-    "model take less time with 1.",
+    "Number of threads of an operation; default: the number of cores. Single short sentences and a "
+    "small model are faster with 1.",
     lower_bound=1,
     flag_values=FLAGS,
 )
@@ -263,12 +268,12 @@ IMAGES_ONLY = ("encode_to_file", "search_passes", "num_samples")
 
 
 def main(argv: list[str]) -> None:
-    """Does what the flags name with the run in --output_dir."""
+    """Carries out what the flags ask for, with the run in --output_dir."""
     del argv
     if not FLAGS.output_dir:
-        raise UsageError("--output_dir is missing: the run that t2t-trainer wrote")
-    sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # whatever the locale says
-    if FLAGS.intra_op_threads:  # read by TensorFlow, which nothing has used so far
+        raise UsageError("--output_dir is missing: expected the folder of a run")
+    sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # in every locale
+    if FLAGS.intra_op_threads:  # TensorFlow, which is not initialised yet, reads this
         os.environ["TF_NUM_INTRAOP_THREADS"] = str(FLAGS.intra_op_threads)
     registry.load_plugins(FLAGS.t2t_usr_dir)
     problem = _problem_of_run()
@@ -277,15 +282,15 @@ def main(argv: list[str]) -> None:
     if not images and not problem_class.needs_a(TranslationModel):
         raise UsageError(
             f"the run in {FLAGS.output_dir} is of the problem {problem!r}, which is neither text "
-            "nor images: t2t-decoder does nothing with it. Its figures on dev are shown by "
+            "nor images, so t2t-decoder cannot use it. For its metrics on dev, run "
             f"t2t-trainer --output_dir={FLAGS.output_dir} --schedule=evaluate"
         )
     for name in TEXT_ONLY if images else IMAGES_ONLY:
         if FLAGS[name].present:
             kinds = ("text", "images") if images else ("images", "text")
             raise UsageError(
-                f"--{name} is for runs of {kinds[0]}, and the one in {FLAGS.output_dir} is of "
-                f"{kinds[1]} (problem {problem}). Leave it out"
+                f"--{name} is only for runs of {kinds[0]}, and the one in {FLAGS.output_dir} is of "
+                f"{kinds[1]} (problem {problem}): omit it"
             )
     decode = importlib.import_module(f"t2t_vqem.bin._decode_{'images' if images else 'text'}")
     with _outputs.reserved(FLAGS, OUTPUTS, INPUTS):
@@ -316,7 +321,7 @@ def entry_point(argv: list[str] | None = None) -> NoReturn:
         main,
         FLAGS,
         argv,
-        after_interrupt="With --decode_to_file, the same command goes on from the finished lines",
+        after_interrupt="With --decode_to_file, the same command continues from the finished lines",
     )
 
 

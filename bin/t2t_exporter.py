@@ -1,4 +1,4 @@
-"""Turns a trained run into a folder to serve it from.
+"""Exports a trained run to a folder for serving.
 
     t2t-exporter --output_dir=runs/nat --export_dir=exported
     t2t-exporter --output_dir=runs/nat --export_dir=exported --quantize=int8 \\
@@ -6,12 +6,12 @@
     t2t-exporter --output_dir=runs/base --export_dir=exported \\
         --decode_hparams=beam_size=4,num_best=4
 
-The default format, litert, runs on processors without TensorFlow: see `t2t_vqem.runtime`. The
-export is compared with the run on the dev split; a README.md in it says what it is, how good it is
-and how to run it.
+The default format, litert, runs on CPUs without TensorFlow: see `t2t_vqem.runtime`. The export is
+compared with the run on the dev split; its README.md describes the model, its quality and how to
+run it.
 
-Beam size, candidates and rescorer are part of the exported graph, and so chosen here; alpha, extra
-length, temperature and top-k are inputs of it, for which these are defaults.
+Beam size, candidates and rescorer are part of the exported graph, and must be chosen here. Alpha,
+extra length, temperature and top-k are inputs of the graph; the values here are their defaults.
 """
 
 from typing import NoReturn
@@ -23,38 +23,38 @@ from t2t_vqem.bin import _main
 from t2t_vqem.constants import CTRANSLATE2, LITERT, SAVED_MODEL, UsageError
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("output_dir", None, "The run: what t2t-trainer wrote to.", flag_values=FLAGS)
+flags.DEFINE_string("output_dir", None, "The run: t2t-trainer's folder.", flag_values=FLAGS)
 flags.DEFINE_string(
     "export_dir",
     None,
-    "Folder to write; an export that is there is replaced.",
+    "Folder to write; an existing export is replaced.",
     flag_values=FLAGS,
 )
 flags.DEFINE_enum(
     "format",
     LITERT,
     [LITERT, SAVED_MODEL, CTRANSLATE2],
-    "What the export is for.",
+    "Format of the export.",
     flag_values=FLAGS,
 )
 flags.DEFINE_enum(
     "quantize",
     "none",
     ["none", "int8"],
-    "int8: weights of 8 bits, several times as fast and a third of the size.",
+    "int8: 8-bit weights, several times as fast and a third of the size.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
     "checkpoint",
     None,
     "'best', 'latest', 'averaged' (by t2t-avg-all) or a checkpoint's path; default: best, or "
-    "latest where there is no best.",
+    "latest if there is no best.",
     flag_values=FLAGS,
 )
 _main.define_overrides(
     FLAGS,
     "decode_hparams",
-    "How text is searched for: beam_size, num_best, num_candidates, keep_repeats, alpha, "
+    "Decoding options for text: beam_size, num_best, num_candidates, keep_repeats, alpha, "
     "extra_length, sampling_temperature, sampling_top_k, as 'name=value,name=value'.",
 )
 flags.DEFINE_string(
@@ -66,8 +66,8 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "data_dir",
     None,
-    "Generated data, whose dev split the export is verified on; default: where the run was "
-    "trained from.",
+    "Generated data with the dev split for verification; default: the folder that the run was "
+    "trained with.",
     flag_values=FLAGS,
 )
 flags.DEFINE_bool(
@@ -85,7 +85,7 @@ def main(argv: list[str]) -> None:
         if not FLAGS[name].value:
             raise UsageError(f"--{name} is missing: expected a run and a folder to write to")
     registry.load_plugins(FLAGS.t2t_usr_dir)
-    # Imports TensorFlow, which takes seconds; errors in flags come before.
+    # Imports TensorFlow, which takes seconds, only after the flags are checked.
     from t2t_vqem.decoding.options import parse_options
     from t2t_vqem.export.exporter import export_run
     from t2t_vqem.output_dir import OutputDir

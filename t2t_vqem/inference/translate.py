@@ -1,4 +1,4 @@
-"""Translating lines of text with a trained model."""
+"""Translation of lines of text with a trained model."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from t2t_vqem.ops.shapes import rounded_up
 from t2t_vqem.output_dir import OutputDir
 from t2t_vqem.runtime.results import Hypothesis
 
-# Lines that are sorted by length together. Output comes a window at a time, and a decoder that is
-# killed does at most one window again; fewer lines would leave more padding.
+# Number of lines that are sorted by length together. Output is written window by window, so a
+# killed decoder repeats at most one window. Fewer lines would need more padding.
 WINDOW_LINES = 2048
 DEFAULT_BATCH_TOKENS = 16_384  # fewer shapes to compile than with 4096, and no slower
-_USED = ("tokens", "scores", "codes", "num_repeats")  # of what a model decodes
+_USED = ("tokens", "scores", "codes", "num_repeats")  # the fields of `Decoded` that are used
 _logger = logging.getLogger(__name__)
 
 
@@ -39,11 +39,11 @@ def load_translator(
     Args:
       run: the run.
       checkpoint: as in `OutputDir.find_checkpoint`.
-      options: how to search.
-      **settings: of `Translator`, without max_length, which the run has.
+      options: the decoding options.
+      **settings: arguments of `Translator`, without max_length, which is that of the run.
 
     Raises:
-      UsageError: the run is not of text, its checkpoint cannot be used, or a setting is wrong.
+      UsageError: the run is not of text, its checkpoint is unusable, or a setting is invalid.
     """
     check_translates(run)
     vocabulary = run.vocabulary()
@@ -53,16 +53,16 @@ def load_translator(
 
 
 def check_translates(run: OutputDir) -> None:
-    """Checks what a run is of, without its weights.
+    """Checks that a run can translate, without loading its weights.
 
     Raises:
-      UsageError: its problem is no text, or its model does not translate.
+      UsageError: its problem is not text, or its model does not translate.
     """
     problem, model = run.problem(), run.hparams().model
     if not problem.needs_a(TranslationModel):
         raise UsageError(
             f"the run in {run.path} is of the problem {problem.name!r} and the model {model!r}: "
-            f"expected a run of text, of a model that {TranslationModel.offers}"
+            f"expected a run of text, with a model that {TranslationModel.offers}"
         )
     capabilities.check_fits(problem, model)
 
@@ -70,11 +70,11 @@ def check_translates(run: OutputDir) -> None:
 class Translator:
     """Translates lines in their order, compiling the model once for each of a few shapes.
 
-    Compiled functions read the model's variables when they run, so one translator serves a model
-    while it trains.
+    Compiled functions read the model's variables when they run, so a translator can be used while
+    its model trains.
 
     Attributes:
-      num_cut: Lines so far that were cut because they exceed `max_length`.
+      num_cut: number of lines so far that were truncated because they exceed `max_length`.
     """
 
     def __init__(
@@ -90,20 +90,22 @@ class Translator:
         concurrency: int = 2,
         rescorer: ScoringModel | None = None,
     ):
-        """Makes a translator; nothing is compiled yet.
+        """Makes a translator, without compiling.
 
         Args:
           model: a built model.
-          vocabulary: turns text into ids and back.
-          options: how to search.
-          max_length: source ids of a line, with EOS; what is longer is cut, with a warning.
-          batch_tokens: padded source positions of a batch, counted once per beam.
-          seed: for sampling. A line's sample depends on the seed, the line's index and its text,
-            not on the lines around it.
-          xla: whether to compile with XLA: faster steps, some seconds of compilation per shape.
-          concurrency: batches in flight, so that text is prepared while the device works.
-          rescorer: a model of the same vocabulary that chooses among `options.num_candidates`;
-            None where the model itself does.
+          vocabulary: the vocabulary that encodes and decodes text.
+          options: the decoding options.
+          max_length: the largest number of source ids of a line, including EOS; longer lines are
+            truncated, with a warning.
+          batch_tokens: number of source positions in a batch, including padding, counted once for
+            each hypothesis.
+          seed: seed of sampling. The sample of a line depends on the seed, the line's index and its
+            text, not on other lines.
+          xla: whether to compile with XLA: faster steps, after seconds of compilation per shape.
+          concurrency: number of batches in flight, so that text is prepared while the device works.
+          rescorer: a model with the same vocabulary that chooses among `options.num_candidates`;
+            None: the model itself chooses.
 
         Raises:
           UsageError: a number is out of range.
@@ -126,8 +128,8 @@ class Translator:
         self._seed = seed
         self._xla = xla
         self._concurrency = concurrency
-        # Kept from call to call: the first thing that a new thread runs in TensorFlow takes
-        # milliseconds more, which is a good part of the time for a short sentence.
+        # Kept between calls: the first operation of a new thread in TensorFlow takes milliseconds
+        # longer, which is a large part of the time for a short sentence.
         self._pool = ThreadPoolExecutor(concurrency)
         self._compiled: dict[tuple[int, int], Callable] = {}
 
@@ -140,13 +142,13 @@ class Translator:
     ) -> Iterator[Hypothesis]:
         """Yields one hypothesis for each line, in order, a window of lines at a time.
 
-        A blank line gives an empty translation. Text that is longer than `max_length` is cut, and
-        a warning at the end tells how many lines were.
+        A blank line gives an empty translation. Text that is longer than `max_length` is truncated,
+        and a warning at the end gives the number of such lines.
 
         Args:
           lines: source text; read lazily, `WINDOW_LINES` ahead.
           first_index: index of the first line, which sampling depends on.
-          progress: called with the number of lines that were finished, as batches complete.
+          progress: called with the number of lines that were just finished, as batches complete.
         """
         lines = iter(lines)
         num_cut_before = self.num_cut
@@ -155,14 +157,14 @@ class Translator:
             first_index += len(window)
         if num_cut := self.num_cut - num_cut_before:
             _logger.warning(
-                "%d input line(s) had more than max_length=%d tokens and were cut; "
+                "%d input line(s) had more than max_length=%d tokens and were truncated; "
                 "their translations end early",
                 num_cut,
                 self._max_length,
             )
 
     def lengths(self, lines: Sequence[str]) -> list[int]:
-        """Returns the ids of each source line, with EOS, as many as the model takes."""
+        """Returns the number of ids of each source line, including EOS, at most `max_length`."""
         return [min(len(ids) + 1, self._max_length) for ids in self._vocabulary.encode([*lines])]
 
     def _translate_window(
@@ -198,20 +200,20 @@ class Translator:
         functions: Sequence[Callable],
     ) -> Iterator[list[Hypothesis]]:
         """Yields what `run` returns for each batch, in order, several of them in flight."""
-        if len(batches) == 1:  # waking another thread would take longer than it saves
+        if len(batches) == 1:  # another thread would take longer than it saves
             yield run(batches[0], functions[0])
             return
         futures = list(map(self._pool.submit, itertools.repeat(run), batches, functions))
         try:
             for future in futures:
                 yield future.result()
-        finally:  # after an error or an interrupt, do not work off what is queued
+        finally:  # after an error or an interrupt, cancel the queued batches
             for future in futures:
                 future.cancel()
             wait(futures)
 
     def _encode(self, lines: list[str]) -> list[list[int]]:
-        """Returns the ids of each line, with EOS, cut to the model's length."""
+        """Returns the ids of each line, including EOS, truncated to `max_length`."""
         sources = []
         for ids in self._vocabulary.encode(lines) if lines else ():
             if len(ids) >= self._max_length:
@@ -232,14 +234,14 @@ class Translator:
         for row, source in enumerate(sources):
             inputs[row, : len(source)] = source
         ids = np.zeros([batch.rows], np.int32)
-        # Row ids are hashed, so that wrapping after 2^32 lines does no harm.
+        # Row ids are hashed, so they may wrap around after 2^32 lines.
         ids[: len(row_ids)] = np.asarray(row_ids, np.int64).astype(np.int32)
         outputs = function(tf.constant(inputs), tf.constant(ids))
         decoded = Decoded(**{name: output.numpy() for name, output in outputs.items()})
         return [self._hypotheses(decoded, row) for row in range(len(sources))]
 
     def _hypotheses(self, decoded: Decoded, row: int) -> Hypothesis:
-        """Returns what was found for a row of the batch."""
+        """Returns the hypotheses for a row of the batch."""
         num = self._options.num_best
         best, *others = (self._hypothesis(decoded, row * num + rank) for rank in range(num))
         return best._replace(others=tuple(h for h in others if h.score > LEAST_SCORE))
@@ -261,7 +263,7 @@ class Translator:
         )
 
     def _function(self, rows: int, length: int) -> Callable:
-        """Returns the search for a shape, to be compiled: (inputs, row_ids) -> what it decoded."""
+        """Returns the compiled search for a shape: (inputs, row_ids) -> fields of `Decoded`."""
         key = (rows, length)
         if key not in self._compiled:
             positions = rounded_up(length + self._options.extra_length, POSITION_MULTIPLE)
@@ -278,8 +280,8 @@ class Translator:
                 found = {name: getattr(decoded, name, None) for name in _USED}
                 return {name: value for name, value in found.items() if value is not None}
 
-            # The concrete function, which need not find out at each call which trace fits: that
-            # takes as long as two or three tokens of a single sentence.
+            # The concrete function, which does not search for a fitting trace at each call: that
+            # would take as long as two or three tokens of a single sentence.
             self._compiled[key] = tf.function(
                 infer,
                 input_signature=[

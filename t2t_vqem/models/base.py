@@ -1,4 +1,4 @@
-"""What training and decoding expect of a model, whatever it models."""
+"""The base class of models: the interface that training and decoding use."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -15,22 +15,22 @@ class LossOutput(NamedTuple):
     """The training objective of a batch, as sums that replicas can add up."""
 
     loss: tf.Tensor  # float32 scalar, nats, summed over the batch
-    weight: tf.Tensor  # float32 scalar, what the loss is to be divided by (tokens, pixels)
+    weight: tf.Tensor  # float32 scalar, the divisor for the mean loss (tokens, pixels)
     metrics: dict[str, tuple[tf.Tensor, tf.Tensor]]  # name -> (sum, weight), float32 scalars
-    # What `update_state` (in training) or `describe_statistics` (in evaluation) needs of the batch:
-    # a structure of float32 tensors that add up like the rest.
+    # Input of `update_state` (in training) or `describe_statistics` (in evaluation): a structure of
+    # float32 tensors, which are sums like the rest.
     statistics: Any = ()
 
 
 class Model(keras.layers.Layer):
-    """A registered model: hparams in, a loss and an inference out. Both can be compiled by XLA."""
+    """A registered model, made from hparams. XLA can compile its loss and its inference."""
 
     def __init__(self, hparams: HParams, *, name: str | None = None):
-        """Keeps the hparams and sets the precision.
+        """Stores the hparams and sets the precision.
 
         Args:
           hparams: the model's hparams; `dtype` "bfloat16" computes in mixed precision.
-          name: the Keras layer's name; by default the name that the model is registered under.
+          name: name of the Keras layer; default: the registered name of the model.
         """
         policy = "mixed_bfloat16" if hparams.dtype == "bfloat16" else hparams.dtype
         super().__init__(name=name or hparams.model, dtype=policy)
@@ -38,7 +38,7 @@ class Model(keras.layers.Layer):
 
     @property
     def progress_unit(self) -> tuple[str, int]:
-        """What the progress of training is counted in, and the loss's weight of one."""
+        """The unit of training progress, and the weight of one unit in the loss."""
         return "tokens", 1
 
     def loss(self, batch: dict[str, tf.Tensor], rng: Rng | None = None) -> LossOutput:
@@ -46,31 +46,31 @@ class Model(keras.layers.Layer):
         raise NotImplementedError(f"{type(self).__name__} defines no loss.")
 
     def example_batch(self) -> dict[str, tf.Tensor]:
-        """A smallest batch of the right structure, to create the variables with."""
+        """Returns a small batch of the right structure, for creating the variables."""
         raise NotImplementedError(f"{type(self).__name__} defines no example batch.")
 
     def warm_start_path(self, path: str) -> str:
-        """Names what the weight `path` can begin as where another run has none of that name."""
+        """Returns the path of the weight to use for `path` if another run has no such weight."""
         return path
 
     @property
     def start_step(self) -> int:
-        """How many updates there are before `start` is called."""
+        """Number of updates before `start` is called."""
         return 0
 
     def start(self, batches: Iterator[dict[str, np.ndarray]], *, seed: int) -> None:
-        """Sets what is to come from data; most models have no such thing.
+        """Initialises variables from data; most models have no such variables.
 
         Args:
-          batches: the first global batches of the run, whole on every process.
-          seed: of what is drawn.
+          batches: the first global batches of the run, complete on every process.
+          seed: seed of random draws.
         """
 
     def state_variables(self) -> tuple[keras.Variable, ...]:
-        """Variables that `update_state` has new values for: what is learned without gradients.
+        """Returns the variables that `update_state` updates: those learned without gradients.
 
         Returns:
-          A NamedTuple of variables, or () where there are none.
+          A NamedTuple of variables, or () if there are none.
         """
         return ()
 
@@ -91,7 +91,7 @@ class Model(keras.layers.Layer):
         return values, {}
 
     def describe_statistics(self, statistics: Any) -> dict[str, tf.Tensor]:
-        """Turns the statistics of an evaluation, summed over the split, into figures to report."""
+        """Returns metrics from the statistics of an evaluation, summed over the split."""
         del statistics
         return {}
 

@@ -1,4 +1,4 @@
-"""What models with a discrete bottleneck have in common."""
+"""The base class of models with a discrete bottleneck."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -14,20 +14,20 @@ from t2t_vqem.models.base import Model
 from t2t_vqem.ops.random import Rng
 from t2t_vqem.quantizer_options import quantizer_options
 
-_START_VECTORS = 16  # for each code, that k-means++ chooses from
+_START_VECTORS = 16  # number of vectors per code for k-means++
 
 
 class QuantizedModel(Model):
-    """A model whose `quantizer` learns by EM, beside what is learned by gradients.
+    """A model whose `quantizer` learns by EM, and whose other weights learn by gradients.
 
     Attributes:
-      quantizer: made by the model's constructor, with `make_quantizer`.
+      quantizer: the constructor of the model makes it with `make_quantizer`.
     """
 
     quantizer: VectorQuantizer
 
     def state_variables(self) -> CodebookState:
-        """The codebooks and what belongs to them."""
+        """Returns the variables of the codebooks."""
         return self.quantizer.state
 
     def update_state(
@@ -39,7 +39,7 @@ class QuantizedModel(Model):
     def e_step_prior(
         self, rng: Rng | None, of_codes: Callable[[tf.Tensor], PriorStates]
     ) -> EStepPrior | None:
-        """Returns the prior of the E step; None in inference and where the hparams want none.
+        """Returns the prior of the E step; None in inference and if `prior_weight` is 0.
 
         Args:
           rng: None in inference.
@@ -53,7 +53,7 @@ class QuantizedModel(Model):
         return EStepPrior(hparams.prior_weight * share, of_codes)
 
     def describe_statistics(self, statistics: tf.Tensor) -> dict[str, tf.Tensor]:
-        """How the codes were used over a split: "perplexity" and "codes_used"."""
+        """Returns metrics of the use of codes over a split: "perplexity" and "codes_used"."""
         return self.quantizer.describe(statistics)
 
 
@@ -71,16 +71,16 @@ def start_quantizer(
     *,
     seed: int,
 ) -> None:
-    """Sets the first codes by k-means++ over vectors of the first batches, if the hparams say so.
+    """Sets the first codes by k-means++ over vectors of the first batches, if the hparams ask it.
 
     Otherwise the first update takes vectors of its batch.
 
     Args:
-      quantizer: whose codes are set.
-      hparams: `codebook_start` and `num_codes` are used.
-      batches: the first ones of the run; as many are taken as are needed.
+      quantizer: the quantiser whose codes to set.
+      hparams: its `codebook_start` and `num_codes` are used.
+      batches: the first batches of the run; only the necessary number is read.
       vectors_of: returns the real vectors of a batch, float32 [n, D].
-      seed: of k-means++.
+      seed: seed of k-means++.
     """
     if hparams.codebook_start != "kmeans++":
         return

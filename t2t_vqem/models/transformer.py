@@ -1,4 +1,4 @@
-"""The autoregressive Transformer: teacher and baseline of the latent models."""
+"""The autoregressive Transformer, teacher and baseline of the latent models."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ if TYPE_CHECKING:  # hparams/ is a higher layer than models/
 class Transformer(Model, TranslationModel, ScoringModel, PairScoringModel):
     """Encoder-decoder Transformer (Vaswani et al. 2017), pre-norm, all embeddings shared.
 
-    Depths of encoder and decoder are separate, so a deep encoder with a shallow decoder (Kasai et
-    al. 2021) is a matter of hparams. Shapes: B batch, S source length, T target length, D width,
+    The hparams set the depths of encoder and decoder separately, for example a deep encoder with a
+    shallow decoder (Kasai et al. 2021). Shapes: B batch, S source length, T target length, D width,
     V vocabulary.
     """
 
@@ -46,8 +46,8 @@ class Transformer(Model, TranslationModel, ScoringModel, PairScoringModel):
         """Makes the layers.
 
         Args:
-          hparams: sizes and rates.
-          vocab_size: V, PAD and EOS included.
+          hparams: the hyperparameters.
+          vocab_size: V, including PAD and EOS.
         """
         super().__init__(hparams)
         policy = self.dtype_policy
@@ -69,7 +69,7 @@ class Transformer(Model, TranslationModel, ScoringModel, PairScoringModel):
         )
 
     def example_batch(self) -> dict[str, tf.Tensor]:
-        """One row of two source and two target tokens."""
+        """Returns a batch of one row of two source and two target tokens."""
         ids = tf.ones([1, 2], tf.int32)
         return {"inputs": ids, "targets": ids}
 
@@ -94,7 +94,7 @@ class Transformer(Model, TranslationModel, ScoringModel, PairScoringModel):
           rng: randomness of dropout; None evaluates.
 
         Returns:
-          Loss, weight (real target tokens), metrics "nll" (nats a token) and "accuracy".
+          Loss, weight (real target tokens), metrics "nll" (nats per token) and "accuracy".
         """
         targets = batch["targets"]
         memory, memory_bias = self.encode(batch["inputs"], rng)
@@ -108,9 +108,9 @@ class Transformer(Model, TranslationModel, ScoringModel, PairScoringModel):
         return LossOutput(sums.loss, sums.weight, metrics)
 
     def score(self, targets: tf.Tensor, memory: tf.Tensor, memory_bias: tf.Tensor) -> tf.Tensor:
-        """Log-probability of translations int32 [N, T], EOS included, in nats: float32 [N].
+        """Log-probability of translations int32 [N, T], including EOS, in nats: float32 [N].
 
-        Memory and bias are those that `encode` makes of the sources, a row for each translation.
+        Memory and bias are the results of `encode` for the sources, a row for each translation.
         """
         return tf.reduce_sum(self._log_probs(targets, memory, memory_bias, lambda x: x), 1)
 
@@ -121,7 +121,7 @@ class Transformer(Model, TranslationModel, ScoringModel, PairScoringModel):
         memory_bias: tf.Tensor,
         mask: Callable[[tf.Tensor], tf.Tensor],
     ) -> tf.Tensor:
-        """Returns the log-probability of each token, float32 [N, T], by logits that are masked."""
+        """Returns the log-probability of each token, float32 [N, T], from masked logits."""
         shifted = tf.pad(targets[:, :-1], [[0, 0], [1, 0]], constant_values=PAD_ID)
         x = self._with_positions(self.embedding(shifted))
         x = self.decoder(x, causal_bias(sizes(targets)[1]), memory, memory_bias)
@@ -153,9 +153,10 @@ class Transformer(Model, TranslationModel, ScoringModel, PairScoringModel):
 
         Args:
           inputs: int32 [B, S].
-          max_length: target positions that there may be.
-          num_hypotheses: hypotheses a sentence; rows b*num_hypotheses ... belong to sentence b.
-          cache_length: target positions that the cache holds at first; default: max_length.
+          max_length: the largest number of target positions.
+          num_hypotheses: number of hypotheses for each sentence; rows b*num_hypotheses ... belong
+            to sentence b.
+          cache_length: initial number of target positions in the cache; default: max_length.
 
         Returns:
           `step(tokens [N], position, cache) -> (logits float32 [N, V], cache)` with N = B *
@@ -189,15 +190,16 @@ class Transformer(Model, TranslationModel, ScoringModel, PairScoringModel):
         row_ids: tf.Tensor | None = None,
         settings: SearchSettings | None = None,
     ) -> Decoded:
-        """Translates source ids; greedy, beam search or sampling as the options say.
+        """Translates source ids by greedy search, beam search or sampling.
 
         Args:
           inputs: int32 [B, S], each ending in EOS, then PAD.
-          options: how to decode. A row may grow to its source length + `options.extra_length`.
-          max_length: number of output positions, EOS included.
-          seed: of sampling.
-          row_ids: int32 [B], what a row's samples depend on beside the seed (default: its index).
-          settings: numbers of the search, where they are not those of the options.
+          options: the decoding options. A row has at most source length + `options.extra_length`
+            tokens.
+          max_length: number of output positions, including EOS.
+          seed: seed of sampling.
+          row_ids: int32 [B]; the samples of a row depend on the seed and its id (default: index).
+          settings: settings of the search that replace those of the options.
 
         Returns:
           tokens int32 [B * num_best, max_length], PAD after EOS, and scores float32 [B * num_best];
@@ -210,7 +212,7 @@ class Transformer(Model, TranslationModel, ScoringModel, PairScoringModel):
         settings = settings or options.settings
         source_lengths = num_tokens(inputs)
         limits = tf.minimum(source_lengths + settings.extra_length, max_length)
-        limits = tf.where(source_lengths > 0, limits, 0)  # rows that only fill up a batch
+        limits = tf.where(source_lengths > 0, limits, 0)  # 0 for rows that only pad the batch
         # Most translations are at most a quarter longer than their source.
         usual = rounded_up(-(-(5 * sizes(inputs)[1] + 16) // 4), POSITION_MULTIPLE)
         first_length = smaller(usual, max_length)

@@ -1,4 +1,7 @@
-"""The latent non-autoregressive Transformer: a few codes one by one, then all tokens at once."""
+"""The latent non-autoregressive Transformer.
+
+It predicts a short sequence of codes autoregressively, then decodes all tokens in parallel.
+"""
 
 from __future__ import annotations
 
@@ -31,22 +34,22 @@ from t2t_vqem.ops.shapes import Size, rounded_up, sizes, smaller
 if TYPE_CHECKING:  # hparams/ is a higher layer than models/
     from t2t_vqem.hparams.transformer_nat import TransformerNATHParams
 
-# Lengths that the decoder is compiled for, in source lengths; what is decoded together takes the
-# next longer one. A single sentence saves by a close one; a batch has a long one nearly always, so
-# that more lengths would only take longer to compile.
+# Lengths that the decoder is compiled for, in source lengths; a batch uses the next longer one. For
+# a single sentence, a close length saves time. A batch nearly always has a long sentence, so more
+# lengths would only make compilation slower.
 _ALONE_LENGTHS = (0.75, 1.0, 1.25, 1.5)
 _BATCH_LENGTHS = (1.25,)
 
 
 @registry.models.register()
 class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
-    """Latent Transformer with vector quantised latents (arXiv 1805.11063, section 5).
+    """Latent Transformer with vector-quantised latents (arXiv 1805.11063, section 5).
 
-    In training the target is read as a whole, shortened to a latent for each 2^n_c tokens, and
-    quantised; a decoder with full self-attention makes all tokens of the latents and the source.
-    A latent predictor predicts the latents from the source autoregressively, then that there are
-    no more: so it is the predictor that decides how long a translation is, and an EOS among the
-    decoder's tokens where in the last 2^n_c it ends.
+    In training the whole target is encoded, downsampled to one latent per 2^n_c tokens, and
+    quantised. A decoder with full self-attention predicts all tokens in parallel from the latents
+    and the source. A latent predictor predicts the latents from the source autoregressively, then
+    EOS. So the predictor determines the length of a translation in latents; an EOS among the tokens
+    of the last latent determines its exact end.
 
     Shapes: B batch, n candidates of a sentence, N = B n rows, S source length, T target length,
     L = T / 2^n_c latents, D width, K codes, m samples, V vocabulary.
@@ -56,8 +59,8 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
         """Makes the layers.
 
         Args:
-          hparams: sizes and rates.
-          vocab_size: V, PAD and EOS included.
+          hparams: the hyperparameters.
+          vocab_size: V, including PAD and EOS.
         """
         super().__init__(hparams)
         policy = self.dtype_policy
@@ -112,17 +115,17 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
         return TransformerStack(num_layers, name=name, cross_attention=cross_attention, **args)
 
     def example_batch(self) -> dict[str, tf.Tensor]:
-        """One row of two source and two target tokens."""
+        """Returns a batch of one row of two source and two target tokens."""
         ids = tf.ones([1, 2], tf.int32)
         return {"inputs": ids, "targets": ids}
 
     def warm_start_path(self, path: str) -> str:
-        """The predictor can begin as the first layers of a Transformer's decoder."""
+        """Initialises the predictor with the first layers of a Transformer's decoder."""
         return path.replace("predictor/stack/block_", "decoder/block_")
 
     @property
     def start_step(self) -> int:
-        """The end of masking: only then is there something to make codes of."""
+        """The end of masking, when there are trained latent vectors to make codes from."""
         return self.hparams.masking_steps
 
     def start(self, batches: Iterator[dict[str, np.ndarray]], *, seed: int) -> None:
@@ -154,7 +157,8 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Encodes targets int32 [B, T] to vectors float32 [B, L, code_size] and their mask [B, L].
 
-        A vector is scaled to variance 1, so that neither it nor the codebook can grow for ever.
+        Vectors are normalised to variance 1, so that they and the codebook cannot grow without
+        limit.
         """
         mask = padding_mask(targets)
         x = self._with_positions(self.embedding(targets), rng)
@@ -181,18 +185,18 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
         return self.decoder(self._with_positions(x, rng), bias, *source, rng=rng)
 
     def loss(self, batch: dict[str, tf.Tensor], rng: Rng | None = None) -> LossOutput:
-        """Cross-entropy of tokens given latents, and of latents, and the commitment loss, in nats.
+        """Cross-entropy of tokens given latents and of latents, and commitment loss, in nats.
 
         Args:
           batch: "inputs" int32 [B, S] and "targets" int32 [B, T], both ending in EOS, then PAD.
           rng: randomness of training; None evaluates: nearest codes, no dropout.
 
         Returns:
-          Loss: sum over the batch. Weight: real target tokens, FILL among them. Metrics: "nll"
-          (nats a token) and "accuracy" of tokens given the target's own latents; "latent_nll"
-          (nats) and "latent_accuracy" of the predictor, a latent, the end counted as one;
-          "commitment", a latent. Statistics: in training the quantiser's, in evaluation how often
-          each code was used.
+          Loss: sum over the batch. Weight: real target tokens, including FILL. Metrics: "nll" (nats
+          per token) and "accuracy" of tokens given the target's own latents; "latent_nll" (nats)
+          and "latent_accuracy" of the predictor per latent, with EOS as a latent; "commitment" per
+          latent. Statistics: in training those of the quantiser, in evaluation the counts of the
+          codes.
         """
         targets = self._padded(batch["targets"])
         source = self.encode(batch["inputs"], rng)
@@ -232,11 +236,11 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
         return tf.minimum(update / self.hparams.masking_steps, 1.0)
 
     def _unmasked(self, targets: tf.Tensor, rng: Rng | None) -> _Unmasked | None:
-        """Returns what the decoder sees of the target itself; None if nothing ever.
+        """Returns the part of the target that the decoder sees; None without masking.
 
-        Of the target, a growing share is masked: there the decoder sees the latents (arXiv
-        1805.11063, section 5). As long as some of it is not, latents are not quantised: they are
-        hardly needed at first, and the commitment loss would draw them together into one point.
+        A growing share of the target is masked, where the decoder sees latents instead (arXiv
+        1805.11063, section 5). Until all of it is masked, latents are not quantised: at first the
+        decoder barely needs them, and the commitment loss would collapse them to one point.
         """
         if rng is None or not self.hparams.masking_steps:
             return None
@@ -254,27 +258,28 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
         settings: SearchSettings | None = None,
         rescorer: Any = None,
     ) -> Decoded:
-        """Translates source ids: finds latents, then the most probable token at each position.
+        """Translates source ids: searches latents, then takes the most probable token everywhere.
 
-        Of several candidates the one is taken that has the highest log-probability over length
-        penalty, that of the rescorer, or else the model's own: of latents and tokens.
+        Among several candidates, the best one has the highest log-probability divided by the length
+        penalty. The log-probability is that of the rescorer, or else the model's own, of latents
+        and tokens.
 
         Args:
           inputs: int32 [B, S], each ending in EOS, then PAD.
-          options: how to decode. A row has at most source length + `options.extra_length` tokens,
-            rounded up to whole latents; FILL counts.
-          max_length: number of output positions, EOS included.
-          seed: of sampling.
-          row_ids: int32 [B], what a row's samples depend on beside the seed (default: its index).
-          settings: numbers of the search, where they are not those of the options.
+          options: the decoding options. A row has at most source length + `options.extra_length`
+            tokens, including FILL, rounded up to whole latents.
+          max_length: number of output positions, including EOS.
+          seed: seed of sampling.
+          row_ids: int32 [B]; the samples of a row depend on the seed and its id (default: index).
+          settings: settings of the search that replace those of the options.
           rescorer: a model with `encode` and `score`, such as `transformer`.
 
         Returns:
           tokens int32 [B * num_best, max_length], PAD after EOS, their scores float32
-          [B * num_best], and all the rest; rows b*num_best ... belong to sentence b.
+          [B * num_best], and the other fields; rows b*num_best ... belong to sentence b.
 
         Raises:
-          UsageError: more hypotheses are to be returned than there are candidates.
+          UsageError: `num_best` is greater than `num_candidates`.
         """
         if options.num_best > options.num_candidates:
             raise UsageError(
@@ -320,11 +325,11 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
         seed: int | tf.Tensor,
         row_ids: tf.Tensor,
     ) -> Latents:
-        """Predicts latents, as many as the predictor thinks right: rows for all candidates."""
+        """Predicts latents until the predictor ends them: rows for all candidates."""
         source_lengths = num_tokens(inputs)
         limits = tf.minimum(source_lengths + settings.extra_length, max_length)
         limits = -(-limits // self.ratio)
-        limits = tf.where(source_lengths > 0, limits, 0)  # rows that only fill up a batch
+        limits = tf.where(source_lengths > 0, limits, 0)  # 0 for rows that only pad the batch
         length = -(-max_length // self.ratio)
         return search_latents(
             lambda times: self.predictor.step_fn(source.repeat(times), length),
@@ -346,7 +351,7 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
         max_length: Size,
         length: Size,
     ) -> Decoded:
-        """Makes translations of latents, of which no row has more than `length`.
+        """Translates from latents, at most `length` in each row.
 
         Returns:
           Translations of `max_length` positions, one for each row.
@@ -360,7 +365,7 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
         if num > 1:
             counts = num_tokens(found.placed.tokens)
             scores /= length_penalty(counts, settings.alpha)
-            # Beam search may have found fewer than asked for, but always the first.
+            # Beam search may find fewer candidates than requested, but always finds the first.
             is_first = tf.range(sizes(counts)[0]) % num == 0
             scores = tf.where((counts > 0) | is_first, scores, MASKED)
         placed = found.placed.fit(max_length)
@@ -377,11 +382,11 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
         )
 
     def _decoder_lengths(self, shape: tf.TensorShape, most: int) -> list[int]:
-        """Returns numbers of latents, rising, for which the decoder is compiled.
+        """Returns the numbers of latents for which the decoder is compiled, in ascending order.
 
         Args:
-          shape: of the source ids, [B, S].
-          most: latents that there can be.
+          shape: shape of the source ids, [B, S].
+          most: the largest number of latents.
         """
         shares = _ALONE_LENGTHS if shape[0] == 1 else _BATCH_LENGTHS
         usual = {max(1, round(share * shape[1] / self.ratio)) for share in shares}
@@ -390,13 +395,13 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
     def _decode_latents(
         self, latents: Latents, length: Size, source: Source, *, keep_repeats: bool
     ) -> _Made:
-        """Makes all tokens of latents, of which no row has more than `length`."""
+        """Decodes all tokens of latents, at most `length` in each row."""
         mask = tf.range(length)[None] < latents.counts[:, None]
         vectors = self.quantizer.decode(tf.expand_dims(tf.maximum(latents.ids[:, :length], 0), -1))
         x = self._decode_vectors(vectors, mask, source)
         embedding = self.embedding
         tokens, log_probs = candidates.choose_tokens(embedding.logits, x, embedding.vocab_size)
-        # An EOS after the last latent is not the decoder's: what it says there does not count.
+        # An EOS after the last latent is not predicted by the decoder: its probability is 1.
         raw = candidates.end_at_eos(tokens, log_probs, latents.counts, self.ratio)
         placed = candidates.remove_fill(raw) if self.hparams.whole_words else raw
         num_repeats = tf.zeros_like(latents.counts)
@@ -409,7 +414,7 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
 
         Args:
           inputs: int32 [B, S], each ending in EOS, then PAD.
-          codes: int32 [B, L], -1 after the last of a row.
+          codes: int32 [B, L], -1 after the last code of a row.
         """
         counts = tf.reduce_sum(tf.cast(codes >= 0, tf.int32), 1)
         source = self.encode(inputs)
@@ -421,14 +426,14 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
         )
 
     def score_pairs(self, inputs: tf.Tensor, targets: tf.Tensor) -> Scored:
-        """Scores given translations with the latents that the target encoder gives them.
+        """Scores given translations, with the latents that the target encoder computes for them.
 
-        The score of a pair is the log-probability of these latents, their end and the tokens: how
-        `infer` scores its own among candidates, without length penalty.
+        The score of a pair is the log-probability of these latents, of EOS and of the tokens. This
+        is how `infer` scores its candidates, but without length penalty.
 
         Args:
           inputs: int32 [B, S], each ending in EOS, then PAD.
-          targets: int32 [B, T], likewise; in groups where the hparams say `whole_words`.
+          targets: int32 [B, T], likewise; in groups if the hparams have `whole_words`.
         """
         length = sizes(targets)[1]
         vectors, mask = self._latent_vectors(self._padded(targets))
@@ -453,7 +458,7 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
         )
 
     def reconstruct(self, inputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-        """Translates with the latents of the references: what the bottleneck alone costs.
+        """Translates with the latents of the references, which measures the bottleneck's loss.
 
         Args:
           inputs: int32 [B, S], each ending in EOS, then PAD.
@@ -468,16 +473,16 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
 
 
 class _Made(NamedTuple):
-    """What the parallel decoder made of latents."""
+    """The output of the parallel decoder."""
 
-    raw: candidates.Placed  # as it was decoded, to its EOS
-    placed: candidates.Placed  # what is left of it
-    scores: tf.Tensor  # float32 [N], log-probability of what was decoded, FILL among it
+    raw: candidates.Placed  # all decoded tokens up to EOS
+    placed: candidates.Placed  # the remaining tokens after removals
+    scores: tf.Tensor  # float32 [N], log-probability of all decoded tokens, including FILL
     num_repeats: tf.Tensor  # int32 [N], repeated tokens that were removed
 
 
 class _Unmasked(NamedTuple):
-    """What the decoder sees of the target itself while it learns to do without."""
+    """The part of the target that the decoder sees during the masking phase of training."""
 
-    shown: tf.Tensor  # bool [B, T]
-    embedded: tf.Tensor  # [B, T, D]
+    shown: tf.Tensor  # bool [B, T], True for the tokens that it sees
+    embedded: tf.Tensor  # [B, T, D], embeddings of the target

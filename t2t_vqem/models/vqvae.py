@@ -1,4 +1,4 @@
-"""The VQ-VAE: images as a field of discrete codes, and a prior over those codes to sample from."""
+"""The VQ-VAE: images as grids of discrete codes, and a prior over these codes for sampling."""
 
 from __future__ import annotations
 
@@ -36,35 +36,35 @@ if TYPE_CHECKING:  # hparams/ is a higher layer than models/
 class VQVAE(QuantizedModel, ImageModel):
     """VQ-VAE (van den Oord et al. 2017) with a Transformer as the prior over its codes.
 
-    The autoencoder and the prior are trained together, as if they were apart: codes are integers,
-    so that no gradient of the prior's loss reaches the autoencoder. The pixels' distribution is a
-    discretised mixture of logistics.
+    The autoencoder and the prior are trained at the same time, but independently: codes are
+    integers, so no gradient of the prior's loss reaches the autoencoder. The distribution of pixels
+    is a discretised mixture of logistics.
 
-    A likelihood asks for a good guess of what is left open, pixel by pixel, not for a near image:
-    it counts an error where all is uncertain as little, and what the channels have in common once.
-    So the squared error of the mean image may be part of the loss, in nats too: as the likelihood
-    of a Gaussian that is equally wide everywhere in an image.
+    A likelihood rewards calibrated predictions of each pixel, not accurate images: errors in
+    uncertain regions cost little, and information that the channels share counts once. So the loss
+    can include the squared error of the mean image, also in nats: the likelihood of a Gaussian with
+    the same variance everywhere in an image.
 
-    Shapes: B batch, H height, W width, ch channels, h and w the height and width of the latent
-    field, L = h w, D width of a latent vector, C codebooks, K codes of each.
+    Shapes: B batch, H height, W width, ch channels, h and w height and width of the latent grid,
+    L = h w, D width of a latent vector, C codebooks, K codes of each codebook.
     """
 
     def __init__(self, hparams: VQVAEHParams, *, image_shape: tuple[int, int, int]):
         """Makes the layers.
 
         Args:
-          hparams: sizes and rates.
+          hparams: the hyperparameters.
           image_shape: (H, W, ch).
 
         Raises:
-          UsageError: height or width cannot be halved as often as the hparams say.
+          UsageError: height or width is not a multiple of 2^num_downsamplings.
         """
         super().__init__(hparams)
         self.image_shape = height, width, channels = tuple(image_shape)
         block = 2**hparams.num_downsamplings
         if height % block or width % block:
             most = (math.gcd(height, width) & -math.gcd(height, width)).bit_length() - 1
-            lower = f"Set num_downsamplings to {most} at most, or have" if most else "Have"
+            lower = f"Set num_downsamplings to {most} at most, or let" if most else "Let"
             raise UsageError(
                 f"num_downsamplings={hparams.num_downsamplings} with images of {height}x{width}: "
                 f"expected height and width to be multiples of {block}. {lower} the problem make "
@@ -113,7 +113,7 @@ class VQVAE(QuantizedModel, ImageModel):
         )
 
     def example_batch(self) -> dict[str, tf.Tensor]:
-        """One black image."""
+        """Returns a batch of one black image."""
         return {
             "images": tf.zeros([1, *self.image_shape], tf.uint8),
             "mask": tf.ones([1], tf.bool),
@@ -145,25 +145,25 @@ class VQVAE(QuantizedModel, ImageModel):
         return tf.cast(latents, tf.float32)
 
     def loss(self, batch: dict[str, tf.Tensor], rng: Rng | None = None) -> LossOutput:
-        """Nats to tell the pixels given the codes, and the codes, and what makes codes good.
+        """Negative log-likelihood of pixels given codes, and of codes, with auxiliary losses.
 
-        The latter is `squared_error_weight` times the nats of the mean images under a Gaussian
-        (`gaussian_nats`) and, in training, the commitment loss: it grows with the scale of the
-        latent vectors, and says nothing of how good the model is.
+        The auxiliary losses are `squared_error_weight` times the nats of the mean images under a
+        Gaussian (`gaussian_nats`) and, in training, the commitment loss. The latter grows with the
+        scale of the latent vectors and does not measure the quality of the model.
 
         Args:
           batch: "images" uint8 [B, H, W, ch]; "mask" bool [B], False for a row without an image; in
-            evaluation perhaps "codes" int32 [B, L, C], which take the place of the nearest codes.
+            evaluation optionally "codes" int32 [B, L, C], which replace the nearest codes.
           rng: randomness of training; None evaluates: nearest codes, no dropout.
 
         Returns:
-          Loss: sum over the images. Weight: their dimensions (pixels times channels). Metrics, a
-          dimension: "bits_per_dim", a bound on the bits of an image, its parts
-          "reconstruction_bits" and "prior_bits", what a uniform prior would need instead of the
-          latter, "uniform_prior_bits", and the bound with that, "bits_per_dim_uniform". An image:
-          "rate" (bits of the codes under the prior), "psnr" (dB), in evaluation "ssim". A latent
-          vector: "commitment", of nearest codes. Statistics: in training the quantiser's, in
-          evaluation how often each code was used.
+          Loss: sum over the images, in nats. Weight: number of dimensions (pixels times channels).
+          Metrics per dimension: "bits_per_dim", an upper bound on the bits of an image, its parts
+          "reconstruction_bits" and "prior_bits"; "uniform_prior_bits", the bits of the codes under
+          a uniform prior, and "bits_per_dim_uniform", the bound with that prior. Metrics per image:
+          "rate" (bits of the codes under the prior), "psnr" (dB), in evaluation "ssim". Metric per
+          latent vector: "commitment", for the nearest codes. Statistics: in training those of the
+          quantiser, in evaluation the counts of the codes.
         """
         images, mask = batch["images"], batch["mask"]
         field_mask = tf.broadcast_to(mask[:, None, None], [mask.shape[0], *self.field])
@@ -207,7 +207,7 @@ class VQVAE(QuantizedModel, ImageModel):
         return LossOutput(loss, dims, metrics, statistics)
 
     def _prior_states(self, ids: tf.Tensor) -> PriorStates:
-        """What each code of int32 [B, h, w, C] is predicted by."""
+        """Returns the states that predict each code of int32 [B, h, w, C]."""
         flat = tf.reshape(ids, [ids.shape[0], self.num_latents, -1])
         found = self.prior.prior_states(flat)
         states = tf.reshape(found.states, [*ids.shape, found.states.shape[-1]])
@@ -222,10 +222,10 @@ class VQVAE(QuantizedModel, ImageModel):
         return token_cross_entropy(logits, tf.reshape(ids, [batch, length]), real, 0.0).nll
 
     def encode_to_codes(self, images: tf.Tensor, *, search_passes: int = 0) -> tf.Tensor:
-        """Encodes uint8 [B, H, W, ch] to codes int32 [B, L, C], in the order of reading.
+        """Encodes uint8 [B, H, W, ch] to codes int32 [B, L, C], in row-major order.
 
-        They are the nearest to what the encoder makes of the images; with `search_passes`, from
-        there on those whose images are nearer (`decoding.code_search`).
+        These are the codes nearest to the latent vectors; with `search_passes`, a search replaces
+        them by codes that reconstruct the images more accurately (`decoding.code_search`).
         """
         ids = self.quantizer.quantize_vectors(self.encode(images)).ids
         if search_passes:
@@ -267,9 +267,9 @@ class VQVAE(QuantizedModel, ImageModel):
         Args:
           num: B.
           temperature: above 0; 1 draws from the prior itself.
-          top_k: draw among the k most probable codes only; 0 among all.
+          top_k: draw only among the k most probable codes; 0: all.
           seed: scalar int.
-          row_ids: int32 [B]; a row depends on the seed and its id alone.
+          row_ids: int32 [B]; a row depends only on the seed and its id.
 
         Returns:
           int32 [B, L, C].

@@ -32,7 +32,7 @@ def main(argv):
 
 def status(*arguments: str) -> int | None:
     with pytest.raises(SystemExit) as caught:
-        _main.run(main, FLAGS, ["t2t-main", *arguments], after_interrupt="It goes on.")
+        _main.run(main, FLAGS, ["t2t-main", *arguments], after_interrupt="It continues.")
     return caught.value.code
 
 
@@ -51,7 +51,7 @@ def test_usage_errors_are_one_message(capsys):
 
 def test_an_interrupt_is_one_line(capsys):
     assert status("--depth=7") == 130
-    assert capsys.readouterr().err == "\nt2t-test-main: interrupted. It goes on.\n"
+    assert capsys.readouterr().err == "\nt2t-test-main: interrupted. It continues.\n"
 
 
 def test_a_full_disk_is_one_message(capsys):

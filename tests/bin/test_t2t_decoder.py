@@ -113,7 +113,7 @@ def test_wild_lines_each_get_one_line(decode, source, tmp_path):
     assert len(lines) == len(WILD)
     assert [i for i, line in enumerate(lines) if not line] == [1, 2, 3]
     assert not any(len(line.splitlines()) > 1 for line in lines)
-    assert "4 input line(s) had more than max_length=32 tokens" in result.err
+    assert "4 input line(s) had more than max_length=32 tokens and were truncated" in result.err
     assert sorted(file.name for file in tmp_path.iterdir()) == ["out.de.gz", "wild.en"]
 
     # The same lines one by one through a pipe.
@@ -228,7 +228,7 @@ def test_an_interrupt_is_one_line_and_the_same_command_goes_on(run, tmp_path):
     assert process.returncode == 130
     assert "Traceback" not in error
     assert error.endswith(
-        "t2t-decoder: interrupted. With --decode_to_file, the same command goes on from the "
+        "t2t-decoder: interrupted. With --decode_to_file, the same command continues from the "
         "finished lines\n"
     )
 
@@ -310,7 +310,7 @@ def test_a_checkpoint_of_another_run_is_refused(run, decode, source, untrained_r
     files = [f"--decode_from_file={source}", f"--decode_to_file={tmp_path / 'out'}"]
     result = decode(*files, f"--checkpoint={other}/best/ckpt-1", status=2)
     assert f"belongs to the run in {other}, not to the one in {run.path}" in result.err
-    # Somewhere else nothing tells whose it is, but it must fit.
+    # Elsewhere its run is unknown, but it must fit the model.
     sizes = {**SIZES, "hidden_size": 32}
     larger = untrained_run(tmp_path / "larger", TransformerHParams(**sizes)).path
     os.rename(f"{larger}/best", tmp_path / "copied")
@@ -452,8 +452,8 @@ def test_given_translations_are_scored(run, decode, tmp_path):
     [
         (["--score", "--decode_interactive"], "--score needs translations"),
         (["--score", "--decode_from_file=x"], "--score needs translations"),
-        (["--score", "--decode_split=dev", "--num_best=2"], "--num_best says how to translate"),
-        (["--score_tokens", "--decode_split=dev"], "--score_tokens is for --score"),
+        (["--score", "--decode_split=dev", "--num_best=2"], "--num_best is only for translating"),
+        (["--score_tokens", "--decode_split=dev"], "--score_tokens is only for --score"),
         (["--decode_split=dev", "--num_best=3", "--sampling_temp=1"], "num_best 3: expected"),
     ],
 )
@@ -464,10 +464,13 @@ def test_misuse_of_scores_is_one_message(decode, arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--rescore_dir={teacher}"], "nothing to choose from with --num_candidates=1"),
+        (
+            ["--rescore_dir={teacher}"],
+            "nothing to choose from with --num_candidates=1: expected at least 2",
+        ),
         (
             ["--num_candidates=3", "--rescore_dir={latent}"],
-            "of 'transformer_nat': expected one of a model that scores translations, transformer",
+            "of 'transformer_nat', which cannot score translations. Expected one of: transformer",
         ),
         (
             ["--num_candidates=3", "--rescore_dir=absent"],
@@ -488,7 +491,7 @@ def test_misuse_of_candidates_is_one_message(run, decode, latent_run, arguments,
 )
 def test_flags_of_latent_models_are_refused_for_others(decode, flag):
     result = decode("--decode_interactive", flag, status=2)
-    assert f"{flag.split('=')[0]} is for models that translate by latents" in result.err
+    assert f"{flag.split('=')[0]} is only for models that translate with latents" in result.err
 
 
 @pytest.mark.parametrize(
@@ -497,7 +500,7 @@ def test_flags_of_latent_models_are_refused_for_others(decode, flag):
         ([], "expected exactly one of --decode_from_file, --decode_split, --decode_interactive"),
         (["--decode_interactive", "--decode_split=dev"], "got --decode_split and --decode_inter"),
         (["--decode_from_file=absent.en"], "absent.en"),
-        (["--decode_split=test", "--score_file=x"], "--score_file goes with --decode_from_file"),
+        (["--decode_split=test", "--score_file=x"], "--score_file is only for --decode_from_file"),
         (["--decode_split=train"], "--decode_split"),
         (["--decode_interactive", "--beam_size=0"], "--beam_size"),
     ],

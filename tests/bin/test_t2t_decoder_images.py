@@ -216,7 +216,7 @@ def test_codes_of_other_weights_are_refused(decode, output_dir, tmp_path):
     arguments = [f"--decode_from_file={codes}", f"--decode_to_file={out}"]
     result = decode(*arguments, "--checkpoint=averaged", status=2)
     assert f"{codes} was encoded with the weights in {output_dir}/best/ckpt-3, but" in result.err
-    assert f"not those in {output_dir}/averaged/ckpt-1" in result.err
+    assert f"{output_dir}/averaged/ckpt-1 has other weights" in result.err
     assert not out.exists()
     # The same weights in another place are the same model.
     moved = tmp_path / "moved"
@@ -301,8 +301,8 @@ SAMPLES = "--decode_to_file=OUT.png"
             ["--decode_split=dev", "--encode_to_file=OUT.npz", "--decode_to_file=OUT.npz"],
             "choose another output",
         ),
-        ([SAMPLES, "--beam_size=4"], "--beam_size is for runs of text, and the one in "),
-        (["--decode_interactive"], "of images (problem image_digits). Leave it out"),
+        ([SAMPLES, "--beam_size=4"], "--beam_size is only for runs of text, and the one in "),
+        (["--decode_interactive"], "of images (problem image_digits): omit it"),
     ],
 )
 def test_misuse_is_one_message(decode, tmp_path, arguments, message):
@@ -327,7 +327,7 @@ def test_flags_for_images_are_not_for_text(tmp_path, capfd):
     for flag in ("--num_samples=3", "--encode_to_file=x.npz", "--search_passes=1"):
         assert run(t2t_decoder, f"--output_dir={tmp_path}", flag) == 2
         name = flag.partition("=")[0]
-        assert f"{name} is for runs of images, and the one in {tmp_path} is of text" in (
+        assert f"{name} is only for runs of images, and the one in {tmp_path} is of text" in (
             capfd.readouterr().err
         )
 

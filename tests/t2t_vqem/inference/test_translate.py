@@ -154,7 +154,7 @@ def test_long_lines_are_cut_with_one_warning_that_counts_them(vocabulary, caplog
     assert [result.text for result in results[1::3]] == ["a b", "z" * 7]
     assert len(vocabulary.encode(results[0].text)) == 8
     assert [record.getMessage() for record in caplog.records] == [
-        "2 input line(s) had more than max_length=9 tokens and were cut; "
+        "2 input line(s) had more than max_length=9 tokens and were truncated; "
         "their translations end early"
     ]
     assert translator.num_cut == 2

@@ -424,12 +424,12 @@ def test_other_shapes(shape, downsamplings):
 def test_size_that_cannot_be_halved_so_often_is_an_error():
     message = (
         "num_downsamplings=3 with images of 8x12: .* multiples of 8. "
-        "Set num_downsamplings to 2 at most, or have the problem"
+        "Set num_downsamplings to 2 at most, or let the problem"
     )
     with pytest.raises(UsageError, match=message):
         make(num_downsamplings=3)
     # At its minimum there is nothing lower to set.
-    with pytest.raises(UsageError, match="images of 7x8: .* multiples of 2. Have the problem make"):
+    with pytest.raises(UsageError, match="images of 7x8: .* multiples of 2. Let the problem make"):
         make((7, 8, 3), num_downsamplings=1)
 
 

@@ -42,7 +42,7 @@ def go_on(output_dir: pathlib.Path, train_steps: int, **options: Any) -> None:
 
 @pytest.fixture(scope="module")
 def two(start_workers, tiny_options, tmp_path_factory) -> Shown:
-    """Runs of two workers; in "moved" they go on with what two replicas and one device began."""
+    """Runs of two workers; in "moved" they continue runs of two replicas and of one device."""
     folder = tmp_path_factory.mktemp("two")
     first = MODELS[0]
     plan: dict[str, dict[str, Any]] = {}
@@ -85,7 +85,7 @@ def two(start_workers, tiny_options, tmp_path_factory) -> Shown:
 
 @pytest.fixture(scope="module")
 def four(start_workers, tiny_options, two, tmp_path_factory) -> pathlib.Path:
-    """Folder with runs of four workers; "moved" goes on with that of two, to one device."""
+    """Folder with runs of four workers; "moved" continues that of two workers, and ends on one device."""
     folder = tmp_path_factory.mktemp("four")
     runs = []
     for model in MODELS:

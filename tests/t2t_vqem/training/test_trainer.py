@@ -40,7 +40,7 @@ def request_for(tmp_path, tiny_text_data, toy_registered):
 
 
 def only(request, **options):
-    """What a user types to go on: the folder and little else."""
+    """What a user types to continue: the folder and little else."""
     return trainer.Request(
         output_dir=request.output_dir, xla=False, schedule=request.schedule, **options
     )
