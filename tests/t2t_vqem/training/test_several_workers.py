@@ -85,7 +85,7 @@ def two(start_workers, tiny_options, tmp_path_factory) -> Shown:
 
 @pytest.fixture(scope="module")
 def four(start_workers, tiny_options, two, tmp_path_factory) -> pathlib.Path:
-    """Folder with runs of four workers; "moved" continues that of two workers, and ends on one device."""
+    """Folder with runs of four workers; "moved" continues that of two and ends on one device."""
     folder = tmp_path_factory.mktemp("four")
     runs = []
     for model in MODELS:
