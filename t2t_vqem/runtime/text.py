@@ -325,8 +325,8 @@ class TextRuntime:
             start += len(window)
         if num_cut := self.num_cut - num_cut_before:
             _logger.warning(
-                "%d input line(s) had more than %d tokens and were cut; their translations end "
-                "early",
+                "%d input line(s) had more than max_length=%d tokens and were truncated; their "
+                "translations end early",
                 num_cut,
                 self.manifest.max_length,
             )

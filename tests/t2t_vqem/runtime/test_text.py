@@ -46,7 +46,7 @@ def test_each_line_has_its_own_translation(model, caplog):
         if not line.strip():
             assert hypothesis == runtime.Hypothesis("", 0.0)
     assert model.num_cut == before + 2
-    assert "2 input line(s) had more than 32 tokens and were cut" in caplog.text
+    assert "2 input line(s) had more than max_length=32 tokens and were truncated" in caplog.text
     for line, hypothesis in zip(ODD, found, strict=True):
         (alone,) = model.translate([line])
         assert alone.score == pytest.approx(hypothesis.score, rel=1e-3, abs=1e-3)
