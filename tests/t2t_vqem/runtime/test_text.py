@@ -46,7 +46,7 @@ def test_each_line_has_its_own_translation(model, caplog):
         if not line.strip():
             assert hypothesis == runtime.Hypothesis("", 0.0)
     assert model.num_cut == before + 2
-    assert "2 input line(s) had more than 32 tokens and were cut" in caplog.text
+    assert "2 input line(s) had more than 32 tokens and were truncated" in caplog.text
     for line, hypothesis in zip(ODD, found, strict=True):
         (alone,) = model.translate([line])
         assert alone.score == pytest.approx(hypothesis.score, rel=1e-3, abs=1e-3)
@@ -145,8 +145,8 @@ def test_what_the_export_was_not_made_for_is_refused(stored_exports, latent):
     with pytest.raises(UsageError, match="has no 'decode_codes'"):
         beam.decode_codes([("one", [1])])
     for codes, message in (
-        ([], "there are 0 codes"),
-        ([1] * 1000, "there are 1000 codes"),
+        ([], "got 0 codes"),
+        ([1] * 1000, "got 1000 codes"),
         ([12], "code 12: expected a number from 0 to 11"),
         ([-1], "code -1"),
     ):
