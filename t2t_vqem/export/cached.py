@@ -1,7 +1,7 @@
-"""The export of a run that t2t-decoder translates with: made at first use, then found again.
+"""The cached export of a run, which t2t-decoder makes at first use and then translates with.
 
-Finding it imports no TensorFlow. It is kept in the run, in EXPORTS, or where the run cannot be
-written to in a cache of the user. Its name is a hash of all that it depends on.
+Finding it does not import TensorFlow. It is stored in the run, in EXPORTS, or in the user's cache
+if the run is not writable. Its name is a hash of everything that it depends on.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from t2t_vqem.runtime.manifest import FORMAT, MANIFEST
 EXPORTS = "exports"
 AUTO, LITERT, TENSORFLOW = "auto", "litert", "tensorflow"
 _FOLDERS = {"best": "best", "latest": "checkpoints", "averaged": "averaged"}
-_KEPT = 4  # exports of a run: those that were used last
+_KEPT = 4  # number of exports of a run to keep, the newest ones
 _ACCELERATORS = ("/dev/nvidiactl", "/dev/accel0", "/dev/vfio/0", "/dev/dxg")
 _logger = logging.getLogger(__name__)
 
 
 class ExportedTranslator:
-    """Translates with an export and fixed settings; takes the place of `inference.Translator`."""
+    """Translates with an export and fixed settings, with the interface of `Translator`."""
 
     def __init__(self, model: runtime.TextRuntime, settings: Mapping[str, Any]):
-        """Keeps the parts.
+        """Stores its arguments.
 
         Args:
             model: the export.
-            settings: of `TextRuntime.translate`.
+            settings: arguments of `TextRuntime.translate`.
         """
         self.model = model
         self._settings = dict(settings)
 
     @property
     def num_cut(self) -> int:
-        """Lines so far that were longer than the model takes."""
+        """Number of lines so far that were truncated."""
         return self.model.num_cut
 
     def translate(
@@ -59,13 +59,13 @@ class ExportedTranslator:
         )
 
     def lengths(self, lines: Sequence[str]) -> list[int]:
-        """Returns the ids of each source line, with EOS, as many as the model takes."""
+        """Returns the number of ids of each source line, including EOS, after truncation."""
         most = self.model.manifest.max_length
         return [min(len(ids) + 1, most) for ids in self.model.vocabulary.encode([*lines])]
 
 
 def choose_engine(name: str) -> str:
-    """Returns LITERT or TENSORFLOW; AUTO is LiteRT where there is no accelerator."""
+    """Returns LITERT or TENSORFLOW; AUTO is LiteRT if there is no accelerator."""
     if name != AUTO:
         return name
     return TENSORFLOW if has_accelerator() else LITERT
@@ -89,17 +89,17 @@ def load_cached(
     threads: int | None = None,
     batch_tokens: int | None = None,
 ) -> runtime.TextRuntime:
-    """Loads the export of a run, and makes it before where there is none.
+    """Loads the export of a run, and makes it first if there is none.
 
     Args:
         run: the run's folder.
         checkpoint: as in `OutputDir.find_checkpoint`.
-        graph: all that the graph depends on beside weights and precision, as JSON takes it.
+        graph: everything that the graph depends on, except weights and precision, as JSON.
         quantize: "none" or "int8".
-        rescore_dir: the rescorer's folder.
-        make: writes an export to the folder that it is given.
-        threads: of a single operation.
-        batch_tokens: of `TextRuntime`.
+        rescore_dir: folder of the rescorer.
+        make: writes an export to a given folder.
+        threads: number of threads of an operation.
+        batch_tokens: argument of `TextRuntime`.
     """
     key = {
         "checkpoint": checkpoint_hash(run, checkpoint),
@@ -116,13 +116,13 @@ def load_cached(
     if folder is None:
         home = homes[0] if os.access(run, os.W_OK) else homes[1]
         folder = os.path.join(home, name)
-        _logger.info("exporting the run to %s, once: the next time it is there", folder)
+        _logger.info("exporting the run to %s, only this once", folder)
         os.makedirs(home, exist_ok=True)
         make(folder)
         _remove_oldest(home)
     model = runtime.load(folder, threads=threads, batch_tokens=batch_tokens)
     if not isinstance(model, runtime.TextRuntime):
-        raise UsageError(f"{folder} is no export of a model that translates: delete it")
+        raise UsageError(f"{folder} is not an export of a model that translates: delete it")
     return model
 
 
@@ -130,7 +130,7 @@ def checkpoint_hash(run: str, checkpoint: str | None) -> str:
     """Returns a hash of the weights that `OutputDir.find_checkpoint` finds.
 
     Raises:
-        UsageError: they are not there.
+        UsageError: the checkpoint does not exist.
     """
     for name in [checkpoint] if checkpoint else ["best", "latest"]:
         path = _latest(os.path.join(run, _FOLDERS[name])) if name in _FOLDERS else name
@@ -138,13 +138,13 @@ def checkpoint_hash(run: str, checkpoint: str | None) -> str:
         if os.path.exists(path):
             with open(path, "rb") as file:
                 return hashlib.sha256(file.read()).hexdigest()
-    from t2t_vqem import output_dir  # finds what is damaged, and says what is wrong
+    from t2t_vqem import output_dir  # handles damaged files, and explains errors
 
     return output_dir.checkpoint_hash(output_dir.OutputDir(run).find_checkpoint(checkpoint))
 
 
 def _latest(folder: str) -> str:
-    """Returns the path of the checkpoint that TensorFlow's note in a folder names; "" if none."""
+    """Returns the path of the checkpoint that TensorFlow's record in a folder names, or ""."""
     try:
         with open(os.path.join(folder, "checkpoint"), encoding="utf-8") as file:
             found = re.search(r'^model_checkpoint_path: "(.*)"$', file.read(), re.MULTILINE)
@@ -159,7 +159,7 @@ def _user_cache() -> str:
 
 
 def _remove_oldest(home: str) -> None:
-    """Removes all exports but those that were made last."""
+    """Removes all exports except the newest ones."""
     found = [os.path.join(home, name) for name in os.listdir(home)]
     found = [path for path in found if os.path.exists(os.path.join(path, MANIFEST))]
     for path in sorted(found, key=os.path.getmtime)[:-_KEPT]:

@@ -1,4 +1,4 @@
-"""The README.md of an export: what it is, how good it is and how to use it."""
+"""The README.md of an export: its origin, its quality and how to use it."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ def write_card(manifest: Manifest, folder: str, sizes: Mapping[str, int], usage:
     """Returns the text of the card.
 
     Args:
-        manifest: what the export is.
+        manifest: the manifest of the export.
         folder: name of its folder.
-        sizes: bytes of its files.
-        usage: how to run it; default: by `t2t_vqem.runtime`.
+        sizes: sizes of its files in bytes.
+        usage: how to run it; default: with `t2t_vqem.runtime`.
     """
     about = manifest.about
     usage = usage or _RUN[manifest.engine, manifest.kind].format(
@@ -80,8 +80,8 @@ def write_card(manifest: Manifest, folder: str, sizes: Mapping[str, int], usage:
     sections = [
         f"# {_title(manifest)}\n\n{_summary(manifest)}",
         f"## How to run it\n\n{usage.rstrip()}",
-        f"## How good it is\n\n{_figures(about.get('verification'))}",
-        f"## What it is made of\n\n{_table(_facts(manifest, sizes))}",
+        f"## Quality\n\n{_figures(about.get('verification'))}",
+        f"## Details\n\n{_table(_facts(manifest, sizes))}",
         f"## Limits\n\n{_limits(manifest)}",
     ]
     return "\n\n".join(sections) + "\n"
@@ -124,7 +124,7 @@ def _figures(found: Mapping[str, Any] | None) -> str:
         "translations cut by the length limit": f"{found['cut']:,}",
     }
     if found.get("milliseconds_a_sentence") is not None:
-        rows["milliseconds a sentence, alone"] = f"{found['milliseconds_a_sentence']:.2f}"
+        rows["milliseconds for a single sentence"] = f"{found['milliseconds_a_sentence']:.2f}"
     return f"{_table(rows)}\n\nBLEU is sacreBLEU's: `{found['bleu']['signature']}`."
 
 
@@ -146,11 +146,11 @@ def _facts(manifest: Manifest, sizes: Mapping[str, int]) -> dict[str, str]:
 
 def _limits(manifest: Manifest) -> str:
     if manifest.kind != TEXT:
-        return "- Images have the size that it was trained with."
+        return "- Images must have the size of the training images."
     return (
-        f"- A source has at most {manifest.max_length} tokens; the rest is cut off.\n"
-        "- Lines are translated one by one: it knows nothing of the lines around them.\n"
-        "- It is as good as the text that it was trained on, and knows no other."
+        f"- Sources are truncated to {manifest.max_length} tokens.\n"
+        "- Each line is translated without the context of other lines.\n"
+        "- Quality depends on the training text, and is lower for text of another kind."
     )
 
 

@@ -68,21 +68,21 @@ def export_run(
 
     Args:
         run: the run.
-        folder: where to; an export that is there is replaced.
-        engine: what the export is for.
+        folder: folder to write; an existing export is replaced.
+        engine: format of the export.
         quantize: "none" or "int8".
         checkpoint: as in `OutputDir.find_checkpoint`.
-        options: how a text model is to search; None: greedily.
+        options: decoding options of a text model; None: greedy search.
         rescore_dir: run that chooses among the candidates of a latent model.
-        data_dir: where the data of the run are; None: where it was trained from.
-        verify: whether to compare.
-        phrases: whether to write down what each code of a latent model stood for in the text.
+        data_dir: folder of the run's data; None: the folder that the run was trained with.
+        verify: whether to compare the export with the run.
+        phrases: whether to write the phrases of each code of a latent model.
 
     Returns:
-        What was written.
+        The manifest of the export.
 
     Raises:
-        UsageError: the run cannot be exported so, or the export does not do what the run does.
+        UsageError: the run cannot be exported in this format, or the export differs from the run.
     """
     options = options or DecodeOptions()
     loaded = load_run(run, checkpoint)
@@ -91,13 +91,14 @@ def export_run(
         if options.num_candidates < 2:
             raise UsageError(
                 f"--rescore_dir={rescore_dir} has nothing to choose from with num_candidates="
-                f"{options.num_candidates}: add num_candidates=9, say, to --decode_hparams"
+                f"{options.num_candidates}: expected at least 2, for example "
+                "--decode_hparams=num_candidates=9"
             )
         rescorer = load_rescorer(rescore_dir, loaded.vocabulary)
     _check_format(loaded, engine, quantize)
     graphs = converted = make_graphs(loaded, options, rescorer)
     if engine == LITERT and quantize == litert.INT8:
-        graphs.trace()  # what the export is compared with
+        graphs.trace()  # the graphs to compare the export with
         litert.embeddings_in_int8(loaded.model)
         converted = make_graphs(loaded, options, rescorer)
     with written_aside(folder) as unfinished:
@@ -132,15 +133,15 @@ def export_run(
 
 
 def _check_format(loaded: LoadedRun, engine: str, quantize: str) -> None:
-    """Checks that there is such an export of such a model."""
+    """Checks that the model can be exported in this format."""
     if engine == SAVED_MODEL and quantize != NONE:
         raise UsageError(
             f"--quantize={quantize} with --format={SAVED_MODEL}: TensorFlow computes in float32. "
-            f"Weights of 8 bits are for --format={LITERT} or {CTRANSLATE2}"
+            f"For 8-bit weights use --format={LITERT} or {CTRANSLATE2}"
         )
     if engine == CTRANSLATE2 and not isinstance(loaded.model, Transformer):
         raise UsageError(
-            f"--format={CTRANSLATE2} is for runs of 'transformer', and the one in "
+            f"--format={CTRANSLATE2} is only for runs of 'transformer', and the one in "
             f"{loaded.run.path} is of {loaded.model.name!r}: expected --format={LITERT} or "
             f"{SAVED_MODEL}"
         )
@@ -171,10 +172,10 @@ def _files_in(folder: str) -> list[str]:
 def _with_phrases(
     loaded: LoadedRun, manifest: Manifest, folder: str, dataset: Dataset | None
 ) -> Manifest:
-    """Writes what each code stood for in the training text, where that is there."""
+    """Writes the phrases of each code in the training text, if the data exists."""
     if dataset is None:
         return manifest
-    _logger.info("counting what codes stand for in the training text")
+    _logger.info("counting the phrases of codes in the training text")
     model = TextRuntime(manifest, loaded.vocabulary, Interpreters(os.path.join(folder, MODEL)))
     path = os.path.join(folder, PHRASES)
     write_json(path, collect_phrases(model, training_pairs(dataset)))
@@ -182,18 +183,18 @@ def _with_phrases(
 
 
 def _open_data(run: OutputDir, data_dir: Any) -> Dataset | None:
-    """Returns the data of a run, None where they are not there any more."""
+    """Returns the data of a run; None if it does not exist any more."""
     try:
         return run.problem().open(data_dir or run.settings().data_dir)
     except UsageError as error:
-        _logger.warning("the export is neither verified nor do codes get phrases: %s", error)
+        _logger.warning("the export is not verified, and its codes have no phrases: %s", error)
         return None
 
 
 def _verified(
     loaded: LoadedRun, manifest: Manifest, graphs: Graphs, folder: str, dataset: Dataset | None
 ) -> dict[str, Any] | None:
-    """Compares an export with TensorFlow; None where there are no data to do so."""
+    """Compares an export with TensorFlow; returns None if there is no data for it."""
     if dataset is None or not dataset.split(DEV)["num_examples"]:
         return None
     _logger.info("comparing the export with the run on dev")
@@ -232,7 +233,7 @@ def make_graphs(
     raise UsageError(
         f"the run in {loaded.run.path}, of the problem {problem.name!r} and the model "
         f"{model.name!r}, cannot be exported: expected a model that {TranslationModel.offers}, or "
-        f"one that {ImageModel.offers}"
+        f"a model that {ImageModel.offers}"
     )
 
 
@@ -243,9 +244,9 @@ def describe(
 
     Args:
         loaded: the run.
-        options: what the graphs were made with.
+        options: the decoding options of the graphs.
         files: name -> hash.
-        **fields: further ones of the manifest.
+        **fields: other fields of the manifest.
     """
     model, hparams, problem = loaded.model, loaded.model.hparams, loaded.run.problem()
     common = {"model": model.name, "files": files, **fields}
@@ -274,7 +275,7 @@ def describe(
 
 
 def about(loaded: LoadedRun, rescorer: LoadedRun | None) -> dict[str, Any]:
-    """Returns where an export comes from."""
+    """Returns the origin of an export, as JSON."""
     settings = loaded.run.settings()
     return {
         "problem": settings.problem,

@@ -1,4 +1,4 @@
-"""The functions of an exported model as graphs of any batch and length."""
+"""The functions of an exported model, as graphs for any batch size and length."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _IDS = tf.TensorSpec([None, None], tf.int32)
 
 
 class Graphs(tf.Module):
-    """Functions over the same variables, by the names that `runtime` calls them by.
+    """Functions over the same variables, by their names in `runtime`.
 
-    It is a `runtime.interpreters.Backend` too: what TensorFlow computes with them.
+    It is also a `runtime.interpreters.Backend` that computes with TensorFlow.
 
     Attributes:
         functions: the functions, each with one signature.
-        variables_used: what they read.
+        variables_used: the variables that they read.
     """
 
     def __init__(self, functions: Mapping[str, Any], models: list[Any]):
-        """Keeps the functions; `text_graphs` and `image_graphs` make them.
+        """Stores the functions; `text_graphs` and `image_graphs` make them.
 
         Args:
             functions: `tf.function`s, each with an input signature.
-            models: whose variables they read.
+            models: the models whose variables they read.
         """
         super().__init__(name="graphs")
         self.functions = dict(functions)
@@ -47,7 +47,7 @@ class Graphs(tf.Module):
         return {name: f.get_concrete_function() for name, f in self.functions.items()}
 
     def trace(self) -> None:
-        """Makes the graphs, of the models as they are now."""
+        """Traces the graphs from the current state of the models."""
         for function in self.functions.values():
             function.get_concrete_function()
 
@@ -69,7 +69,7 @@ class Graphs(tf.Module):
 
 
 def _graph(function: Callable[..., dict[str, tf.Tensor]], **specs: tf.TensorSpec) -> Any:
-    """Makes a function of named inputs."""
+    """Makes a function with named inputs."""
     signature = [tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in specs.items()]
     return tf.function(function, input_signature=signature, autograph=False)
 
@@ -78,8 +78,8 @@ def text_graphs(model: Any, options: DecodeOptions, rescorer: Any = None) -> Gra
     """Makes the functions of a model that translates.
 
     Args:
-        model: a built model of float32.
-        options: how to search: what changes the graph. The numbers are inputs.
+        model: a built model in float32.
+        options: the decoding options that change the graph; the others are inputs.
         rescorer: a model that chooses among candidates.
 
     Raises:
@@ -89,14 +89,14 @@ def text_graphs(model: Any, options: DecodeOptions, rescorer: Any = None) -> Gra
     if "settings" not in arguments:
         raise NotExportableError(
             f"the model {model.name!r} cannot be exported: its `infer` takes no `settings`, the "
-            "numbers of a search as tensors. docs/your_model.md says what an exported model needs"
+            "settings of a search as tensors. See docs/your_model.md for the requirements"
         )
     if not isinstance(model, LatentTextModel) and (
         options.num_candidates > 1 or options.keep_repeats
     ):
         raise UsageError(
-            f"num_candidates and keep_repeats are for models that translate by latents, and "
-            f"{model.name!r} does not. Leave them out"
+            f"num_candidates and keep_repeats are only for models that translate with latents, and "
+            f"{model.name!r} does not: omit them"
         )
     samples = options.beam_size == 1
     specs = {
@@ -152,7 +152,7 @@ def text_graphs(model: Any, options: DecodeOptions, rescorer: Any = None) -> Gra
 
 
 def _present(found: Any) -> dict[str, tf.Tensor]:
-    """Returns the fields of a NamedTuple that are there."""
+    """Returns the fields of a NamedTuple that are not None."""
     return {name: value for name, value in found._asdict().items() if value is not None}
 
 
@@ -160,7 +160,7 @@ def image_graphs(model: Any, image_shape: tuple[int, int, int]) -> Graphs:
     """Makes the functions of a model of images.
 
     Args:
-        model: a built model of float32.
+        model: a built model in float32.
         image_shape: (H, W, channels) of its images.
     """
     height, width, channels = image_shape
@@ -196,5 +196,5 @@ def image_graphs(model: Any, image_shape: tuple[int, int, int]) -> Graphs:
 
 
 def in_float32(hparams: Any) -> Any:
-    """Returns the hparams of the same weights, computed in float32."""
+    """Returns the hparams for the same weights in float32."""
     return dataclasses.replace(hparams, dtype="float32")

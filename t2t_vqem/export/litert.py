@@ -1,4 +1,4 @@
-"""Converts graphs into a model file for LiteRT."""
+"""Converts graphs to a model file for LiteRT."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from t2t_vqem.export.graphs import Graphs
 from t2t_vqem.layers.common import TokenEmbedding
 
 NONE, INT8 = "none", "int8"
-_LARGE = 1024  # bytes of a constant that is worth sharing
+_LARGE = 1024  # size in bytes above which equal constants are shared
 
 
 def embeddings_in_int8(model: Any) -> None:
-    """Lets a model look up its embeddings in 8 bits, as `convert` with "int8" stores them."""
+    """Makes a model look up its embeddings in 8 bits, as `convert` with "int8" stores them."""
     for layer in model._flatten_layers():
         if isinstance(layer, TokenEmbedding):
             layer.look_up_in_int8()
 
 
 def convert(graphs: Graphs, quantize: str = NONE) -> bytes:
-    """Returns a model file with all functions over shared weights, of builtin operations only.
+    """Returns a model file with all functions and shared weights, with only builtin operations.
 
     Args:
         graphs: the functions.
-        quantize: "int8" stores weights in 8 bits and quantises activations as they come.
+        quantize: "int8" stores weights in 8 bits and quantises activations dynamically.
     """
     with tempfile.TemporaryDirectory() as folder:
         signatures = graphs.signatures
@@ -39,16 +39,17 @@ def convert(graphs: Graphs, quantize: str = NONE) -> bytes:
         )
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         if quantize == INT8:
-            # Without samples of data, which quantised activations once for all would need: those
-            # have broken encoders (tensorflow#117052).
+            # Without calibration data, which static quantisation of activations would need: static
+            # quantisation gives broken encoders (tensorflow#117052).
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         return _with_each_constant_once(converter.convert())
 
 
 def _with_each_constant_once(model: bytes) -> bytes:
-    """Lets equal constants share their place: an embedding is looked up and multiplied with.
+    """Stores equal constants once, because embeddings are used for look-up and for logits.
 
-    Weights of 8 bits are equal if none differs by more than 1: the converter rounds in its own way.
+    8-bit weights count as equal if none differs by more than 1, because the converter rounds
+    differently.
     """
     content = flatbuffer_utils.convert_bytearray_to_object(bytearray(model))
     kinds = {tensor.buffer: tensor.type for graph in content.subgraphs for tensor in graph.tensors}

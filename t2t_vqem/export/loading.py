@@ -1,4 +1,4 @@
-"""A run's model as it is exported: any checkpoint, computed in float32."""
+"""Loads a run's model for export, from any checkpoint, in float32."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class LoadedRun(NamedTuple):
     """A run with the weights of one checkpoint."""
 
     run: OutputDir
-    model: Any  # built, of float32
+    model: Any  # built, in float32
     vocabulary: Vocabulary | None  # None for a run of images
     checkpoint: str  # path
 
     def weights(self) -> dict[str, Any]:
-        """Returns which weights these are."""
+        """Returns checkpoint, step and hash of the weights."""
         return {
             "checkpoint": os.path.relpath(self.checkpoint, self.run.path),
             "step": checkpoint_step(self.checkpoint),
@@ -31,7 +31,7 @@ class LoadedRun(NamedTuple):
 
 
 def load_run(run: OutputDir, checkpoint: str | None = None) -> LoadedRun:
-    """Builds the model of a run, whatever precision it was trained in, and restores its weights.
+    """Builds the model of a run in float32 and restores its weights.
 
     Args:
         run: the run.
@@ -44,7 +44,7 @@ def load_run(run: OutputDir, checkpoint: str | None = None) -> LoadedRun:
 
 
 def load_rescorer(folder: str, vocabulary: Vocabulary) -> LoadedRun:
-    """Loads the run that is to choose among candidates.
+    """Loads the run that chooses among candidates.
 
     Raises:
         UsageError: it has another vocabulary, or cannot score.
@@ -53,14 +53,14 @@ def load_rescorer(folder: str, vocabulary: Vocabulary) -> LoadedRun:
     model = run.hparams().model
     if not capabilities.offers(model, ScoringModel):
         raise UsageError(
-            f"--rescore_dir={folder} holds a run of {model!r}: expected one of a model that "
-            f"{ScoringModel.offers}, {capabilities.models_that_offer(ScoringModel)}"
+            f"--rescore_dir={folder} holds a run of {model!r}, which cannot score translations. "
+            f"Expected one of: {capabilities.models_that_offer(ScoringModel)}"
         )
     theirs = run.vocabulary()
     if theirs is None or theirs.hash != vocabulary.hash:
         raise UsageError(
             f"--rescore_dir={folder}: that run has another vocabulary than the one in "
-            f"--output_dir, so that it cannot score its tokens. A teacher and a model that was "
-            f"trained on data distilled by it share theirs"
+            "--output_dir. Use a run with the same vocabulary, such as the teacher that distilled "
+            "the training data"
         )
     return load_run(run)

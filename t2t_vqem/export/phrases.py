@@ -1,4 +1,4 @@
-"""What each code of a latent model stood for in its training text."""
+"""The phrases that each code of a latent model stands for in training text."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from t2t_vqem.runtime import TextRuntime
 from t2t_vqem.text_problem import TextDataset
 
 _MOST_PAIRS = 10_000
-_MOST_PHRASES = 10  # of a code
+_MOST_PHRASES = 10  # the largest number of phrases of a code
 _logger = logging.getLogger(__name__)
 
 Phrases = list[list[tuple[str, int]]]
 
 
 def training_pairs(dataset: TextDataset) -> list[tuple[str, str]]:
-    """Returns pairs of the train split, at most `_MOST_PAIRS`, spread over it."""
+    """Returns at most `_MOST_PAIRS` pairs, spread evenly over the train split."""
     records = dataset.records(TRAIN)
     count = min(len(records), _MOST_PAIRS)
     decode = dataset.vocabulary.decode
@@ -31,14 +31,14 @@ def training_pairs(dataset: TextDataset) -> list[tuple[str, str]]:
 
 
 def collect_phrases(model: TextRuntime, pairs: Iterable[tuple[str, str]]) -> Phrases:
-    """Counts which words the latents of translations stand for.
+    """Counts the phrases that the latents of translations stand for.
 
     Args:
         model: a latent model.
-        pairs: of source and translation.
+        pairs: sources and translations.
 
     Returns:
-        For each code, the phrases that it stood for most often and how often, most often first.
+        For each code, its most frequent phrases with their counts, the most frequent first.
     """
     counts = [collections.Counter() for _ in range(model.manifest.num_codes)]
     for found in model.score(pairs):
@@ -49,7 +49,7 @@ def collect_phrases(model: TextRuntime, pairs: Iterable[tuple[str, str]]) -> Phr
                 counts[found.codes[latent]][phrase] += 1
     used = sum(map(bool, counts))
     _logger.info("%d of %d codes stand for something", used, len(counts))
-    # Of phrases that are equally frequent the first in the alphabet, on every machine.
+    # Phrases of equal frequency in alphabetical order, so that all machines give the same list.
     return [
         sorted(found.items(), key=lambda item: (-item[1], item[0]))[:_MOST_PHRASES]
         for found in counts

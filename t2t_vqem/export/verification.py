@@ -17,8 +17,8 @@ from t2t_vqem.metrics.images import psnr
 from t2t_vqem.problem import Dataset
 from t2t_vqem.runtime import ImageRuntime, TextRuntime
 
-# Two ways to compute a score differ by rounding: of two hypotheses that score so much alike, either
-# may be found.
+# Scores of two implementations differ by rounding: if the scores of two hypotheses are this close,
+# either may be found.
 _SCORE_TOLERANCE = 1e-4
 _PSNR_TOLERANCE = 0.1  # dB
 _BLEU_TOLERANCE = 0.5
@@ -29,19 +29,19 @@ _logger = logging.getLogger(__name__)
 def verify_text(
     exported: TextRuntime, reference: TextRuntime, dataset: Dataset, *, exact: bool
 ) -> dict[str, Any]:
-    """Translates the dev split with both.
+    """Translates the dev split with both models and compares the texts.
 
     Args:
-        exported: what is to be verified.
-        reference: the same functions as TensorFlow computes them.
-        dataset: what the run was trained on.
+        exported: the export to verify.
+        reference: the same functions, computed by TensorFlow.
+        dataset: the data of the run.
         exact: whether both compute in the same precision, so that texts must be equal.
 
     Returns:
-        The figures, as JSON.
+        The results, as JSON.
 
     Raises:
-        UsageError: texts differ that must not.
+        UsageError: texts differ although `exact` is set.
     """
     sources, references = dataset.sources(DEV), dataset.references(DEV)
     ours, theirs = (list(model.translate(sources)) for model in (exported, reference))
@@ -75,7 +75,7 @@ def verify_text(
 
 
 def milliseconds_each(model: TextRuntime, lines: Sequence[str]) -> float:
-    """Returns the median time of a sentence that comes alone, from text to text."""
+    """Returns the median time to translate a single sentence, from text to text."""
     chosen = [line for line in lines if line.strip()][:_TIMED_LINES]
     times = []
     for line in chosen:
@@ -88,7 +88,7 @@ def milliseconds_each(model: TextRuntime, lines: Sequence[str]) -> float:
 def verify_images(
     exported: ImageRuntime, reference: ImageRuntime, dataset: Dataset, *, exact: bool
 ) -> dict[str, Any]:
-    """Encodes and decodes the dev split with both; see `verify_text`."""
+    """Encodes and decodes the dev split with both models; see `verify_text`."""
     images = dataset.images(DEV)
     ours, theirs = (model.encode(images) for model in (exported, reference))
     ratios = [

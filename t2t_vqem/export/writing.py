@@ -1,4 +1,4 @@
-"""Writing a folder aside and renaming it, so that a killed export leaves nothing half done."""
+"""Writes a temporary folder and renames it, so that a killed export leaves no partial folder."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from t2t_vqem.runtime.manifest import MANIFEST
 
 @contextlib.contextmanager
 def written_aside(folder: str) -> Iterator[str]:
-    """Gives an empty folder, which takes the name `folder` when the block of `with` ends well.
+    """Yields an empty folder, which is renamed to `folder` if the body of `with` succeeds.
 
     Raises:
-        UsageError: `folder` holds something that is no export, or cannot be written.
+        UsageError: `folder` exists and is not an export, or cannot be written.
     """
     folder = os.path.abspath(folder)
     if os.path.exists(folder) and not _may_be_replaced(folder):
         raise UsageError(
-            f"{folder} is there already and is no exported model: it has no {MANIFEST}. Name a "
-            "folder that does not exist, or an export to be replaced"
+            f"{folder} exists and is not an exported model: it has no {MANIFEST}. Name a folder "
+            "that does not exist, or an export to replace"
         )
     conflict = f"another t2t-exporter is writing {folder}"
     lock = locked(f"{folder}.lock", conflict, remedy="Wait until it is done")

@@ -1,12 +1,12 @@
-"""Runs exported models on processors: needs NumPy, SentencePiece and ai-edge-litert alone.
+"""Runs exported models on CPUs: needs only NumPy, SentencePiece and ai-edge-litert.
 
     from t2t_vqem import runtime
     model = runtime.load("exported")
     for hypothesis in model.translate(["A sentence."]):
         print(hypothesis.text)
 
-Nothing here imports TensorFlow, and an export executes no code of whoever made it: its model file
-may hold LiteRT's own operations only.
+Nothing here imports TensorFlow. An export executes no code of its author: its model file can hold
+only LiteRT's own operations.
 """
 
 from t2t_vqem.runtime.images import ImageRuntime

@@ -1,4 +1,4 @@
-"""Lines of similar length together. Pure functions of the lengths, so that batches never differ."""
+"""Batches of lines of similar length. They depend only on the lengths, so they never differ."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ def batches_by_length(lengths: Sequence[int], max_tokens: int, max_rows: int) ->
     """Divides lines into batches, the longest first.
 
     Args:
-        lengths: tokens of each line, all of its sides together.
-        max_tokens: of a batch, padding counted; a longer line is alone.
-        max_rows: lines of a batch.
+        lengths: number of tokens of each line.
+        max_tokens: the largest number of tokens in a batch, including padding; a longer line is a
+            batch of its own.
+        max_rows: the largest number of lines in a batch.
 
     Returns:
         Indices of lines; each occurs once.

@@ -1,4 +1,4 @@
-"""Encoding, decoding and sampling images with an exported model.
+"""Encoding, decoding and sampling of images with an exported model.
 
 Shapes: N images, H height, W width, L latents of an image, C codebooks.
 """
@@ -20,20 +20,20 @@ _Progress = Callable[[int], None] | None
 
 
 class ImageRuntime:
-    """Runs a model of images on any number of them; safe to be used by several threads.
+    """Runs a model of images on any number of images. Several threads can use it.
 
     Attributes:
-        manifest: what the export is.
+        manifest: the manifest of the export.
     """
 
     def __init__(self, manifest: Manifest, backend: Backend):
-        """Keeps the parts; `loading.load` makes them of a folder."""
+        """Stores its arguments; `loading.load` makes them from a folder."""
         self.manifest = manifest
         self._backend = backend
         self._pool = ThreadPoolExecutor(backend.concurrency)
 
     def close(self) -> None:
-        """Frees threads and the model; nothing can be computed afterwards."""
+        """Frees the threads and the model; the runtime cannot be used afterwards."""
         self._pool.shutdown()
         del self._backend
 
@@ -51,11 +51,11 @@ class ImageRuntime:
         """Returns the codes of images: uint8 [N, H, W, channels] -> int32 [N, L, C].
 
         Args:
-            images: at least one.
-            progress: called with the number of images that were finished.
+            images: at least one image.
+            progress: called with the number of images that were just finished.
 
         Raises:
-            UsageError: another shape or type.
+            UsageError: the shape or type is wrong.
         """
         if images.shape[1:] != self.image_shape or images.dtype != np.uint8 or not len(images):
             raise UsageError(
@@ -68,11 +68,11 @@ class ImageRuntime:
         """Returns the images of codes: int32 [N, L, C] -> uint8 [N, H, W, channels].
 
         Args:
-            codes: of at least one image.
-            progress: called with the number of images that were finished.
+            codes: codes of at least one image.
+            progress: called with the number of images that were just finished.
 
         Raises:
-            UsageError: another shape, or ids that no code has.
+            UsageError: the shape is wrong, or an id is out of range.
         """
         num_codes = self.manifest.num_codes
         if codes.shape[1:] != self.code_shape or not len(codes):
@@ -83,7 +83,7 @@ class ImageRuntime:
         if codes.min() < 0 or codes.max() >= num_codes:
             raise UsageError(
                 f"codes are from {codes.min()} to {codes.max()}, expected 0 to {num_codes - 1}: "
-                f"the model has {num_codes}"
+                f"the model has {num_codes} codes"
             )
         codes = codes.astype(np.int32)
         return self._in_batches(lambda rows: self._call(DECODE, codes=rows), codes, progress)
@@ -105,15 +105,15 @@ class ImageRuntime:
         """Draws the codes of new images from the model's prior.
 
         Args:
-            num_images: N; image i depends on the seed and on i, not on how many there are.
-            temperature: above 0; 1 draws from the prior itself, less makes images more alike.
-            top_k: draw among the k most probable codes only; 0 among all.
-            seed: of the draws.
+            num_images: N. Image i depends on the seed and on i, not on N.
+            temperature: above 0. 1 draws from the prior itself, lower values give less diversity.
+            top_k: draw only among the k most probable codes; 0: all.
+            seed: seed of the draws.
             first_index: number of the first image.
-            progress: called with the number of images that were finished.
+            progress: called with the number of images that were just finished.
 
         Returns:
-            Codes int32 [N, L, C]; `decode` makes images of them.
+            Codes int32 [N, L, C], for `decode`.
 
         Raises:
             UsageError: a number is out of range.

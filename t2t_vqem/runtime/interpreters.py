@@ -1,4 +1,4 @@
-"""LiteRT interpreters of one model file, for several threads of the caller."""
+"""LiteRT interpreters of a model file, for several threads of the caller."""
 
 from __future__ import annotations
 
@@ -13,39 +13,40 @@ import numpy as np
 
 from t2t_vqem.constants import UsageError
 
-# Bytes of a model file from which on several threads make an operation faster: below, waking them
-# takes as long as they save.
+# Size of a model file in bytes above which several threads make an operation faster. Below it,
+# waking them takes as long as they save.
 _LARGE = 24 * 2**20
 _MAX_THREADS = 4
 
 
 class Backend(Protocol):
-    """What computes the functions of an exported model."""
+    """Computes the functions of an exported model."""
 
     @property
     def concurrency(self) -> int:
-        """Calls that may run at the same time."""
+        """Number of calls that can run at the same time."""
 
     def inputs(self, signature: str) -> Sequence[str] | None:
-        """Returns the names of a function's inputs, None where the model has no such function."""
+        """Returns the names of a function's inputs; None if the model has no such function."""
 
     def call(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Runs a function."""
 
 
 class Interpreters:
-    """`Backend` that keeps up to so many interpreters, made when they are needed."""
+    """`Backend` with a limited number of interpreters, each made when it is first needed."""
 
     def __init__(self, path: str, *, threads: int | None = None, interpreters: int | None = None):
-        """Loads the model file once, so that a damaged one is an error here.
+        """Loads the model file once, so that a damaged file raises its error here.
 
         Args:
-            path: of the model file.
-            threads: of a single operation; None chooses by the size of the file.
-            interpreters: that run at the same time; None for as many as there are cores for.
+            path: path of the model file.
+            threads: number of threads of an operation; None: chosen by the size of the file.
+            interpreters: number of interpreters that run at the same time; None: as many as the
+                cores allow.
 
         Raises:
-            UsageError: a number is below 1, or the file is no model for LiteRT.
+            UsageError: a number is below 1, or the file is not a model for LiteRT.
         """
         for name, value in (("threads", threads), ("interpreters", interpreters)):
             if value is not None and value < 1:
@@ -68,11 +69,11 @@ class Interpreters:
         try:
             return Interpreter(model_path=self._path, num_threads=self._threads)
         except (ValueError, RuntimeError) as error:
-            raise UsageError(f"{self._path} is no model for LiteRT: {error}") from error
+            raise UsageError(f"{self._path} is not a model for LiteRT: {error}") from error
 
     @property
     def concurrency(self) -> int:
-        """Interpreters that may run at the same time."""
+        """Number of interpreters that can run at the same time."""
         return self._limit
 
     def inputs(self, signature: str) -> Sequence[str] | None:
@@ -81,7 +82,7 @@ class Interpreters:
         return None if found is None else found["inputs"]
 
     def call(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """See `Backend`; waits for an interpreter where all are busy."""
+        """See `Backend`; waits for an interpreter if all are busy."""
         with self._interpreter() as runners:
             return runners.call(signature, inputs)
 
@@ -116,5 +117,5 @@ class _Runners:
 
 
 def num_cores() -> int:
-    """Returns how many cores this process may use."""
+    """Returns the number of cores that this process can use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

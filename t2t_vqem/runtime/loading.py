@@ -1,4 +1,4 @@
-"""Loading an exported folder."""
+"""Loads an exported folder."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def load(
     """Loads an exported model.
 
     Args:
-        folder: what `t2t-exporter --format=litert` wrote.
-        threads: of a single operation; None chooses by the size of the model.
-        interpreters: batches that run at the same time, each with its own memory; None: as many as
-            the cores allow.
-        batch_tokens: of a batch of text, see `TextRuntime`; None for the default.
+        folder: folder that `t2t-exporter --format=litert` wrote.
+        threads: number of threads of an operation; None: chosen by the size of the model.
+        interpreters: number of batches that run at the same time, each with its own memory; None:
+            as many as the cores allow.
+        batch_tokens: number of tokens in a batch of text, see `TextRuntime`; None: the default.
 
     Raises:
-        UsageError: the folder is no export, a file of it is damaged or not the one that was
-            exported, or the format is newer than this version.
+        UsageError: the folder is not an export, a file is damaged or was replaced, or the format is
+            newer than this version.
     """
     folder = os.path.abspath(os.path.expanduser(folder))
     manifest = manifests.read(folder)

@@ -1,7 +1,7 @@
-"""The manifest of an export: what is in the folder, and what whoever loads it must know.
+"""The manifest of an export: the contents of the folder, and how to use them.
 
-A folder holds MANIFEST, the model, the vocabulary of a text model, and CARD, which is for readers.
-Formats are numbered: a reader knows its own and all earlier ones.
+A folder holds MANIFEST, the model, the vocabulary of a text model, and CARD for human readers.
+Formats are numbered: each version reads its own format and all earlier ones.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MANIFEST = "manifest.json"
 MODEL = "model.tflite"
 VOCABULARY = "vocab.model"
 CARD = "README.md"
-PHRASES = "phrases.json"  # of each code of a latent model: phrases and counts
+PHRASES = "phrases.json"  # phrases of each code of a latent model, with their counts
 TEXT, IMAGES = "text", "images"
 _CHUNK = 2**20
 _AGAIN = "Copy the folder again, or export the run again with t2t-exporter"
@@ -28,21 +28,21 @@ _AGAIN = "Copy the folder again, or export the run again with t2t-exporter"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What an export is.
+    """The description of an export.
 
     Attributes:
         kind: "text" or "images".
-        engine: what the model file is for: "litert", "saved_model" or "ctranslate2".
+        engine: format of the model: "litert", "saved_model" or "ctranslate2".
         model: registered name of the model.
         files: hash of each file (sha256) that the engine reads, by its name.
         quantize: "none" or "int8".
-        decoding: `DecodeOptions` that the graph was made for, and defaults of its inputs.
+        decoding: the `DecodeOptions` of the graph, and the defaults of its inputs.
         languages: codes of the source and the target language.
-        max_length: ids of a source, with EOS; longer ones are cut.
-        max_extra_length: tokens that a translation may have more than its source.
-        num_codes: codes of each codebook; 0 for a model without codes.
-        tokens_per_latent: places that a latent has in `Hypothesis.raw_tokens`.
-        group_size: tokens of the groups that targets are laid out in; 1: they are not.
+        max_length: the largest number of ids of a source, including EOS; longer ones are truncated.
+        max_extra_length: number of tokens by which a translation may exceed its source.
+        num_codes: number of codes in each codebook; 0 for a model without codes.
+        tokens_per_latent: number of positions of a latent in `Hypothesis.raw_tokens`.
+        group_size: number of tokens in a group, for a model with grouped targets; 1: no groups.
         image_shape: height, width and channels of images.
         code_shape: latents and codebooks of an image.
         about: everything else: where it comes from and how good it is.
@@ -65,7 +65,7 @@ class Manifest:
     about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns what `read` reads."""
+        """Returns the manifest as JSON, for `read`."""
         return {"format": FORMAT, **dataclasses.asdict(self)}
 
 
@@ -73,7 +73,7 @@ def read(folder: str) -> Manifest:
     """Reads the manifest of an export.
 
     Raises:
-        UsageError: the folder is no export, of a newer format, or its manifest is damaged.
+        UsageError: the folder is not an export, has a newer format, or its manifest is damaged.
     """
     path = os.path.join(folder, MANIFEST)
     try:
@@ -81,13 +81,13 @@ def read(folder: str) -> Manifest:
             content = json.load(file)
     except FileNotFoundError as error:
         raise UsageError(
-            f"{folder} is no exported model: it has no {MANIFEST}. t2t-exporter makes one of the "
-            "output directory of a run"
+            f"{folder} is not an exported model: it has no {MANIFEST}. t2t-exporter makes one from "
+            "the output directory of a run"
         ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read: {error}. {_AGAIN}") from error
     if not isinstance(content, dict) or not isinstance(content.get("format"), int):
-        raise UsageError(f"{path} is no manifest of an export: it has no format. {_AGAIN}")
+        raise UsageError(f"{path} is not a manifest of an export: it has no format. {_AGAIN}")
     if content["format"] > FORMAT:
         raise UsageError(
             f"{folder} has format {content['format']}, and this version reads up to {FORMAT}: "
@@ -118,10 +118,10 @@ def _checked(manifest: Manifest) -> Manifest:
 
 
 def check_files(folder: str, manifest: Manifest) -> None:
-    """Checks that the files are there and whole.
+    """Checks that all files exist and are complete.
 
     Raises:
-        UsageError: one is missing or has another content.
+        UsageError: a file is missing or has other contents.
     """
     for name, expected in manifest.files.items():
         path = os.path.join(folder, name)

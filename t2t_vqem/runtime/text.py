@@ -1,4 +1,4 @@
-"""Translating, scoring and decoding codes with an exported model of text."""
+"""Translation, scoring and decoding of codes with an exported model of text."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from t2t_vqem.runtime.interpreters import Backend
 from t2t_vqem.runtime.manifest import Manifest
 from t2t_vqem.runtime.results import Hypothesis, PairScore, Token
 
-# Lines that are sorted by length together: output comes a window at a time.
+# Number of lines that are sorted by length together; output is written window by window.
 WINDOW_LINES = 2048
-# Of a batch: more do not make a processor faster.
+# The largest number of rows in a batch; more rows are not faster on a CPU.
 _BATCH_ROWS = 32
 DEFAULT_BATCH_TOKENS = 2048
 TRANSLATE, SCORE, DECODE_CODES = "translate", "score", "decode_codes"
@@ -32,19 +32,19 @@ _logger = logging.getLogger(__name__)
 
 
 class _Job(NamedTuple):
-    """How batches of a kind of item are computed."""
+    """The computation of batches of items."""
 
     lengths: list[int]
     run: Callable[[list[int]], list[Any]]  # indices of a batch -> their results
 
 
 class TextRuntime:
-    """Translates lines in their order; safe to be used by several threads at the same time.
+    """Translates lines in their order. Several threads can use it at the same time.
 
     Attributes:
-        manifest: what the export is.
+        manifest: the manifest of the export.
         vocabulary: its vocabulary.
-        num_cut: lines so far that were longer than `manifest.max_length` and were cut.
+        num_cut: number of lines so far that were truncated to `manifest.max_length`.
     """
 
     def __init__(
@@ -55,13 +55,14 @@ class TextRuntime:
         *,
         batch_tokens: int = DEFAULT_BATCH_TOKENS,
     ):
-        """Keeps the parts; `loading.load` makes them of a folder.
+        """Stores its arguments; `loading.load` makes them from a folder.
 
         Args:
-            manifest: what the export is.
-            vocabulary: turns text into ids and back.
-            backend: what computes.
-            batch_tokens: source tokens of a batch, with padding, counted once for each hypothesis.
+            manifest: the manifest of the export.
+            vocabulary: the vocabulary that encodes and decodes text.
+            backend: computes the functions of the model.
+            batch_tokens: number of source tokens in a batch, including padding, counted once for
+                each hypothesis.
         """
         if batch_tokens < 1:
             raise UsageError(f"batch_tokens must be at least 1, got {batch_tokens}")
@@ -74,23 +75,23 @@ class TextRuntime:
         self._pool = ThreadPoolExecutor(backend.concurrency)
 
     def close(self) -> None:
-        """Frees threads and the model; nothing can be computed afterwards."""
+        """Frees the threads and the model; the runtime cannot be used afterwards."""
         self._pool.shutdown()
         del self._backend
 
     @property
     def has_latents(self) -> bool:
-        """Whether the model translates by latents, so that there is `decode_codes`."""
+        """Whether the model translates with latents and so has `decode_codes`."""
         return self.manifest.num_codes > 0
 
     @property
     def beam_size(self) -> int:
-        """Hypotheses of the beam search that the export was made for; 1 for none."""
+        """Number of hypotheses of the export's beam search; 1: no beam search."""
         return self.manifest.decoding.get("beam_size", 1)
 
     @property
     def num_best(self) -> int:
-        """Hypotheses that a translation can have, `Hypothesis.others` among them."""
+        """The largest number of hypotheses of a translation, including `Hypothesis.others`."""
         return self.manifest.decoding.get("num_best", 1)
 
     @property
@@ -113,19 +114,20 @@ class TextRuntime:
     ) -> Iterator[Hypothesis]:
         """Yields one hypothesis for each line, in order, a window of lines at a time.
 
-        A blank line gives an empty translation. What is longer than the model takes is cut, and a
-        warning at the end tells how many lines were. None stands for what the export was made with.
+        A blank line gives an empty translation. Lines longer than the model's limit are truncated,
+        and a warning at the end gives their number. None stands for the value of the export.
 
         Args:
             lines: source text; read lazily, `WINDOW_LINES` ahead.
-            num_best: hypotheses of beam search to return.
+            num_best: number of hypotheses to return.
             alpha: exponent of the length penalty.
-            extra_length: a translation has at most so many tokens more than its source.
-            temperature: draw from softmax(logits / temperature); 0 searches.
-            top_k: draw among the k most probable tokens only; 0 is all.
-            seed: of sampling. A line's sample depends on the seed, its index and its text.
+            extra_length: a translation has at most this many tokens more than its source.
+            temperature: draw from softmax(logits / temperature); 0: search instead.
+            top_k: draw only among the k most probable tokens; 0: all.
+            seed: seed of sampling. The sample of a line depends on the seed, its index and its
+                text.
             first_index: index of the first line.
-            progress: called with the number of lines that were finished, as batches complete.
+            progress: called with the number of lines that were just finished.
 
         Raises:
             UsageError: a value is out of range, or the export was not made for it.
@@ -145,7 +147,7 @@ class TextRuntime:
 
             def run(members: list[int]) -> list[Hypothesis]:
                 rows = np.array([start + member for member in members], np.int64)
-                # Row ids are hashed, so that wrapping after 2^32 lines does no harm.
+                # Row ids are hashed, so they may wrap around after 2^32 lines.
                 outputs = self._call(
                     TRANSLATE,
                     inputs=_padded([sources[member] for member in members]),
@@ -168,8 +170,8 @@ class TextRuntime:
         """Yields the log-probability of each pair of source and translation, in order.
 
         Args:
-            pairs: read lazily, `WINDOW_LINES` ahead.
-            progress: called with the number of pairs that were finished, as batches complete.
+            pairs: sources and translations, read lazily, `WINDOW_LINES` ahead.
+            progress: called with the number of pairs that were just finished.
 
         Raises:
             UsageError: the export cannot score.
@@ -196,15 +198,15 @@ class TextRuntime:
     def decode_codes(
         self, requests: Iterable[tuple[str, Sequence[int]]], *, progress: _Progress = None
     ) -> Iterator[Hypothesis]:
-        """Yields the translation of each source by given latents, in order.
+        """Yields the translation of each source with given latents, in order.
 
         Args:
             requests: source lines and codes, read lazily, `WINDOW_LINES` ahead.
-            progress: called with the number of requests that were finished, as batches complete.
+            progress: called with the number of requests that were just finished.
 
         Raises:
-            UsageError: the model has no latents; there are no codes, too many of them, or others
-                than it has.
+            UsageError: the model has no latents; or a request has no codes, too many codes, or
+                codes out of range.
         """
         self._require(DECODE_CODES)
 
@@ -234,7 +236,7 @@ class TextRuntime:
         temperature: float | None,
         top_k: int | None,
     ) -> dict[str, np.ndarray]:
-        """Returns inputs of `translate`, checked."""
+        """Checks the settings and returns them as inputs of the graph."""
         decoding, most = self.manifest.decoding, self.manifest.max_extra_length
         given = {
             "alpha": decoding["alpha"] if alpha is None else alpha,
@@ -260,8 +262,8 @@ class TextRuntime:
     def _require(self, signature: str) -> None:
         if self._backend.inputs(signature) is None:
             raise UsageError(
-                f"this export of {self.manifest.model!r} has no {signature!r}: the model does not "
-                "offer it"
+                f"this export of {self.manifest.model!r} has no {signature!r}: the model "
+                "lacks this capability"
             )
 
     def _call(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
@@ -269,7 +271,7 @@ class TextRuntime:
         return self._backend.call(signature, {name: inputs[name] for name in names})
 
     def _sources(self, lines: list[str]) -> list[list[int]]:
-        """Returns the ids of each line, with EOS, cut to the model's length."""
+        """Returns the ids of each line, including EOS, truncated to the model's limit."""
         found = []
         for ids in self.vocabulary.encode(lines):
             if len(ids) >= self.manifest.max_length:
@@ -279,7 +281,7 @@ class TextRuntime:
         return found
 
     def _targets(self, lines: list[str]) -> list[list[int]]:
-        """Returns the ids of each translation, with EOS, laid out as the model wants them."""
+        """Returns the ids of each translation, including EOS, in groups if the model needs them."""
         encoded, size = self.vocabulary.encode(lines), self.manifest.group_size
         if size > 1:
             groups = group_words(encoded, self.vocabulary.word_starts, size)
@@ -294,7 +296,7 @@ class TextRuntime:
         manifest = self.manifest
         most = (manifest.max_length + manifest.max_extra_length) // manifest.tokens_per_latent
         if not 1 <= len(codes) <= most:
-            raise UsageError(f"there are {len(codes)} codes, expected 1 to {most}")
+            raise UsageError(f"got {len(codes)} codes, expected 1 to {most}")
         for code in codes:
             if not 0 <= code < manifest.num_codes:
                 raise UsageError(
@@ -310,11 +312,11 @@ class TextRuntime:
         progress: _Progress,
         blank: tuple[Callable[[_Item], bool], Any] | None = None,
     ) -> Iterator[Any]:
-        """Yields what a job makes of each item."""
+        """Yields the result of each item."""
         items, num_cut_before = iter(items), self.num_cut
         is_blank, of_blank = blank or (lambda item: False, None)
         while window := list(itertools.islice(items, WINDOW_LINES)):
-            # A blank item takes part as one of no tokens would: nothing is computed for it.
+            # Nothing is computed for blank items.
             full = [index for index, item in enumerate(window) if not is_blank(item)]
             results = [of_blank] * len(window)
             if progress and len(full) < len(window):
@@ -357,21 +359,21 @@ class TextRuntime:
     def _run_all(
         self, run: Callable[[list[int]], list[Any]], batches: list[list[int]]
     ) -> Iterator[list[Any]]:
-        """Yields what `run` returns for each batch, in order, several of them at the same time."""
-        if len(batches) == 1:  # waking another thread would take longer than it saves
+        """Yields the results of `run` for each batch, in order; runs several at the same time."""
+        if len(batches) == 1:  # another thread would take longer than it saves
             yield run(batches[0])
             return
         futures: list[Future] = [self._pool.submit(run, batch) for batch in batches]
         try:
             for future in futures:
                 yield future.result()
-        finally:  # after an error or an interrupt, do not work off what is queued
+        finally:  # after an error or an interrupt, cancel the queued batches
             for future in futures:
                 future.cancel()
             wait(futures)
 
     def _hypotheses(self, outputs: dict[str, np.ndarray], row: int, num_best: int) -> Hypothesis:
-        """Returns what was found for a row of the batch."""
+        """Returns the hypotheses for a row of the batch."""
         first = row * self.num_best
         best, *others = (self._hypothesis(outputs, first + rank) for rank in range(num_best))
         return best._replace(others=tuple(h for h in others if h.score > LEAST_SCORE))

@@ -95,7 +95,7 @@ def test_an_idle_server_ends_at_once(start):
     ("flags", "message"),
     [
         ([], "--models is missing"),
-        (["--models=none"], "none is no exported model"),
+        (["--models=none"], "none is not an exported model"),
         (["--models=a", "--max_lines=0"], "max_lines"),
         (["--models={beam}", "--port={taken}"], "Address already in use. Use an address"),
         (["--models={beam},{beam}"], "two folders have the name 'beam'"),

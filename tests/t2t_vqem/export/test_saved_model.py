@@ -79,7 +79,10 @@ def test_what_a_format_cannot_hold_is_refused(untrained_run, tmp_path):
     )  # fmt: skip
     run = untrained_run(tmp_path / "run", hparams)
     for settings, message in (
-        ({"engine": "ctranslate2"}, "is for runs of 'transformer', .* expected --format=litert"),
+        (
+            {"engine": "ctranslate2"},
+            "is only for runs of 'transformer', .* expected --format=litert",
+        ),
         ({"engine": "saved_model", "quantize": "int8"}, "TensorFlow computes in float32"),
     ):
         with pytest.raises(UsageError, match=message):

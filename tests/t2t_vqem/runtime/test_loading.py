@@ -26,12 +26,15 @@ def test_a_moved_folder_loads(folder):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda f: (f / "manifest.json").unlink(), "is no exported model: it has no manifest.json"),
+        (
+            lambda f: (f / "manifest.json").unlink(),
+            "is not an exported model: it has no manifest.json",
+        ),
         (lambda f: (f / "manifest.json").write_text("{"), "cannot be read"),
-        (lambda f: (f / "manifest.json").write_text("[]"), "is no manifest of an export"),
+        (lambda f: (f / "manifest.json").write_text("[]"), "is not a manifest of an export"),
         (lambda f: (f / "manifest.json").write_text('{"format": 1}'), "is damaged"),
         (lambda f: change(f, format=2), "has format 2, and this version reads up to 1"),
-        (lambda f: change(f, format="1"), "is no manifest of an export"),
+        (lambda f: change(f, format="1"), "is not a manifest of an export"),
         (lambda f: change(f, max_length="32"), "max_length is '32', expected a int"),
         (lambda f: change(f, kind="sounds"), "kind is 'sounds'"),
         (lambda f: change(f, engine="saved_model"), "is an export for saved_model"),
@@ -53,7 +56,7 @@ def test_a_model_that_is_none_is_refused(folder):
     from t2t_vqem.runtime.manifest import file_hash
 
     change(folder, files={**hashes, "model.tflite": file_hash(str(folder / "model.tflite"))})
-    with pytest.raises(UsageError, match="is no model for LiteRT"):
+    with pytest.raises(UsageError, match="is not a model for LiteRT"):
         runtime.load(str(folder))
 
 

@@ -145,8 +145,8 @@ def test_what_the_export_was_not_made_for_is_refused(stored_exports, latent):
     with pytest.raises(UsageError, match="has no 'decode_codes'"):
         beam.decode_codes([("one", [1])])
     for codes, message in (
-        ([], "there are 0 codes"),
-        ([1] * 1000, "there are 1000 codes"),
+        ([], "got 0 codes"),
+        ([1] * 1000, "got 1000 codes"),
         ([12], "code 12: expected a number from 0 to 11"),
         ([-1], "code -1"),
     ):
