@@ -200,9 +200,11 @@ def _verified(
     _logger.info("comparing the export with the run on dev")
     exact = manifest.quantize == NONE and manifest.engine != CTRANSLATE2
     if manifest.kind == IMAGES:
-        used: Any = saved_model.ServedIds(folder)
+        used: Any
         if manifest.engine == LITERT:
             used = Interpreters(os.path.join(folder, MODEL))
+        else:
+            used = saved_model.ServedIds(folder)
         models = (ImageRuntime(manifest, used), ImageRuntime(manifest, graphs))
         return verify_images(*models, dataset, exact=exact)
     exported: Any

@@ -202,6 +202,16 @@ def test_images_from_data_to_samples(tmp_path):
         drawn = codec.sample(3, seed=5)
         np.testing.assert_array_equal(codec.sample(2, seed=5), drawn[:2])
 
+    # An export, which is verified on dev, has the same interface and codes.
+    from t2t_vqem.export.exporter import export_run
+    from t2t_vqem.output_dir import OutputDir
+
+    manifest = export_run(OutputDir(str(tmp_path / "run")), str(tmp_path / "export"))
+    assert manifest.about["verification"]["images"] == 150
+    with t2t.load(tmp_path / "export") as exported:
+        assert (exported.encode(images) == codes).mean() > 0.95
+        assert exported.sample(2, seed=5).shape == (2, *images.shape[1:])
+
 
 def test_an_argument_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(t2t.UsageError, match="Did you mean train_steps"):
