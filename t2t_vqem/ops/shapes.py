@@ -13,10 +13,11 @@ Size = int | tf.Tensor  # an int if the size is known, else an int32 scalar
 
 def sizes(x: tf.Tensor) -> list[Size]:
     """Returns the size of each axis of x, as an int if it is known."""
-    if x.shape.is_fully_defined():
-        return x.shape.as_list()
+    known = list(x.shape)
+    if None not in known:
+        return known
     dynamic = tf.shape(x)
-    return [dynamic[axis] if size is None else size for axis, size in enumerate(x.shape)]
+    return [dynamic[axis] if size is None else size for axis, size in enumerate(known)]
 
 
 def reshaped(x: tf.Tensor, shape: Sequence[Size]) -> tf.Tensor:

@@ -199,13 +199,13 @@ def test_state_is_float32_whatever_is_computed_in(policy, kind):
 @pytest.mark.parametrize(
     "kwargs, message",
     [
-        ({"temperature_end": 0}, "temperature_end=0.0 is out of range, expected from 1e-06"),
-        ({"decay": 1.5}, "decay=1.5 is out of range, expected from 0 to 1"),
-        ({"beta": -1}, "beta=-1.0 is out of range, expected from 0"),
-        ({"revive_below": 2}, "revive_below=2.0 is out of range, expected from 0 below 1"),
-        ({"num_codes": 0}, "num_codes=0 is out of range, expected from 2"),
+        ({"temperature_end": 0}, "temperature_end=0.0 is out of range, expected at least 1e-06"),
+        ({"decay": 1.5}, "decay=1.5 is out of range, expected 0 to 1"),
+        ({"beta": -1}, "beta=-1.0 is out of range, expected at least 0"),
+        ({"revive_below": 2}, "revive_below=2.0 is out of range, expected at least 0 and below 1"),
+        ({"num_codes": 0}, "num_codes=0 is out of range, expected at least 2"),
         ({"num_codes": 2.5}, "num_codes=2.5 is of type float, expected int"),
-        ({"num_samples": -1}, "num_samples=-1 is out of range, expected from 0"),
+        ({"num_samples": -1}, "num_samples=-1 is out of range, expected at least 0"),
     ],
 )
 def test_arguments_are_checked(kwargs, message):
@@ -301,5 +301,5 @@ def test_clone_save_load_and_export(kind, tmp_path):
     np.testing.assert_allclose(clone.predict(x, verbose=0), expected, rtol=1e-5, atol=1e-6)
 
     model.export(tmp_path / "exported", verbose=False)
-    served = tf.saved_model.load(tmp_path / "exported").serve(x)
-    np.testing.assert_allclose(served, expected, rtol=1e-4, atol=1e-5)
+    served = tf.saved_model.load(tmp_path / "exported")
+    np.testing.assert_allclose(served.serve(x), expected, rtol=1e-4, atol=1e-5)

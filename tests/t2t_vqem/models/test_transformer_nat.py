@@ -576,7 +576,7 @@ def test_the_prior_of_the_e_step_has_no_gradient(changes):
 
 
 def test_several_codebooks_are_refused():
-    with pytest.raises(UsageError, match="num_codebooks=2: transformer_nat takes 1"):
+    with pytest.raises(UsageError, match="num_codebooks=2: expected 1 for transformer_nat"):
         dataclasses.replace(HPARAMS, num_codebooks=2, code_size=4)
 
 
