@@ -134,7 +134,8 @@ def test_reads_every_image_of_a_prepared_tfds_data_set(tmp_path):
 @pytest.mark.slow
 def test_another_tfds_data_set_is_an_error(tmp_path):
     directory, _ = prepare_tfds(tmp_path, "mnist", (4, 3, 1), {"train": 3})
-    with pytest.raises(UsageError, match=r"the images have the shape \(4, 3, 1\), expected \(4, 3, 3\): .* mnist"):
+    message = r"the images have the shape \(4, 3, 1\), expected \(4, 3, 3\): .* mnist"
+    with pytest.raises(UsageError, match=message):
         read_tfds(str(directory), ("train",), (4, 3, 3))
     with pytest.raises(UsageError, match="no split test, expected train, test; it has train"):
         read_tfds(str(directory), ("train", "test"), (4, 3, 1))
