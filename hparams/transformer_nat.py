@@ -56,6 +56,19 @@ class TransformerNATHParams(BottleneckHParams, TransformerHParams):
         "Quantisation and training of the predictor begin after them",
         minimum=0,
     )
+    num_scorer_layers: int = option(
+        0,
+        "layers of the scorer, a causal decoder that chooses among candidates; one is enough, and "
+        "0 means no scorer",
+        minimum=0,
+    )
+    scorer_weight: float = option(1.0, "weight of the scorer's loss", minimum=0)
+    self_normalization: float = option(
+        0.1,
+        "alpha, weight of (log Z)^2 in the scorer's loss, so that its logits are close to "
+        "log-probabilities (Devlin et al. 2014)",
+        minimum=0,
+    )
 
     @property
     def group_size(self) -> int:

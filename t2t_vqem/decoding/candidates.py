@@ -153,6 +153,12 @@ def remove_fill(placed: Placed) -> Placed:
     return _move_up(placed, (placed.tokens != PAD_ID) & (placed.tokens != FILL_ID))
 
 
+def without_fill(tokens: tf.Tensor) -> tf.Tensor:
+    """Removes FILL from tokens int32 [N, T]; later tokens move up, PAD follows."""
+    nothing = tf.zeros_like(tokens)
+    return remove_fill(Placed(tokens, tf.cast(nothing, tf.float32), nothing)).tokens
+
+
 def _move_up(placed: Placed, kept: tf.Tensor) -> Placed:
     """Moves the tokens to keep, bool [N, T], to the beginning of their rows."""
     place = tf.cumsum(tf.cast(kept, tf.int32), axis=1) - 1

@@ -22,6 +22,10 @@ class KeyValue(NamedTuple):
     key: tf.Tensor
     value: tf.Tensor
 
+    def repeat(self, times: int) -> "KeyValue":
+        """Repeats each row, so that rows b*times ... belong to sentence b."""
+        return self if times == 1 else KeyValue(*(tf.repeat(x, times, axis=0) for x in self))
+
 
 def split_heads(x: tf.Tensor, num_heads: int) -> tf.Tensor:
     """[B, T, D] -> [B, H, T, D/H]."""
@@ -121,15 +125,11 @@ class CrossAttention(Layer):
         return KeyValue(split_heads(key, self.num_heads), split_heads(value, self.num_heads))
 
     def call(
-        self, x: tf.Tensor, memory: tf.Tensor, bias: tf.Tensor, rng: Rng | None = None
+        self, x: tf.Tensor, memory: tf.Tensor | KeyValue, bias: tf.Tensor, rng: Rng | None = None
     ) -> tf.Tensor:
-        """Attends from x [B, T, D] to memory [B, S, D]."""
-        return self.attend_to(x, self.project_memory(memory), bias, rng)
-
-    def attend_to(
-        self, x: tf.Tensor, memory: KeyValue, bias: tf.Tensor, rng: Rng | None = None
-    ) -> tf.Tensor:
-        """Attends from x [B, T, D] to the result of `project_memory`."""
+        """Attends from x [B, T, D] to memory [B, S, D] or the result of `project_memory` for it."""
+        if not isinstance(memory, KeyValue):
+            memory = self.project_memory(memory)
         query = split_heads(self.query_transform(x), self.num_heads)
         attended = attend(query, memory, bias, self.attention_dropout, rng)
         return self.output_transform(combine_heads(attended))

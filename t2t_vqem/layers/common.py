@@ -143,12 +143,14 @@ class TokenEmbedding(Layer):
 
     def call(self, ids: tf.Tensor) -> tf.Tensor:
         """Looks up embeddings: int [...] -> [..., D], scaled by sqrt(D)."""
-        if self._int8 is not None:
-            rows, scales = (tf.gather(x, ids) for x in self._int8)
-            vectors = tf.cast(rows, tf.float32) * tf.bitcast(scales, tf.float32)
-        else:
-            vectors = tf.gather(tf.convert_to_tensor(self.table), ids)
-        return tf.cast(vectors * self.width**0.5, self.compute_dtype)
+        return tf.cast(self._rows(ids) * self.width**0.5, self.compute_dtype)
+
+    def _rows(self, ids: tf.Tensor) -> tf.Tensor:
+        """Looks up rows of the table: int [...] -> [..., D]."""
+        if self._int8 is None:
+            return tf.gather(tf.convert_to_tensor(self.table), ids)
+        rows, scales = (tf.gather(x, ids) for x in self._int8)
+        return tf.cast(rows, tf.float32) * tf.bitcast(scales, tf.float32)
 
     def look_up_in_int8(self) -> None:
         """From now on looks up vectors of 8 bits, with a scale each.
@@ -168,6 +170,10 @@ class TokenEmbedding(Layer):
         table = tf.cast(self.table, self.compute_dtype)
         rows = tf.matmul(tf.reshape(x, [-1, self.width]), table, transpose_b=True)
         return reshaped(rows, [*sizes(x)[:-1], self.vocab_size])
+
+    def logits_of(self, x: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
+        """Computes one logit each: x [..., D] and int [...] -> float32 [...]."""
+        return tf.reduce_sum(tf.cast(x, tf.float32) * tf.cast(self._rows(ids), tf.float32), -1)
 
 
 class FeedForward(Layer):

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from t2t_vqem.constants import EOS_ID, FIRST_CODE, PAD_ID
+from t2t_vqem.layers.attention import KeyValue
 from t2t_vqem.layers.common import Layer, TokenEmbedding, position_table
 from t2t_vqem.layers.transformer import TransformerStack
 from t2t_vqem.layers.vector_quantizer import PriorStates
@@ -29,6 +30,18 @@ class Source(NamedTuple):
     def repeat(self, times: int) -> "Source":
         """Repeats each row, so that rows b*times ... belong to sentence b."""
         return self if times == 1 else Source(*(tf.repeat(x, times, axis=0) for x in self))
+
+    def project(self, stack: TransformerStack, times: int = 1) -> "ProjectedSource":
+        """Computes keys and values for a stack once per sentence, then repeats them likewise."""
+        bias = self.bias if times == 1 else tf.repeat(self.bias, times, axis=0)
+        return ProjectedSource(stack.project_memory(self.memory, times), bias)
+
+
+class ProjectedSource(NamedTuple):
+    """An encoded source as the keys and values of a stack, which takes it instead of the memory."""
+
+    memory: list[KeyValue]  # [N, H, S, D/H] for each block
+    bias: tf.Tensor  # float32 [N, 1, 1, S]
 
 
 class LatentLoss(NamedTuple):
@@ -160,27 +173,29 @@ class LatentPredictor(Layer):
         found = tf.gather(tf.nn.log_softmax(logits), tokens, axis=2, batch_dims=2)
         return tf.where(tokens == PAD_ID, 0.0, found)
 
-    def step_fn(self, source: Source, length: Size) -> tuple[Callable, list]:
+    def step_fn(self, source: Source, length: Size, times: int = 1) -> tuple[Callable, list]:
         """Makes the function that computes one decoding step.
 
         Args:
-          source: the encoded source.
+          source: the encoded source, B rows.
           length: the largest number of steps.
+          times: number of rows for each sentence, N = B * times; rows b*times ... belong to
+            sentence b.
 
         Returns:
           `step(tokens [N], position, cache) -> (logits float32 [N, 2 + K], cache)`, and the empty
           cache.
         """
-        memories = self.stack.project_memory(source.memory)
+        memories, bias = source.project(self.stack, times)
         table = self._positions(length)
 
         def step(tokens, position, cache):
             x = tf.expand_dims(self.embedding(tokens), 1)
             x += tf.cast(tf.gather(table, position), x.dtype)
-            x, cache = self.stack.step(x, cache, position, memories, source.bias)
+            x, cache = self.stack.step(x, cache, position, memories, bias)
             return _possible(self.embedding.logits(tf.squeeze(x, 1)), position), cache
 
-        return step, self.stack.empty_cache(sizes(source.memory)[0], length)
+        return step, self.stack.empty_cache(sizes(source.memory)[0] * times, length)
 
 
 def _as_tokens(codes: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:

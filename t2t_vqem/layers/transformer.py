@@ -46,11 +46,14 @@ class TransformerBlock(Layer):
         self,
         x: tf.Tensor,
         bias: tf.Tensor,
-        memory: tf.Tensor | None = None,
+        memory: tf.Tensor | KeyValue | None = None,
         memory_bias: tf.Tensor | None = None,
         rng: Rng | None = None,
     ) -> tf.Tensor:
-        """Applies the block to x [B, T, D], with memory [B, S, D] if it has cross-attention."""
+        """Applies the block to x [B, T, D], with memory [B, S, D] if it has cross-attention.
+
+        Instead of the memory, its keys and values may be given.
+        """
         attended = self.attention(self.attention_norm(x), bias, rng=rng)
         x += dropout(attended, self.residual_dropout, rng)
         if self.cross is not None:
@@ -72,7 +75,7 @@ class TransformerBlock(Layer):
         attended, cache = self.attention.step(self.attention_norm(x), cache, here, bias)
         x += attended
         if self.cross is not None:
-            x += self.cross.attend_to(self.cross_norm(x), memory, memory_bias)
+            x += self.cross(self.cross_norm(x), memory, memory_bias)
         return x + self.feed_forward(self.feed_forward_norm(x)), cache
 
 
@@ -105,18 +108,30 @@ class TransformerStack(Layer):
         self,
         x: tf.Tensor,
         bias: tf.Tensor,
-        memory: tf.Tensor | None = None,
+        memory: tf.Tensor | list[KeyValue] | None = None,
         memory_bias: tf.Tensor | None = None,
         rng: Rng | None = None,
     ) -> tf.Tensor:
-        """Applies all blocks to x [B, T, D]."""
-        for block in self.blocks:
-            x = block(x, bias, memory, memory_bias, rng=rng)
+        """Applies all blocks to x [B, T, D].
+
+        Args:
+          x: [B, T, D].
+          bias: of self-attention.
+          memory: for cross-attention, [B, S, D] or the result of `project_memory`.
+          memory_bias: of cross-attention.
+          rng: randomness of dropout; None for inference.
+        """
+        memories = memory if isinstance(memory, list) else [memory] * len(self.blocks)
+        for block, block_memory in zip(self.blocks, memories, strict=True):
+            x = block(x, bias, block_memory, memory_bias, rng=rng)
         return self.norm(x)
 
-    def project_memory(self, memory: tf.Tensor) -> list[KeyValue]:
-        """Returns the keys and values of memory [B, S, D] for each block."""
-        return [block.cross.project_memory(memory) for block in self.blocks]
+    def project_memory(self, memory: tf.Tensor, times: int = 1) -> list[KeyValue]:
+        """Returns the keys and values of memory [B, S, D] for each block, each row `times` times.
+
+        They are computed once per row: rows b*times ... of the result belong to sentence b.
+        """
+        return [block.cross.project_memory(memory).repeat(times) for block in self.blocks]
 
     def empty_cache(self, batch: Size, length: Size) -> list[KeyValue]:
         """Returns an empty cache for `length` decoding steps, with one entry for each block."""

@@ -14,19 +14,20 @@ import tensorflow as tf
 
 from t2t_vqem import registry
 from t2t_vqem.capabilities import LatentTextModel, PairScoringModel
-from t2t_vqem.constants import MAX_EXTRA_LENGTH, UsageError
+from t2t_vqem.constants import MAX_EXTRA_LENGTH, PAD_ID, UsageError
 from t2t_vqem.decoding import candidates
 from t2t_vqem.decoding.beam import length_penalty
 from t2t_vqem.decoding.greedy import POSITION_MULTIPLE, Decoded, Scored
 from t2t_vqem.decoding.latent_search import Latents, search_latents
 from t2t_vqem.decoding.options import DecodeOptions, SearchSettings
 from t2t_vqem.layers.common import Dense, TokenEmbedding, position_table
-from t2t_vqem.layers.latent_predictor import LatentPredictor, Source
+from t2t_vqem.layers.latent_predictor import LatentPredictor, ProjectedSource, Source
 from t2t_vqem.layers.lengths import Lengthen, Shorten
+from t2t_vqem.layers.scorer import Scorer
 from t2t_vqem.layers.transformer import TransformerStack
 from t2t_vqem.models.base import LossOutput
 from t2t_vqem.models.bottleneck import QuantizedModel, make_quantizer, start_quantizer
-from t2t_vqem.ops.losses import token_cross_entropy
+from t2t_vqem.ops.losses import TokenLoss, token_cross_entropy
 from t2t_vqem.ops.masks import MASKED, mask_padding_token, num_tokens, padding_bias, padding_mask
 from t2t_vqem.ops.random import Rng, dropout, uniform_from_bits
 from t2t_vqem.ops.shapes import Size, rounded_up, sizes, smaller
@@ -39,6 +40,7 @@ if TYPE_CHECKING:  # hparams/ is a higher layer than models/
 # lengths would only make compilation slower.
 _ALONE_LENGTHS = (0.75, 1.0, 1.25, 1.5)
 _BATCH_LENGTHS = (1.25,)
+RescoreFn = Callable[[tf.Tensor], tf.Tensor]  # int32 [N, T] -> float32 [N], nats
 
 
 @registry.models.register()
@@ -49,7 +51,8 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
     quantised. A decoder with full self-attention predicts all tokens in parallel from the latents
     and the source. A latent predictor predicts the latents from the source autoregressively, then
     EOS. So the predictor determines the length of a translation in latents; an EOS among the tokens
-    of the last latent determines its exact end.
+    of the last latent determines its exact end. An optional scorer, which learns to predict the
+    target token by token from the same encoder, chooses among candidates.
 
     Shapes: B batch, n candidates of a sentence, N = B n rows, S source length, T target length,
     L = T / 2^n_c latents, D width, K codes, m samples, V vocabulary.
@@ -66,10 +69,9 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
         policy = self.dtype_policy
         width, filter_size = hparams.hidden_size, hparams.filter_size
         self.ratio = 2**hparams.num_halvings
-        # A whole number of latents: the last one may have tokens beyond the limit.
-        self._position_limit = self._whole(
-            hparams.max_length + MAX_EXTRA_LENGTH + POSITION_MULTIPLE
-        )
+        # Whole latents, the last of which may have tokens beyond the limit, and EOS after them.
+        longest = hparams.max_length + MAX_EXTRA_LENGTH + POSITION_MULTIPLE
+        self._position_limit = self._whole(longest) + 1
         self.embedding = TokenEmbedding(vocab_size, width, name="embedding", dtype=policy)
         self.encoder = self._stack(hparams.num_encoder_layers, "encoder")
         self.target_encoder = self._stack(hparams.num_target_encoder_layers, "target_encoder")
@@ -94,6 +96,10 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
             name="predictor",
             dtype=policy,
         )
+        self.scorer = None
+        if hparams.num_scorer_layers:
+            sizes_of = {"width": width, "vocab_size": vocab_size, **self._layer_args()}
+            self.scorer = Scorer(hparams.num_scorer_layers, name="scorer", **sizes_of)
 
     def _whole(self, length: Size) -> Size:
         """Rounds a length up to whole latents."""
@@ -102,9 +108,12 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
     def _stack(
         self, num_layers: int, name: str, *, cross_attention: bool = False
     ) -> TransformerStack:
+        args = {"width": self.hparams.hidden_size, **self._layer_args()}
+        return TransformerStack(num_layers, name=name, cross_attention=cross_attention, **args)
+
+    def _layer_args(self) -> dict[str, Any]:
         hparams = self.hparams
-        args = {
-            "width": hparams.hidden_size,
+        return {
             "filter_size": hparams.filter_size,
             "num_heads": hparams.num_heads,
             "residual_dropout": hparams.dropout,
@@ -112,7 +121,6 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
             "relu_dropout": hparams.relu_dropout,
             "dtype": self.dtype_policy,
         }
-        return TransformerStack(num_layers, name=name, cross_attention=cross_attention, **args)
 
     def example_batch(self) -> dict[str, tf.Tensor]:
         """Returns a batch of one row of two source and two target tokens."""
@@ -120,7 +128,12 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
         return {"inputs": ids, "targets": ids}
 
     def warm_start_path(self, path: str) -> str:
-        """Initialises the predictor with the first layers of a Transformer's decoder."""
+        """Initialises predictor and scorer with the first layers of a Transformer's decoder.
+
+        The scorer also takes the norm after its last layer. The first layers are those that know
+        embeddings as their input.
+        """
+        path = path.replace("scorer/stack/", "decoder/")
         return path.replace("predictor/stack/block_", "decoder/block_")
 
     @property
@@ -173,7 +186,7 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
         self,
         vectors: tf.Tensor,
         latent_mask: tf.Tensor,
-        source: Source,
+        source: Source | ProjectedSource,
         rng: Rng | None = None,
         unmasked: _Unmasked | None = None,
     ) -> tf.Tensor:
@@ -187,6 +200,8 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
     def loss(self, batch: dict[str, tf.Tensor], rng: Rng | None = None) -> LossOutput:
         """Cross-entropy of tokens given latents and of latents, and commitment loss, in nats.
 
+        And the scorer's loss, if there is one. Its gradient reaches encoder and embeddings too.
+
         Args:
           batch: "inputs" int32 [B, S] and "targets" int32 [B, T], both ending in EOS, then PAD.
           rng: randomness of training; None evaluates: nearest codes, no dropout.
@@ -195,7 +210,8 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
           Loss: sum over the batch. Weight: real target tokens, including FILL. Metrics: "nll" (nats
           per token) and "accuracy" of tokens given the target's own latents; "latent_nll" (nats)
           and "latent_accuracy" of the predictor per latent, with EOS as a latent; "commitment" per
-          latent. Statistics: in training those of the quantiser, in evaluation the counts of the
+          latent; "scorer_nll" (nats) and "scorer_squared_log_z", (log Z)^2, per token, without
+          FILL. Statistics: in training those of the quantiser, in evaluation the counts of the
           codes.
         """
         targets = self._padded(batch["targets"])
@@ -228,7 +244,31 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
             "commitment": (quantized.loss, num_latents),
         }
         loss = tokens.loss + quantizes * (quantized.loss + latents.nll)
+        if self.scorer is not None:
+            scored = self._scorer_loss(batch["targets"], source, rng)
+            metrics["scorer_nll"] = scored.nll, scored.weight
+            metrics["scorer_squared_log_z"] = scored.squared_log_z, scored.weight
+            log_z_loss = self.hparams.self_normalization * scored.squared_log_z
+            loss += self.hparams.scorer_weight * (scored.loss + log_z_loss)
         return LossOutput(loss, tokens.weight, metrics, statistics)
+
+    def _scorer_loss(self, targets: tf.Tensor, source: Source, rng: Rng | None) -> TokenLoss:
+        """Computes the scorer's loss for the text as `infer` returns it, without FILL."""
+        if self.hparams.whole_words:
+            targets = candidates.without_fill(targets)
+        return self.scorer.loss(
+            self._before(targets, rng),
+            targets,
+            *source,
+            self.embedding,
+            label_smoothing=self.hparams.label_smoothing,
+            rng=rng,
+        )
+
+    def _before(self, tokens: tf.Tensor, rng: Rng | None = None) -> tf.Tensor:
+        """Embeds the token before each of int32 [N, T]; PAD stands before the first."""
+        shifted = tf.pad(tokens[:, :-1], [[0, 0], [1, 0]], constant_values=PAD_ID)
+        return self._with_positions(self.embedding(shifted), rng)
 
     def _masking_progress(self, rng: Rng) -> tf.Tensor:
         """float32 scalar, from 0 to 1 in the first `masking_steps` updates."""
@@ -261,8 +301,8 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
         """Translates source ids: searches latents, then takes the most probable token everywhere.
 
         Among several candidates, the best one has the highest log-probability divided by the length
-        penalty. The log-probability is that of the rescorer, or else the model's own, of latents
-        and tokens.
+        penalty. The log-probability is that of the rescorer, or else of the model's scorer, both of
+        the tokens returned, or else the model's own, of latents and tokens.
 
         Args:
           inputs: int32 [B, S], each ending in EOS, then PAD.
@@ -293,14 +333,13 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
             inputs, source, options, settings, max_length, seed=seed, row_ids=rows
         )
         num = options.num_candidates
-        rescore = None
-        if rescorer:
-            scored = Source(*rescorer.encode(inputs)).repeat(num)
-            rescore = functools.partial(
-                rescorer.score, memory=scored.memory, memory_bias=scored.bias
-            )
         translate = functools.partial(
-            self._translate, latents, source.repeat(num), options, settings, rescore
+            self._translate,
+            latents,
+            source.project(self.decoder, num),
+            options,
+            settings,
+            self._rescore_fn(inputs, source, num, rescorer),
         )
         longest = tf.reduce_max(latents.counts)
         if inputs.shape.is_fully_defined() and isinstance(max_length, int):
@@ -313,6 +352,18 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
             found = translate(smaller(max_length, longest * self.ratio + 1), longest)
         chosen = candidates.best_candidates(found.scores, num, options.num_best)
         return tf.nest.map_structure(lambda x: tf.gather(x, chosen), found)
+
+    def _rescore_fn(
+        self, inputs: tf.Tensor, source: Source, num_candidates: int, rescorer: Any
+    ) -> RescoreFn | None:
+        """Returns what scores the candidates; None for the model's own log-probability."""
+        if rescorer:
+            scored = Source(*rescorer.encode(inputs)).repeat(num_candidates)
+            return functools.partial(rescorer.score, memory=scored.memory, memory_bias=scored.bias)
+        if self.scorer is None or num_candidates == 1:
+            return None
+        projected = source.project(self.scorer.stack, num_candidates)
+        return lambda x: self.scorer.score(self._before(x), x, *projected, self.embedding)
 
     def _search(
         self,
@@ -332,7 +383,7 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
         limits = tf.where(source_lengths > 0, limits, 0)  # 0 for rows that only pad the batch
         length = -(-max_length // self.ratio)
         return search_latents(
-            lambda times: self.predictor.step_fn(source.repeat(times), length),
+            lambda times: self.predictor.step_fn(source, length, times),
             limits,
             options,
             settings,
@@ -344,10 +395,10 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
     def _translate(
         self,
         latents: Latents,
-        source: Source,
+        source: Source | ProjectedSource,
         options: DecodeOptions,
         settings: SearchSettings,
-        rescore: Callable[[tf.Tensor], tf.Tensor] | None,
+        rescore: RescoreFn | None,
         max_length: Size,
         length: Size,
     ) -> Decoded:
@@ -393,7 +444,12 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
         return sorted({length for length in usual if length < most} | {most})
 
     def _decode_latents(
-        self, latents: Latents, length: Size, source: Source, *, keep_repeats: bool
+        self,
+        latents: Latents,
+        length: Size,
+        source: Source | ProjectedSource,
+        *,
+        keep_repeats: bool,
     ) -> _Made:
         """Decodes all tokens of latents, at most `length` in each row."""
         mask = tf.range(length)[None] < latents.counts[:, None]
@@ -429,7 +485,9 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
         """Scores given translations, with the latents that the target encoder computes for them.
 
         The score of a pair is the log-probability of these latents, of EOS and of the tokens. This
-        is how `infer` scores its candidates, but without length penalty.
+        is how `infer` scores its candidates without a scorer, but without length penalty. A scorer
+        changes nothing here: its score is not exactly a log-probability, and does not add up from
+        tokens and latents.
 
         Args:
           inputs: int32 [B, S], each ending in EOS, then PAD.

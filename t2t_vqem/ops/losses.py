@@ -12,6 +12,7 @@ class TokenLoss(NamedTuple):
     nll: tf.Tensor  # cross-entropy without smoothing, nats
     correct: tf.Tensor  # positions whose most probable token is the target
     weight: tf.Tensor  # real positions
+    squared_log_z: tf.Tensor  # (log Z)^2, Z being the sum of exp(logits)
 
 
 def token_cross_entropy(
@@ -47,6 +48,7 @@ def token_cross_entropy(
         nll=tf.reduce_sum(nll * weights),
         correct=tf.reduce_sum(tf.cast(target_logit >= top_logit, tf.float32) * weights),
         weight=tf.reduce_sum(weights),
+        squared_log_z=tf.reduce_sum(tf.square(log_z) * weights),
     )
 
 

@@ -334,6 +334,125 @@ def test_of_the_candidates_the_rescorer_takes_the_most_probable():
         np.testing.assert_allclose(best.scores[row], scores[chosen[row]][row], rtol=1e-4)
 
 
+SCORER = {"num_scorer_layers": 1, "scorer_weight": 0.5, "self_normalization": 0.3}
+
+
+def scorer_logits(ref, tokens, memory):
+    """Logits [T, V] of each token of one sentence, from those before it."""
+    net = ref.network
+    before = np.concatenate([[0], tokens[:-1]])
+    x = net.stack(net.embed(before), "scorer/stack", 1, memory, causal=True)
+    return x @ net.get("embedding/table").T + net.dense(x, "scorer/offset") - np.log(V)
+
+
+@pytest.mark.parametrize("whole_words", [False, True])
+def test_the_scorers_loss_equals_the_float64_reference(reference, whole_words):
+    model, batch = make(**SCORER, whole_words=whole_words), example(target=12)
+    targets = batch["targets"].numpy()
+    targets[0, 2:4] = targets[1, 0] = FILL_ID
+    batch["targets"] = tf.constant(targets)
+    output, ref = model.loss(batch), reference(model)
+    loss = nll = squared = weight = 0.0
+    for source, target in sentences(batch):
+        target = target[target != FILL_ID] if whole_words else target
+        logits = scorer_logits(ref, target, ref.memory(source))
+        log_p = log_softmax(logits)
+        gold = log_p[np.arange(len(target)), target]
+        log_z = np.log(np.exp(logits).sum(-1))
+        nll -= gold.sum()
+        squared += (log_z**2).sum()
+        loss -= (0.9 * gold + 0.1 * log_p.mean(-1)).sum()
+        weight += len(target)
+    np.testing.assert_allclose(output.metrics["scorer_nll"], [nll, weight], rtol=1e-5)
+    np.testing.assert_allclose(output.metrics["scorer_squared_log_z"], [squared, weight], rtol=1e-5)
+    scorer, model.scorer = model.scorer, None
+    added = output.loss - model.loss(batch).loss
+    model.scorer = scorer
+    np.testing.assert_allclose(added, 0.5 * (loss + 0.3 * squared), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sampling_temperature": 2.0},
+        {"beam_size": 7, "keep_repeats": True},
+        {"sampling_temperature": 2.0, "whole_words": True},
+    ],
+    ids=["samples", "beam", "whole words"],
+)
+def test_of_the_candidates_the_one_that_the_scorer_finds_best_is_taken(reference, changes):
+    changes = dict(changes)
+    model = make(**SCORER, whole_words=changes.pop("whole_words", False))
+    batch, num = example(), 5
+    options = DecodeOptions(num_candidates=num, num_best=num, alpha=0.7, extra_length=5, **changes)
+    found = model.infer(batch["inputs"], options, max_length=24)
+    best = model.infer(batch["inputs"], dataclasses.replace(options, num_best=1), max_length=24)
+    ref = reference(model)
+    for row, (source, _) in enumerate(sentences(batch)):
+        scores = []
+        for candidate in range(row * num, row * num + num):
+            tokens = found.tokens[candidate].numpy()
+            tokens = tokens[tokens > 0]
+            logits = scorer_logits(ref, tokens, ref.memory(source))
+            score = logits[np.arange(len(tokens)), tokens].sum()
+            scores.append(score / ((5 + len(tokens)) / 6) ** 0.7)
+        assert len({round(score, 3) for score in scores}) > 1
+        assert scores == sorted(scores, reverse=True)
+        np.testing.assert_allclose(
+            found.scores[row * num : row * num + num], scores, rtol=1e-4, atol=1e-4
+        )
+        np.testing.assert_array_equal(best.tokens[row], found.tokens[row * num])
+
+
+def test_candidates_are_chosen_by_the_rescorer_that_is_given():
+    model, plain, batch, teacher = make(**SCORER), make(), example(), make_teacher()
+    for mine, theirs in zip(plain.variables, model.variables, strict=False):
+        assert mine.path == theirs.path
+        theirs.assign(mine)
+    several = DecodeOptions(sampling_temperature=2.0, num_candidates=5)
+    cases = ((several, teacher, True), (DecodeOptions(), None, True), (several, None, False))
+    for options, rescorer, equal in cases:
+        expected, found = (
+            m.infer(batch["inputs"], options, max_length=16, rescorer=rescorer)
+            for m in (plain, model)
+        )
+        assert np.array_equal(expected.scores, found.scores) == equal
+
+
+def test_the_scorers_loss_reaches_the_encoder_and_sees_no_later_token():
+    model, batch = make(**SCORER), example()
+    with tf.GradientTape() as tape:
+        loss = model.loss(batch).metrics["scorer_nll"][0]
+    gradients = tape.gradient(loss, model.trainable_variables)
+    reached = {
+        variable.path.split("/")[0]
+        for variable, gradient in zip(model.trainable_variables, gradients, strict=True)
+        if gradient is not None and np.abs(tf.convert_to_tensor(gradient)).max() > 0
+    }
+    assert reached == {"embedding", "encoder", "scorer"}
+    before = tf.random.stateless_normal([1, 6, 12], [0, 0])
+    source = model.encode(batch["inputs"][:1])
+    with tf.GradientTape() as tape:
+        tape.watch(before)
+        states, _ = model.scorer(before, *source)
+        third = tf.reduce_sum(states[0, 2] * tf.range(12.0))
+    norms = tf.norm(tape.gradient(third, before)[0], axis=-1).numpy()
+    assert (norms[:3] > 1e-6).all()
+    assert (norms[3:] == 0).all()
+
+
+def test_without_a_scorer_there_is_nothing_of_it():
+    model = make()
+    assert not [v.path for v in model.variables if "scorer" in v.path]
+    assert not [name for name in model.loss(example()).metrics if "scorer" in name]
+
+
+def test_the_scorer_starts_with_the_first_layers_of_a_decoder():
+    model, teacher = make(**SCORER), make_teacher()
+    paths = {model.warm_start_path(v.path) for v in model.scorer.stack.variables}
+    assert paths == {v.path for v in teacher.decoder.variables}
+
+
 @pytest.mark.parametrize("rescored", [False, True])
 def test_of_the_hypotheses_of_a_beam_the_most_probable_translation_is_taken(rescored):
     model, batch, teacher = make(), example(), make_teacher()
