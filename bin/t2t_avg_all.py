@@ -10,12 +10,20 @@ from typing import NoReturn
 
 from absl import flags
 
+from t2t_vqem import registry
 from t2t_vqem.bin import _main
 from t2t_vqem.constants import UsageError
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("output_dir", None, "Folder of the run.", flag_values=FLAGS)
 flags.DEFINE_integer("n", 5, "Number of checkpoints.", lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_string(
+    "t2t_usr_dir",
+    None,
+    "Folder of a plug-in, as a package; needed for a run with a plug-in that you did not train "
+    "here.",
+    flag_values=FLAGS,
+)
 
 
 def main(argv: list[str]) -> None:
@@ -23,6 +31,7 @@ def main(argv: list[str]) -> None:
     del argv
     if not FLAGS.output_dir:
         raise UsageError("--output_dir is missing: expected the folder of a run")
+    registry.load_plugins(FLAGS.t2t_usr_dir)
     from t2t_vqem.output_dir import OutputDir  # imported here, so that --help needs no TensorFlow
     from t2t_vqem.training.averaging import average_checkpoints
 

@@ -39,7 +39,7 @@ from typing import NoReturn
 
 from absl import flags
 
-from t2t_vqem import registry
+from t2t_vqem import registry, run_plugins
 from t2t_vqem.bin import _main, _outputs
 from t2t_vqem.capabilities import ImageModel, TranslationModel
 from t2t_vqem.constants import (
@@ -254,7 +254,11 @@ flags.DEFINE_integer(
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
-    "t2t_usr_dir", None, "Folder with your own problems, as a package.", flag_values=FLAGS
+    "t2t_usr_dir",
+    None,
+    "Folder of a plug-in, as a package; needed for a run with a plug-in that you did not train "
+    "here.",
+    flag_values=FLAGS,
 )
 LATENT_TEXT_ONLY = ("num_candidates", "rescore_dir", "return_latents", "keep_repeats")
 TEXT_ONLY = (
@@ -306,12 +310,15 @@ def _problem_of_run() -> str:
     try:
         with open(path, encoding="utf-8") as file:
             settings = json.load(file)
-        problem, usr_dir = settings["problem"], settings.get("t2t_usr_dir")
+        problem, model = settings["problem"], settings["model"]
+        usr_dir = settings.get("t2t_usr_dir")
+        if not all(isinstance(value, str) for value in (problem, model, usr_dir or "")):
+            raise TypeError(path)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         from t2t_vqem.output_dir import OutputDir
 
         return OutputDir(FLAGS.output_dir).settings().problem  # says what is wrong
-    registry.load_plugins(usr_dir)
+    run_plugins.load(os.path.dirname(path), path, usr_dir, problem=problem, model=model)
     return problem
 
 

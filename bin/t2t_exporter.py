@@ -74,7 +74,11 @@ flags.DEFINE_bool(
     "verify", True, "Compare the export with the run on the dev split.", flag_values=FLAGS
 )
 flags.DEFINE_string(
-    "t2t_usr_dir", None, "Folder with your own problems, as a package.", flag_values=FLAGS
+    "t2t_usr_dir",
+    None,
+    "Folder of a plug-in, as a package; needed for a run with a plug-in that you did not train "
+    "here.",
+    flag_values=FLAGS,
 )
 
 

@@ -38,6 +38,7 @@ def load(
     checkpoint: str | None = None,
     rescore_dir: str | os.PathLike[str] | None = None,
     threads: int | None = None,
+    t2t_usr_dir: str | os.PathLike[str] | None = None,
 ) -> Translator | ImageCodec:
     """Loads a trained model.
 
@@ -49,6 +50,8 @@ def load(
         rescore_dir: for a run of a latent model: run of the teacher that chooses among candidates.
         threads: for an export: number of threads of an operation. None: chosen by the size of the
             model.
+        t2t_usr_dir: for a run: folder of a plug-in to import first. A run that was trained with a
+            plug-in needs it, unless you trained the run here.
 
     Returns:
         A `Translator` for a model of text, an `ImageCodec` for a model of images. Both are context
@@ -59,10 +62,10 @@ def load(
     """
     path = os.path.abspath(os.path.expanduser(os.fspath(folder)))
     if os.path.exists(os.path.join(path, MANIFEST)):
-        if checkpoint or rescore_dir:
+        if checkpoint or rescore_dir or t2t_usr_dir:
             raise UsageError(
-                f"{path} is an export, in which checkpoint and rescorer are fixed: omit "
-                "checkpoint and rescore_dir, or load the run"
+                f"{path} is an export, in which checkpoint and rescorer are fixed and which needs "
+                "no plug-in: omit checkpoint, rescore_dir and t2t_usr_dir, or load the run"
             )
         runtime = load_export(path, threads=threads)
         if isinstance(runtime, ImageRuntime):
@@ -70,6 +73,7 @@ def load(
         return Translator(_TextExport(runtime))
     if threads is not None:
         raise UsageError(f"threads={threads} is only for exports, and {path} is a run: omit it")
+    registry.load_plugins(t2t_usr_dir and os.fspath(t2t_usr_dir))
     return _load_run(path, checkpoint, rescore_dir and os.fspath(rescore_dir))
 
 

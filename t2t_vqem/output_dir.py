@@ -30,7 +30,7 @@ import keras
 import tensorflow as tf
 
 import t2t_vqem
-from t2t_vqem import registry
+from t2t_vqem import registry, run_plugins
 from t2t_vqem.capabilities import check_fits
 from t2t_vqem.config import HParams, from_json, hparams_class, to_json
 from t2t_vqem.constants import UsageError
@@ -127,12 +127,14 @@ class OutputDir:
         write_file(self.join(GIN), settings.gin_text.encode())
         write_json(self.join(HPARAMS), to_json(settings.hparams))
         write_json(self.join(FLAGS), settings.flags())
+        run_plugins.remember(self.path, self.join(FLAGS), settings.t2t_usr_dir)
 
     def settings(self) -> RunSettings:
         """Returns the saved settings, with defaults for settings that were added later.
 
         Raises:
-            UsageError: the folder holds no run, or its files are unusable.
+            UsageError: the folder holds no run, its files are unusable, or its plug-in is not
+                trusted (see `run_plugins`).
         """
         flags = self._read_json(FLAGS)
         where = f"{self.join(FLAGS)}: "
@@ -142,11 +144,17 @@ class OutputDir:
         if missing:
             raise UsageError(f"{where}{', '.join(missing)} is missing. {_DAMAGED}")
         values = check(RunSettings, {n: v for n, v in flags.items() if n in stored}, where)
-        registry.load_plugins(values.get("t2t_usr_dir"))
         if not isinstance(flags["model"], str) or not isinstance(flags["problem_config"], dict):
             raise UsageError(
                 f"{where}expected a string as model and an object as problem_config. {_DAMAGED}"
             )
+        run_plugins.load(
+            self.path,
+            self.join(FLAGS),
+            values.get("t2t_usr_dir"),
+            problem=values["problem"],
+            model=flags["model"],
+        )
         hparams = hparams_class(flags["model"])
         config_class = registry.problems.get(values["problem"]).Config
         return RunSettings(

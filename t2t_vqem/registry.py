@@ -28,6 +28,8 @@ PLUGIN_GROUP = "t2t_vqem.plugins"
 # dependency is missing must not break the others. The error for an unknown name shows them.
 _plugin_failures: dict[str, Exception] = {}
 
+_usr_dirs: set[str] = set()  # real paths of the user's folders that were imported
+
 
 class RegistryError(UsageError):
     """A name is not registered, or is registered already."""
@@ -206,7 +208,14 @@ def load_plugins(usr_dir: str | None = None) -> None:
         except Exception as error:
             _plugin_failures[f"plug-in {entry_point.name} = {entry_point.value}"] = error
     if usr_dir:
-        _import_usr_dir(os.path.realpath(os.path.expanduser(usr_dir)))
+        path = os.path.realpath(os.path.expanduser(usr_dir))
+        _import_usr_dir(path)
+        _usr_dirs.add(path)
+
+
+def named_usr_dirs() -> set[str]:
+    """Returns the real paths of the user's folders that `load_plugins` has imported."""
+    return set(_usr_dirs)
 
 
 def _import_usr_dir(path: str) -> None:

@@ -8,7 +8,7 @@ import random
 import subprocess
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -91,6 +91,14 @@ def wait_until(
         time.sleep(0.005)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps what the trainer remembers of its runs out of the user's own folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_text_data(tmp_path_factory: pytest.TempPathFactory) -> TinyText:
     """Toy text with 2,000 training pairs, generated once for all tests; must not be changed."""
@@ -126,7 +134,7 @@ def untrained_run(tiny_text_data: TinyText) -> Callable[..., Any]:
             hparams=hparams,
             gin_text="",
             data_dir=tiny_text_data.data_dir,
-            data_source=None,
+            data_source=tiny_text_data.dataset.manifest["source"],
             vocabulary=vocabulary.hash,
             seed=0,
             train_steps=0,

@@ -16,7 +16,7 @@ MAPPED = ("problems", "hparams", "bin")  # folder x is installed as t2t_vqem.x
 LAYERS = (
     {"constants"},
     {"registry", "extras", "files", "tf_config"},
-    {"fields", "capabilities"},
+    {"fields", "capabilities", "run_plugins"},
     {"overrides", "quantizer_options"},
     {"model_config"},
     {"config"},

@@ -150,8 +150,8 @@ def resolve_settings(request: Request, output_dir: OutputDir) -> tuple[RunSettin
         seed=_first(request.seed, saved and saved.seed, DEFAULT_SEED),
         train_steps=_first(request.train_steps, saved and saved.train_steps, DEFAULT_TRAIN_STEPS),
         hparams_set=request.hparams_set or (saved and saved.hparams_set),
-        t2t_usr_dir=request.t2t_usr_dir or (saved and saved.t2t_usr_dir),
-        warm_start_from=warm_start_from and os.path.realpath(os.path.expanduser(warm_start_from)),
+        t2t_usr_dir=_absolute(request.t2t_usr_dir) or (saved and saved.t2t_usr_dir),
+        warm_start_from=_absolute(warm_start_from),
     )
     if saved:
         output_dir.check_same(settings)
@@ -167,6 +167,10 @@ def _base(
         return Resolved(saved.problem_config, hparams, saved.gin_text)
     made_with = (manifest or {}).get("config", {})
     return Resolved(from_json(problem.Config, made_with), hparams, "")
+
+
+def _absolute(path: str | None) -> str | None:
+    return path and os.path.realpath(os.path.expanduser(path))
 
 
 def _first(*values: int | None) -> int:
