@@ -17,7 +17,7 @@ from t2t_vqem.constants import INPUTS, MAX_SEED, SPLITS, TARGETS, TRAIN, UsageEr
 from t2t_vqem.data import groups, text_building
 from t2t_vqem.data.lines import read_lines
 from t2t_vqem.data.reader import MakeBatch
-from t2t_vqem.data.text_source import GeneratedPairs, PairSource
+from t2t_vqem.data.text_source import GeneratedPairs, PairSource, hash_file
 from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.fields import Config, option
 from t2t_vqem.problem import Dataset, Problem, SourceFlags
@@ -38,6 +38,11 @@ class TextConfig(Config):
         100_000,
         "the largest number of training pairs that the vocabulary is trained on",
         minimum=1,
+    )
+    sentencepiece_model: str = option(
+        "",
+        "file of a SentencePiece model, unigram or BPE, to use as the vocabulary; vocab_size and "
+        "vocab_sample then have no effect; '': train one",
     )
     max_length: int = option(
         256,
@@ -174,6 +179,13 @@ class TextProblem(Problem):
         pairs = {split: functools.partial(self.generate_samples, split) for split in SPLITS}
         return GeneratedPairs(self.samples_version, pairs)
 
+    def _identity(self, source: Any) -> dict[str, Any]:
+        identity = super()._identity(source)
+        model = self.config.sentencepiece_model
+        if model and self.base is None:  # otherwise the vocabulary is that of the base's data
+            identity["source"]["sentencepiece_model"] = hash_file(os.path.expanduser(model))
+        return identity
+
     def build(
         self, directory: str, scratch: str, source: PairSource, *, num_workers: int, progress: bool
     ) -> dict[str, Any]:
@@ -185,6 +197,7 @@ class TextProblem(Problem):
             max_length=self.config.max_length,
             max_ratio=self.config.max_ratio,
             seed=self.config.seed,
+            sentencepiece_model=os.path.expanduser(self.config.sentencepiece_model),
         )
         return text_building.build_text(
             directory, scratch, source, settings, num_workers=num_workers, progress=progress

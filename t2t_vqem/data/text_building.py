@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from t2t_vqem.constants import INPUTS, SPLITS, TARGETS, TRAIN, UsageError
+from t2t_vqem.data import sentencepiece_model
 from t2t_vqem.data.building import REPORT, remove_unfinished
 from t2t_vqem.data.groups import GROUP_SIZES, grouped_lengths
 from t2t_vqem.data.progress import Progress
@@ -28,10 +29,12 @@ from t2t_vqem.data.records import Field, RecordWriter, Schema, lengths_file
 from t2t_vqem.data.text_source import PairSource
 from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.data.workers import check_parent, run_tasks
-from t2t_vqem.files import replacing, write_json, writing
+from t2t_vqem.files import replacing, write_file, write_json, writing
 
 VOCABULARY = "vocab.model"
 DROP_REASONS = ("empty", "too long", "ratio")
+# What a user's vocabulary makes of one side of the text, counted in dropped lines too.
+_ALTERED = ("characters in bytes", "lines with bytes", "changed lines")
 
 _MARK_LINES = 1024  # the offset of every 1024th line is stored, so that a worker finds its part
 _PART_LINES = 8192  # lines in a part, more if there would be more than _MAX_PARTS parts
@@ -49,6 +52,7 @@ class TextSettings(NamedTuple):
     max_length: int
     max_ratio: float
     seed: int
+    sentencepiece_model: str = ""
 
 
 class _Part(NamedTuple):
@@ -107,7 +111,7 @@ def build_text(
         # Training text is temporary; the text of dev and test is kept as references for scores.
         folder = scratch if split == TRAIN else directory
         marks[split] = _copy_text(folder, scratch, source, split, settings.languages, progress)
-    vocabulary = _train_vocabulary(directory, marks[TRAIN], settings)
+    vocabulary = _make_vocabulary(directory, marks[TRAIN], settings)
     parts = [
         part
         for split in SPLITS
@@ -179,16 +183,18 @@ def _copy_text(
     return _Marks(split, texts, num_lines, offsets)
 
 
-def _train_vocabulary(directory: str, marks: _Marks, settings: TextSettings) -> Vocabulary:
+def _make_vocabulary(directory: str, marks: _Marks, settings: TextSettings) -> Vocabulary:
     path = os.path.join(directory, VOCABULARY)
-    if not os.path.exists(path):
+    if not os.path.exists(path) and settings.sentencepiece_model:
+        write_file(path, sentencepiece_model.convert(settings.sentencepiece_model))
+    elif not os.path.exists(path):
         count = min(settings.vocab_sample, marks.num_lines)
         _logger.info("training a vocabulary on %s pairs", f"{count:,}")
         Vocabulary.train(
             _sample_lines(marks, count, settings.seed), settings.vocab_size, path, settings.seed
         )
     vocabulary = Vocabulary(path)
-    if vocabulary.size < settings.vocab_size:
+    if vocabulary.size < settings.vocab_size and not settings.sentencepiece_model:
         _logger.info(
             "the text has enough different pieces for %d ids, fewer than vocab_size=%d",
             vocabulary.size,
@@ -249,6 +255,7 @@ def _encode_part(part: _Part) -> None:
     shard = os.path.join(part.directory, part.shard)
     lengths: list[np.ndarray] = []
     dropped: Counter[str] = Counter()
+    altered = np.zeros([2, len(_ALTERED)], np.int64)
     record_schema = schema(vocabulary.size)
     dtype = record_schema.fields[0].dtype
     # Shared, because a worker whose parent was killed may still be writing the same part.
@@ -259,6 +266,10 @@ def _encode_part(part: _Part) -> None:
         for lines in _chunks(part):
             check_parent()
             ids = [vocabulary.encode(side) for side in lines]
+            if part.settings.sentencepiece_model:
+                altered += [
+                    _alterations(*side, vocabulary) for side in zip(lines, ids, strict=True)
+                ]
             kept = []
             for left, right, source, target in zip(*lines, *ids, strict=True):
                 size = (len(source) + 1, len(target) + 1)  # with EOS
@@ -270,7 +281,14 @@ def _encode_part(part: _Part) -> None:
                 writer.write(pair)
                 kept.append(pair)
             lengths.append(_lengths(kept, vocabulary))
-    _save_result(part, lengths, dropped)
+    _save_result(part, lengths, dropped, altered)
+
+
+def _alterations(lines: list[str], ids: list[list[int]], vocabulary: Vocabulary) -> list[int]:
+    """Returns how much of the text the vocabulary cannot represent as it is; see _ALTERED."""
+    in_bytes = [int(vocabulary.byte_starts[row].sum()) for row in ids]
+    changed = sum(vocabulary.decode(row) != line for line, row in zip(lines, ids, strict=True))
+    return [sum(in_bytes), sum(count > 0 for count in in_bytes), changed]
 
 
 def _lengths(pairs: list[dict[str, np.ndarray]], vocabulary: Vocabulary) -> np.ndarray:
@@ -280,12 +298,15 @@ def _lengths(pairs: list[dict[str, np.ndarray]], vocabulary: Vocabulary) -> np.n
     return np.concatenate([np.array(plain, np.int32).reshape(-1, 2), grouped], 1)
 
 
-def _save_result(part: _Part, lengths: list[np.ndarray], dropped: Counter[str]) -> None:
+def _save_result(
+    part: _Part, lengths: list[np.ndarray], dropped: Counter[str], altered: np.ndarray
+) -> None:
     with writing(part.result, shared=True) as file:
         np.savez(
             file,
             lengths=np.concatenate([np.zeros([0, 2 + len(GROUP_SIZES)], np.int32), *lengths]),
             dropped=np.array([dropped[reason] for reason in DROP_REASONS]),
+            altered=altered,
         )
 
 
@@ -329,12 +350,18 @@ def _join(directory: str, parts: list[_Part]) -> dict[str, Any]:
     """Writes the lengths of a split and returns its entry in the manifest."""
     split = parts[0].split
     lengths, dropped = [], np.zeros(len(DROP_REASONS), np.int64)
+    altered = np.zeros([2, len(_ALTERED)], np.int64)
     for part in parts:
         with np.load(part.result) as result:
             lengths.append(result["lengths"])
             dropped += result["dropped"]
+            altered += result["altered"]
     joined = np.concatenate(lengths)
     np.save(os.path.join(directory, lengths_file(split)), joined)
+    found = {}
+    if parts[0].settings.sentencepiece_model:
+        counts = [dict(zip(_ALTERED, side, strict=True)) for side in altered.tolist()]
+        found = {"altered": dict(zip((INPUTS, TARGETS), counts, strict=True))}
     return {
         "shards": [part.shard for part in parts],
         "num_lines": sum(part.num_lines for part in parts),
@@ -343,6 +370,7 @@ def _join(directory: str, parts: list[_Part]) -> dict[str, Any]:
         "source_tokens": int(joined[:, 0].sum()),
         "target_tokens": int(joined[:, 1].sum()),
         "longest": int(joined[:, :2].max(initial=0)),
+        **found,
     }
 
 
@@ -365,5 +393,13 @@ def format_report(splits: dict[str, Any], settings: TextSettings) -> str:
                 f"{dropped['too long']:,} too long (over {settings.max_length} tokens), "
                 f"{dropped['ratio']:,} by ratio (one side over {settings.max_ratio:g} times the "
                 f"other)"
+            )
+        for language, counts in zip(
+            settings.languages, numbers.get("altered", {}).values(), strict=False
+        ):
+            characters, with_bytes, changed = (counts[name] for name in _ALTERED)
+            lines.append(
+                f"  {language}: {characters:,} characters without a piece are spelt in bytes, in "
+                f"{with_bytes:,} lines; the vocabulary normalises {changed:,} lines to other text"
             )
     return "\n".join(lines)

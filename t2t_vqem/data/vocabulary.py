@@ -1,7 +1,8 @@
 """Subword vocabulary: SentencePiece with byte fallback, lossless in both directions.
 
 `decode(encode(s)) == s` for every text `s` of one line. Text is not normalised and no white space
-is removed. Characters without a piece are encoded as UTF-8 bytes, so nothing is unknown.
+is removed. Characters without a piece are encoded as UTF-8 bytes, so nothing is unknown. A user's
+own model (see `sentencepiece_model`) may normalise: then decoding gives the normalised text.
 """
 
 from __future__ import annotations
@@ -85,6 +86,21 @@ class Vocabulary:
         """Which pieces begin with a space and so begin a word: bool [size]."""
         pieces = map(self._processor.IdToPiece, range(self.size))
         return np.array([piece.startswith(_SPACE_MARK) for piece in pieces])
+
+    @functools.cached_property
+    def byte_starts(self) -> np.ndarray:
+        """Which pieces are a single byte that begins a character: bool [size]."""
+        pieces = map(self._processor.IdToPiece, range(self.size))
+        bytes_ = {f"<0x{byte:02X}>" for byte in range(256) if byte >> 6 != 0b10}
+        return np.array([piece in bytes_ for piece in pieces])
+
+    @functools.cached_property
+    def leading_spaces(self) -> int | str:
+        """How many spaces decoding removes at the beginning of a text; "" for all of them."""
+        from sentencepiece import sentencepiece_model_pb2
+
+        spec = sentencepiece_model_pb2.ModelProto.FromString(self.model).normalizer_spec
+        return "" if spec.remove_extra_whitespaces else int(spec.add_dummy_prefix)
 
     def piece(self, id_: int) -> str:
         """Returns how the vocabulary writes an id: a space is U+2581, a byte "<0x0A>"."""

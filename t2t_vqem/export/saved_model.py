@@ -47,6 +47,7 @@ class TextModel(tf.Module):
         self._manifest = manifest
         self._mark = vocabulary.encode(_MARK)[-3:]  # its bytes
         self._stand_in = vocabulary.encode(_STAND_IN)[-4:]
+        self._leading = f"^ {{0,{vocabulary.leading_spaces}}}"
         self._pieces = tf.constant([_spelling(vocabulary.piece(i)) for i in range(vocabulary.size)])
         self.serve = tf.function(
             self._serve, input_signature=[tf.TensorSpec([None], tf.string, name="text")]
@@ -75,7 +76,7 @@ class TextModel(tf.Module):
         real = (before == 0) & (tokens != PAD_ID) & (tokens != FILL_ID)
         spelt = tf.where(real, tf.gather(self._pieces, tokens), "")
         joined = tf.strings.reduce_join(spelt, 1)
-        joined = tf.strings.regex_replace(joined, "^ ", "")
+        joined = tf.strings.regex_replace(joined, self._leading, "")
         joined = tf.strings.unicode_transcode(joined, "UTF-8", "UTF-8", errors="replace")
         return tf.strings.regex_replace(joined, _SEPARATORS, " ")
 

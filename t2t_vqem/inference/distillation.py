@@ -171,7 +171,8 @@ class Distillation(PairSource):
                 position = part.stop
                 yield part, [line.decode() for line in window]
             else:
-                # The vocabulary is lossless, so decoding the records gives the exact text.
+                # Decoding the records gives the exact text, or what a user's own vocabulary
+                # normalises it to.
                 rows = self._dataset.records(part.split).read(range(part.start, part.stop))
                 yield part, [self._vocabulary.decode(row[INPUTS].tolist()) for row in rows]
 

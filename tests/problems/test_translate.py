@@ -3,6 +3,7 @@ import pathlib
 import random
 
 import pytest
+import sentencepiece
 
 from t2t_vqem.config import resolve
 from t2t_vqem.constants import UsageError
@@ -59,6 +60,46 @@ def test_settings_choose_any_languages_and_files(tmp_path):
     dataset = problem.generate(str(tmp_path / "data"), source_dir=text, progress=False)
     assert dataset.manifest["splits"]["train"]["num_examples"] == 40
     assert dataset.references("test")[1] == "sv number 1 1"
+
+
+def test_two_language_pairs_share_a_users_own_vocabulary(tmp_path):
+    text = write_text(tmp_path / "text", {"train": 30, "dev": 3, "test": 3}, ("en", "de", "fr"))
+    (tmp_path / "text/dev.de").write_text("de number \u00bd\nde number \u6f22\u5b57\nde number 1\n")
+    model = tmp_path / "own.model"
+    with open(model, "wb") as file:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(["en de fr number 0123456789 \u2044"] * 9),
+            model_writer=file,
+            vocab_size=30,
+            model_type="bpe",
+            minloglevel=2,
+        )
+    made = []
+    for target in ("de", "fr"):
+        problem = make("translate_text", sentencepiece_model=str(model), target_language=target)
+        data_dir = str(tmp_path / target)
+        made.append(problem.generate(data_dir, source_dir=text, progress=False))
+    german, french = made
+    assert german.vocabulary.hash == french.vocabulary.hash
+    assert german.vocabulary.size == 30 - 3 + 3 + 256  # three special pieces replaced by ours
+    records = german.records("dev").read(range(3))
+    decoded = [german.vocabulary.decode(record["targets"]) for record in records]
+    # NFKC makes three characters of the half; two characters have no piece.
+    assert decoded == ["de number 1\u20442", "de number \u6f22\u5b57", "de number 1"]
+    assert german.references("dev")[0] == "de number \u00bd"
+    altered = {"characters in bytes": 2, "lines with bytes": 1, "changed lines": 1}
+    assert german.manifest["splits"]["dev"]["altered"]["targets"] == altered
+    assert (
+        "de: 2 characters without a piece are spelt in bytes, in 1 lines; the vocabulary "
+        "normalises 1 lines to other text"
+    ) in german.report
+    # Converted already, it is taken as it is.
+    again = make("translate_text", sentencepiece_model=f"{german.directory}/vocab.model")
+    other = again.generate(str(tmp_path / "again"), source_dir=text, progress=False)
+    assert other.vocabulary.model == german.vocabulary.model
+    model.write_bytes(b"")
+    with pytest.raises(UsageError, match=r"source: sentencepiece_model was '\w+', now '\w+'"):
+        problem.generate(str(tmp_path / "fr"), source_dir=text)
 
 
 def test_without_a_source_dir_all_files_must_be_named(tmp_path):

@@ -275,14 +275,14 @@ def test_a_file_system_that_is_full_is_an_os_error_that_says_so(small_disk, fill
 
 
 def test_a_changed_vocabulary_is_detected(tmp_path, small_parts, monkeypatch):
-    real = text_building._train_vocabulary
+    real = text_building._make_vocabulary
 
     def swap(directory, marks, settings):
         vocabulary = real(directory, marks, settings)
         Vocabulary.train(["abc def"], 280, f"{directory}/vocab.model", 0)
         return vocabulary
 
-    monkeypatch.setattr(text_building, "_train_vocabulary", swap)
+    monkeypatch.setattr(text_building, "_make_vocabulary", swap)
     with pytest.raises(UsageError, match=r"vocab\.model changed while it was in use"):
         run(tmp_path, source_of(pairs_of(20)))
 

@@ -4,9 +4,11 @@ import re
 
 import numpy as np
 import pytest
+import sentencepiece
 import tensorflow as tf
 
 from t2t_vqem.constants import EOS_ID, FILL_ID, UsageError
+from t2t_vqem.data import sentencepiece_model
 from t2t_vqem.data.lines import one_line
 from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.export.saved_model import TextModel
@@ -35,9 +37,30 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def vocabulary(stored_exports):
-    return Vocabulary(str(stored_exports / "exact" / "vocab.model"))
+# A vocabulary of this package, and users' own ones, which normalise.
+OWN = {
+    "exact": None,
+    "bpe": {"model_type": "bpe"},
+    "no prefix": {"model_type": "unigram", "add_dummy_prefix": False, "hard_vocab_limit": False},
+    "spaces": {"model_type": "bpe", "add_dummy_prefix": False, "remove_extra_whitespaces": False},
+}
+
+
+@pytest.fixture(scope="module", params=OWN)
+def vocabulary(request, stored_exports, tmp_path_factory):
+    if OWN[request.param] is None:
+        return Vocabulary(str(stored_exports / "exact" / "vocab.model"))
+    path = tmp_path_factory.mktemp("own") / "vocab.model"
+    with open(path, "wb") as file:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(["one two three five emoji  one"] * 9),
+            model_writer=file,
+            vocab_size=40,
+            minloglevel=2,
+            **OWN[request.param],
+        )
+    path.write_bytes(sentencepiece_model.convert(str(path)))
+    return Vocabulary(str(path))
 
 
 @pytest.fixture(scope="module")
