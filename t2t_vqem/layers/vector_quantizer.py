@@ -316,10 +316,7 @@ class VectorQuantizer(Codebooks):
         state = self.read()
         output = self._quantize(state, x, mask, self._batch_rng(x, state) if learns else None)
         loss = output.loss / tf.maximum(tf.reduce_sum(tf.cast(mask, tf.float32)), 1.0)
-        # Keras sums the losses of replicas.
-        context = tf.distribute.get_replica_context()
-        replicas = 1 if context is None else context.num_replicas_in_sync
-        self.add_loss(tf.cast(loss / replicas, keras.config.floatx()))
+        self.add_loss(tf.cast(_share(loss) if learns else loss, keras.config.floatx()))
         if learns:
             figures = self._learn_from(state, output.statistics)
         else:
@@ -355,6 +352,17 @@ class VectorQuantizer(Codebooks):
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""
         return {**super().get_config(), **dataclasses.asdict(self.options), "seed": self.seed}
+
+
+def _share(loss: tf.Tensor) -> tf.Tensor:
+    """Returns the loss with its gradient, and with its value divided by the number of replicas.
+
+    Keras divides the gradient by that number itself. But replicas that communicate in a call, as
+    they do in learning, find the losses of all replicas in `losses`, and Keras adds up the values.
+    """
+    replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+    fixed = tf.stop_gradient(loss)
+    return loss if replicas == 1 else fixed / replicas + (loss - fixed)
 
 
 class _Figure(keras.metrics.Mean):
