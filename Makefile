@@ -1,6 +1,6 @@
 # make demo   trains two translators and a VQ-VAE in minutes, prints BLEU, draws digits
 # make test   runs linter, formatter and all tests
-# make web    fetches, with npm, the dependencies of the page's tests
+# make web    fetches, with npm, what the page needs to run without a server, and its tests
 #
 # demo and test install into .venv, with the versions in constraints.txt. Another Python, 3.10 to 3.13:
 # make test PYTHON=python3.12
@@ -31,14 +31,18 @@ test: $(VENV)/test-$(VERSION)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/python -m pytest -n logical --maxprocesses=8 --dist=worksteal
 
-web: web/node_modules/.package-lock.json
+web: t2t_vqem/export/page/vendor/LICENSES.txt
+
+t2t_vqem/export/page/vendor/LICENSES.txt: web/node_modules/.package-lock.json web/build.mjs \
+    web/embind_function.js
+	@node web/build.mjs t2t_vqem/export/page/vendor
 
 web/node_modules/.package-lock.json: web/package.json web/package-lock.json
 	@$(NPM_CI)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) web/node_modules
+	rm -rf $(VENV) web/node_modules t2t_vqem/export/page/vendor
 
 $(VENV)/python-$(VERSION):
 	$(if $(VERSION),,$(error $(PYTHON) was not found: make $(MAKECMDGOALS) PYTHON=python3.12))

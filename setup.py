@@ -93,7 +93,11 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.10",
     packages=packages(),
-    package_data={"t2t_vqem": ["py.typed"], "t2t_vqem.server": ["static/*"]},
+    package_data={
+        "t2t_vqem": ["py.typed"],
+        "t2t_vqem.server": ["static/*"],
+        "t2t_vqem.export": ["page/*", "page/vendor/*"],  # vendor is made by `make web`
+    },
     package_dir={f"t2t_vqem.{name}": name for name in MAPPED},
     install_requires=DEPENDENCIES,
     extras_require=EXTRAS,

@@ -5,10 +5,12 @@
         --decode_hparams=num_candidates=9 --rescore_dir=runs/base
     t2t-exporter --output_dir=runs/base --export_dir=exported \\
         --decode_hparams=beam_size=4,num_best=4
+    t2t-exporter --output_dir=runs/nat --export_dir=site --quantize=int8 --format=web
 
 The default format, litert, runs on CPUs without TensorFlow: see `t2t_vqem.runtime`. The export is
 compared with the run on the dev split; its README.md describes the model, its quality and how to
-run it.
+run it. The format web is the page of t2t-server as a folder for any static web server: the model
+runs in the browser.
 
 Beam size, candidates and rescorer are part of the exported graph, and must be chosen here. Alpha,
 extra length, temperature and top-k are inputs of the graph; the values here are their defaults.
@@ -20,7 +22,7 @@ from absl import flags
 
 from t2t_vqem import registry
 from t2t_vqem.bin import _main
-from t2t_vqem.constants import CTRANSLATE2, LITERT, SAVED_MODEL, UsageError
+from t2t_vqem.constants import CTRANSLATE2, LITERT, SAVED_MODEL, WEB, UsageError
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("output_dir", None, "The run: t2t-trainer's folder.", flag_values=FLAGS)
@@ -33,7 +35,7 @@ flags.DEFINE_string(
 flags.DEFINE_enum(
     "format",
     LITERT,
-    [LITERT, SAVED_MODEL, CTRANSLATE2],
+    [LITERT, SAVED_MODEL, CTRANSLATE2, WEB],
     "Format of the export.",
     flag_values=FLAGS,
 )

@@ -15,7 +15,7 @@ MAX_SEED = 2**32 - 1  # for data and training: the limit of NumPy and SentencePi
 MAX_SAMPLING_SEED = 2**31 - 1  # for decoding, where seeds are int32
 
 # Formats of exports.
-LITERT, SAVED_MODEL, CTRANSLATE2 = "litert", "saved_model", "ctranslate2"
+LITERT, SAVED_MODEL, CTRANSLATE2, WEB = "litert", "saved_model", "ctranslate2", "web"
 
 INPUTS = "inputs"
 TARGETS = "targets"

@@ -36,6 +36,10 @@ class Vocabulary:
     Args:
         model_path: file of the SentencePiece model.
 
+    Attributes:
+        model: the content of the file.
+        byte_ids: the id of each single byte [256].
+
     Raises:
         UsageError: the file is missing, is not a SentencePiece model, or its special ids or byte
             pieces are not as expected.
@@ -64,8 +68,8 @@ class Vocabulary:
                 f"{model_path}: special ids {ids}, expected PAD {PAD_ID}, EOS {EOS_ID}, "
                 f"UNK {UNK_ID}. Use a vocabulary trained by t2t-datagen."
             )
-        self._mark_ids = [sp.PieceToId(f"<0x{byte:02X}>") for byte in _SPACE_MARK.encode()]
-        if UNK_ID in self._mark_ids:
+        self.byte_ids = [sp.PieceToId(f"<0x{byte:02X}>") for byte in range(256)]
+        if UNK_ID in self.byte_ids:
             raise UsageError(
                 f"{model_path}: the model has no pieces for single bytes, expected one trained "
                 "with byte fallback. Use a vocabulary trained by t2t-datagen."
@@ -149,7 +153,7 @@ class Vocabulary:
         position = 0
         while position < len(ids):
             if ids[position : position + len(spelt)] == spelt:
-                result += self._mark_ids
+                result += self._ids_of_bytes(_SPACE_MARK)
                 position += len(spelt)
             else:
                 result.append(ids[position])
@@ -158,13 +162,15 @@ class Vocabulary:
 
     def _stand_in(self, text: str) -> tuple[str, list[int]]:
         """Returns a character that is neither in the text nor in a piece, and its byte ids."""
-        sp = self._processor
         for code in range(0x10FFFD, 0x100000, -1):  # private use
             char = chr(code)
-            spelt = [sp.PieceToId(f"<0x{byte:02X}>") for byte in char.encode()]
-            if char not in text and sp.EncodeAsIds("a" + char)[-len(spelt) :] == spelt:
+            spelt = self._ids_of_bytes(char)
+            if char not in text and self._processor.EncodeAsIds("a" + char)[-len(spelt) :] == spelt:
                 return char, spelt
         raise UsageError("the text uses all 65,533 characters of private-use plane 16.")
+
+    def _ids_of_bytes(self, char: str) -> list[int]:
+        return [self.byte_ids[byte] for byte in char.encode()]
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """Returns the text of the ids [T] before the first EOS, without PAD and FILL.

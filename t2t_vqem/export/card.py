@@ -63,6 +63,20 @@ It needs NumPy and ai-edge-litert; no TensorFlow.
 """,
 }
 
+_RUN |= {
+    ("web", kind): """\
+Any static web server can host this folder, for example
+
+```bash
+python3 -m http.server --directory {folder} 8000
+```
+
+The model runs in the browser, and after the first visit without a network. `vendor/LICENSES.txt`
+names the licences of the third-party files.
+"""
+    for kind in ("text", "images")
+}
+
 
 def write_card(manifest: Manifest, folder: str, sizes: Mapping[str, int], usage: str = "") -> str:
     """Returns the text of the card.

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import os
 import platform
+import tempfile
 from typing import Any
 
 import keras
@@ -19,10 +20,11 @@ from t2t_vqem.constants import (
     LITERT,
     MAX_EXTRA_LENGTH,
     SAVED_MODEL,
+    WEB,
     UsageError,
 )
 from t2t_vqem.decoding.options import DecodeOptions
-from t2t_vqem.export import ctranslate2_model, litert, saved_model
+from t2t_vqem.export import ctranslate2_model, litert, saved_model, web
 from t2t_vqem.export.card import write_card
 from t2t_vqem.export.graphs import Graphs, image_graphs, text_graphs
 from t2t_vqem.export.litert import NONE
@@ -35,7 +37,8 @@ from t2t_vqem.models.transformer import Transformer
 from t2t_vqem.output_dir import OutputDir
 from t2t_vqem.problem import Dataset
 from t2t_vqem.runtime import ImageRuntime, TextRuntime
-from t2t_vqem.runtime.interpreters import Interpreters
+from t2t_vqem.runtime import text as runtime_text
+from t2t_vqem.runtime.interpreters import Backend, Interpreters
 from t2t_vqem.runtime.manifest import (
     CARD,
     IMAGES,
@@ -97,7 +100,7 @@ def export_run(
         rescorer = load_rescorer(rescore_dir, loaded.vocabulary)
     _check_format(loaded, engine, quantize)
     graphs = converted = make_graphs(loaded, options, rescorer)
-    if engine == LITERT and quantize == litert.INT8:
+    if engine in (LITERT, WEB) and quantize == litert.INT8:
         graphs.trace()  # the graphs to compare the export with
         litert.embeddings_in_int8(loaded.model)
         converted = make_graphs(loaded, options, rescorer)
@@ -118,18 +121,27 @@ def export_run(
         hashes = {name: file_hash(os.path.join(unfinished, name)) for name in paths}
         manifest = dataclasses.replace(manifest, files=hashes)
         dataset = _open_data(run, data_dir) if verify or phrases else None
-        if phrases and engine == LITERT and manifest.kind == TEXT and manifest.num_codes:
-            manifest = _with_phrases(loaded, manifest, unfinished, dataset)
+        if phrases and engine in (LITERT, WEB) and manifest.kind == TEXT and manifest.num_codes:
+            manifest = _with_phrases(loaded, converted, manifest, unfinished, dataset)
         if verify:
             found = _verified(loaded, manifest, graphs, unfinished, dataset)
             manifest = dataclasses.replace(
                 manifest, about={**manifest.about, "verification": found}
             )
-        sizes = {name: os.path.getsize(os.path.join(unfinished, name)) for name in paths}
-        card = write_card(manifest, os.path.basename(os.path.abspath(folder)), sizes)
+        name = os.path.basename(os.path.abspath(folder))
+        if engine == WEB:
+            web.write_page(unfinished, name, manifest, loaded.vocabulary)
+            sizes = {"the folder": sum(_sizes(unfinished, _files_in(unfinished)).values())}
+        else:
+            sizes = _sizes(unfinished, paths)
+        card = write_card(manifest, name, sizes)
         write_file(os.path.join(unfinished, CARD), card.encode())
         write_json(os.path.join(unfinished, MANIFEST), manifest.to_json())
     return manifest
+
+
+def _sizes(folder: str, paths: list[str]) -> dict[str, int]:
+    return {path: os.path.getsize(os.path.join(folder, path)) for path in paths}
 
 
 def _check_format(loaded: LoadedRun, engine: str, quantize: str) -> None:
@@ -145,12 +157,17 @@ def _check_format(loaded: LoadedRun, engine: str, quantize: str) -> None:
             f"{loaded.run.path} is of {loaded.model.name!r}: expected --format={LITERT} or "
             f"{SAVED_MODEL}"
         )
+    if engine == WEB:
+        web.check_browser_files()
 
 
 def _write_model(loaded: LoadedRun, graphs: Graphs, manifest: Manifest, folder: str) -> None:
     """Writes the files of the model."""
     if manifest.engine == LITERT:
         write_file(os.path.join(folder, MODEL), litert.convert(graphs, manifest.quantize))
+    elif manifest.engine == WEB:
+        static = web.static_graphs(graphs, manifest)
+        write_file(os.path.join(folder, MODEL), litert.convert(static, manifest.quantize))
     elif manifest.engine == SAVED_MODEL:
         saved_model.write(graphs, loaded.vocabulary, manifest, folder)
     else:
@@ -170,15 +187,24 @@ def _files_in(folder: str) -> list[str]:
 
 
 def _with_phrases(
-    loaded: LoadedRun, manifest: Manifest, folder: str, dataset: Dataset | None
+    loaded: LoadedRun, graphs: Graphs, manifest: Manifest, folder: str, dataset: Dataset | None
 ) -> Manifest:
     """Writes the phrases of each code in the training text, if the data exists."""
     if dataset is None:
         return manifest
     _logger.info("counting the phrases of codes in the training text")
-    model = TextRuntime(manifest, loaded.vocabulary, Interpreters(os.path.join(folder, MODEL)))
+    with tempfile.TemporaryDirectory() as other:
+        path = os.path.join(folder, MODEL)
+        if manifest.engine == WEB:  # its model cannot score
+            path = os.path.join(other, MODEL)
+            score = {runtime_text.SCORE: graphs.functions[runtime_text.SCORE]}
+            write_file(
+                path, litert.convert(Graphs(score, graphs.variables_used), manifest.quantize)
+            )
+        model = TextRuntime(manifest, loaded.vocabulary, Interpreters(path))
+        phrases = collect_phrases(model, training_pairs(dataset))
     path = os.path.join(folder, PHRASES)
-    write_json(path, collect_phrases(model, training_pairs(dataset)))
+    write_json(path, phrases)
     return dataclasses.replace(manifest, files={**manifest.files, PHRASES: file_hash(path)})
 
 
@@ -201,22 +227,26 @@ def _verified(
     exact = manifest.quantize == NONE and manifest.engine != CTRANSLATE2
     if manifest.kind == IMAGES:
         used: Any
-        if manifest.engine == LITERT:
-            used = Interpreters(os.path.join(folder, MODEL))
-        else:
+        if manifest.engine == SAVED_MODEL:
             used = saved_model.ServedIds(folder)
+        else:
+            used = _interpreters(manifest, folder)
         models = (ImageRuntime(manifest, used), ImageRuntime(manifest, graphs))
         return verify_images(*models, dataset, exact=exact)
     exported: Any
-    if manifest.engine == LITERT:
-        interpreters = Interpreters(os.path.join(folder, MODEL))
-        exported = TextRuntime(manifest, loaded.vocabulary, interpreters)
-    elif manifest.engine == SAVED_MODEL:
+    if manifest.engine == SAVED_MODEL:
         exported = saved_model.Served(folder)
-    else:
+    elif manifest.engine == CTRANSLATE2:
         exported = ctranslate2_model.Served(manifest, loaded.vocabulary, folder)
+    else:
+        exported = TextRuntime(manifest, loaded.vocabulary, _interpreters(manifest, folder))
     reference = TextRuntime(manifest, loaded.vocabulary, graphs)
     return verify_text(exported, reference, dataset, exact=exact)
+
+
+def _interpreters(manifest: Manifest, folder: str) -> Backend:
+    path = os.path.join(folder, MODEL)
+    return web.StaticInterpreters(path, manifest) if manifest.engine == WEB else Interpreters(path)
 
 
 def make_graphs(

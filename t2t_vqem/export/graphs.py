@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,16 +30,15 @@ class Graphs(tf.Module):
         variables_used: the variables that they read.
     """
 
-    def __init__(self, functions: Mapping[str, Any], models: list[Any]):
+    def __init__(self, functions: Mapping[str, Any], variables: Sequence[Any]):
         """Stores the functions; `text_graphs` and `image_graphs` make them.
 
         Args:
             functions: `tf.function`s, each with an input signature.
-            models: the models whose variables they read.
+            variables: the variables that they read.
         """
         super().__init__(name="graphs")
-        self.functions = dict(functions)
-        self.variables_used = [variable.value for model in models for variable in model.variables]
+        self.functions, self.variables_used = dict(functions), list(variables)
 
     @property
     def signatures(self) -> dict[str, Any]:
@@ -148,7 +147,11 @@ def text_graphs(model: Any, options: DecodeOptions, rescorer: Any = None) -> Gra
             inputs=_IDS,
             codes=_IDS,
         )
-    return Graphs(functions, [model, *([rescorer] if rescorer is not None else [])])
+    return Graphs(functions, _variables(model, *([rescorer] if rescorer is not None else [])))
+
+
+def _variables(*models: Any) -> list[Any]:
+    return [variable.value for model in models for variable in model.variables]
 
 
 def _present(found: Any) -> dict[str, tf.Tensor]:
@@ -191,7 +194,7 @@ def image_graphs(model: Any, image_shape: tuple[int, int, int]) -> Graphs:
                 row_ids=tf.TensorSpec([None], tf.int32),
             ),
         },
-        [model],
+        _variables(model),
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from t2t_vqem import runtime
 from t2t_vqem.constants import UsageError
 from t2t_vqem.data.lines import one_line
-from t2t_vqem.runtime import Hypothesis, ImageRuntime, PairScore, TextRuntime
+from t2t_vqem.runtime import Hypothesis, ImageRuntime, PairScore, TextRuntime, cards
 from t2t_vqem.runtime.interpreters import num_cores
 from t2t_vqem.runtime.manifest import PHRASES
 from t2t_vqem.server.body import check_codes
@@ -152,20 +152,6 @@ class Service:
     @property
     def card(self) -> dict[str, Any]:
         """Description of the model and its capabilities, as JSON."""
-        manifest = self.manifest
-        return {
-            "name": self.name,
-            "kind": self.kind,
-            "description": self._description(),
-            "export": {
-                "model": manifest.model,
-                "quantize": manifest.quantize,
-                "decoding": dict(manifest.decoding),
-                "about": dict(manifest.about),
-            },
-        }
-
-    def _description(self) -> str:
         raise NotImplementedError
 
     def _warm(self, worker: int) -> None:
@@ -184,25 +170,12 @@ class TextService(Service):
     @property
     def card(self) -> dict[str, Any]:
         """See `Service`."""
-        manifest = self.manifest
-        latents = {
-            "num_codes": manifest.num_codes,
-            "tokens_per_code": manifest.tokens_per_latent,
-            "phrases": self.phrases is not None,
-        }
-        return {
-            **super().card,
-            "languages": list(manifest.languages),
-            "latents": latents if manifest.num_codes else None,
-            "can_sample": self._runtimes[0].can_sample,
-            "max_tokens": manifest.max_length,
-        }
-
-    def _description(self) -> str:
-        manifest = self.manifest
-        languages = " to ".join(manifest.languages)
-        weights = "int8" if manifest.quantize == "int8" else "float32"
-        return f"{manifest.model}, {languages}, {weights}"
+        return cards.text_card(
+            self.name,
+            self.manifest,
+            can_sample=self._runtimes[0].can_sample,
+            phrases=self.phrases is not None,
+        )
 
     async def translate(
         self, texts: list[str], search: Search, codes: list[list[int]] | None
@@ -358,24 +331,7 @@ class ImageService(Service):
     @property
     def card(self) -> dict[str, Any]:
         """See `Service`."""
-        height, width, channels = self.manifest.image_shape
-        latents, codebooks = self.manifest.code_shape
-        # Height and width are downsampled by the same factor.
-        block = round((height * width / latents) ** 0.5)
-        image = {
-            "height": height,
-            "width": width,
-            "channels": channels,
-            "rows": height // block,
-            "columns": width // block,
-            "num_codes": self.num_codes,
-            "num_codebooks": codebooks,
-        }
-        return {**super().card, "image": image, "max_images": self._limits.images}
-
-    def _description(self) -> str:
-        size = "x".join(map(str, self.manifest.image_shape))
-        return f"{self.manifest.model}, images of {size}"
+        return cards.image_card(self.name, self.manifest, most_images=self._limits.images)
 
     async def sample(self, num: int, sampling: Sampling) -> dict[str, Any]:
         """Returns new images and their codes, as JSON."""

@@ -1,9 +1,9 @@
 // Starts the page: asks for the models, shows the tabs that they have.
 
 import { arrowKeys, byId, element } from "./dom.js";
+import { findEngine } from "./engine.js";
 import { startImages } from "./images.js";
 import { startLatents } from "./latents.js";
-import { ServerEngine } from "./server.js";
 import { startTranslate } from "./translate.js";
 
 const RETRY_MILLISECONDS = 2000;
@@ -90,7 +90,7 @@ function fillModels(select, models) {
 const STARTS = { translate: startTranslate, latents: startLatents, images: startImages };
 
 async function start() {
-  const engine = new ServerEngine();
+  const engine = await findEngine();
   const trouble = new Trouble(engine);
   await trouble.watch("models", async () => show(engine, await engine.models(), trouble));
 }

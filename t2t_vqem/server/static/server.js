@@ -1,13 +1,7 @@
 // What the page asks the server.
 
 import { byId } from "./dom.js";
-
-export class EngineError extends Error {
-  constructor(message, status) {
-    super(message);
-    this.status = status; // 0: no answer
-  }
-}
+import { EngineError } from "./engine.js";
 
 const TOKEN = "t2t-vqem.token";
 
