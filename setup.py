@@ -50,6 +50,7 @@ EXTRAS = {
         "tensorflow-text>=2.20,<2.22,!=2.21.0",
     ],
     "bleu": ["sacremoses>=0.1,<0.3"],  # Moses tokens, for the compound-split BLEU of the literature
+    "zst": ["backports.zstd>=1,<2"],  # text files compressed by zstd
     "server": [  # t2t-server
         "httptools>=0.6.3,<1",
         "pillow>=11,<14",

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import report
 
 from t2t_vqem.data.lines import read_lines
-from t2t_vqem.data.text_source import find_pair
+from t2t_vqem.data.text_source import find_files
 
 LANGUAGES = ("en", "de")
 SAMPLE_SECONDS = 0.05
@@ -65,7 +65,7 @@ def main() -> None:
 def write_text(folder: pathlib.Path, text_dir: str, num_lines: int) -> None:
     """Writes train text with the given number of lines, and short dev and test text."""
     folder.mkdir()
-    pairs = list(zip(*map(read_lines, find_pair(text_dir, ("train",), LANGUAGES)), strict=True))
+    pairs = list(zip(*map(read_lines, find_files(text_dir, ("train",), LANGUAGES)), strict=True))
     for split, count in (("train", num_lines), ("dev", 1000), ("test", 1000)):
         # Depends on the seed alone, so that longer texts begin like shorter ones.
         rng = random.Random(split)

@@ -10,7 +10,7 @@ from t2t_vqem.data.text_source import (
     FilePairs,
     PairSource,
     TfdsPairs,
-    find_pair,
+    find_files,
     find_tfds,
 )
 from t2t_vqem.fields import option
@@ -22,7 +22,7 @@ _WMT14 = "wmt14_translate/de-en"
 
 
 class FileTextProblem(TextProblem):
-    """Parallel text in --source_dir: {train,dev,test}.LANGUAGE, plain or .gz."""
+    """Parallel text in --source_dir: {train,dev,test}.LANGUAGE or .tsv, .jsonl, .tmx."""
 
     # Possible names of the files of a split, without the extension.
     stems = {TRAIN: ("train",), DEV: ("dev",), TEST: ("test",)}  # noqa: RUF012 (not changed)
@@ -31,12 +31,12 @@ class FileTextProblem(TextProblem):
 
     def source(self, flags: SourceFlags) -> PairSource:
         """Returns the files of all splits; see `Problem.source`."""
-        return FilePairs({split: self.find_files(split, flags.source_dir) for split in SPLITS})
+        files = {split: self.find_files(split, flags.source_dir) for split in SPLITS}
+        return FilePairs(files, self.languages)
 
-    def find_files(self, split: str, folder: str) -> tuple[str, str]:
-        """Returns the files of a split in the source and in the target language."""
-        languages = (self.source_language, self.target_language)
-        return find_pair(folder, self.stems[split], languages)
+    def find_files(self, split: str, folder: str) -> tuple[str, ...]:
+        """Returns the files of a split: one for each language, or one with both."""
+        return find_files(folder, self.stems[split], self.languages)
 
 
 @problems.register()
@@ -82,15 +82,15 @@ class TranslateEndeWmt14(FileTextProblem):
         if flags.source_dir:
             return super().source(flags)
         directory = find_tfds(flags.tfds_dir, _WMT14)
-        return TfdsPairs(directory, (self.source_language, self.target_language))
+        return TfdsPairs(directory, self.languages)
 
 
 @problems.register()
 class TranslateText(FileTextProblem):
     """Your own parallel text; --problem_params or gin set files and languages.
 
-    The files are {train,dev,test}.LANGUAGE in --source_dir, or those named in the settings, plain
-    or .gz.
+    The files are {train,dev,test}.LANGUAGE in --source_dir, or {train,dev,test}.tsv, .jsonl or .tmx
+    with both languages, or those named in the settings; plain, or .gz, .xz, .bz2 or .zst.
     """
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,7 @@ class TranslateText(FileTextProblem):
         files = {split: self._named(split, flags.source_dir) for split in SPLITS}
         for split in [split for split in SPLITS if not files[split]]:
             files[split] = self.find_files(split, flags.source_dir)
-        return FilePairs(files)
+        return FilePairs(files, self.languages)
 
     def _named(self, split: str, source_dir: str | None) -> tuple[str, str] | None:
         fields = (f"{split}_source", f"{split}_target")

@@ -169,6 +169,11 @@ class TextProblem(Problem):
         """Code of the target language."""
         return self.config.target_language
 
+    @property
+    def languages(self) -> tuple[str, str]:
+        """Codes of the source and the target language."""
+        return self.source_language, self.target_language
+
     def generate_samples(self, split: str) -> Iterable[tuple[str, str]]:
         """Returns the pairs of lines of a split; see `Problem.generate_samples`."""
         return super().generate_samples(split)
@@ -191,7 +196,7 @@ class TextProblem(Problem):
     ) -> dict[str, Any]:
         """Writes records, vocabulary, lengths, and the dev and test text; see `Problem.build`."""
         settings = text_building.TextSettings(
-            languages=(self.source_language, self.target_language),
+            languages=self.languages,
             vocab_size=self.config.vocab_size,
             vocab_sample=self.config.vocab_sample,
             max_length=self.config.max_length,

@@ -12,18 +12,17 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from t2t_vqem.constants import DEV, TEST, TRAIN, UsageError
-from t2t_vqem.data.lines import SUFFIXES, find_compressed, read_lines
+from t2t_vqem.data.lines import SUFFIXES, find_compressed
+from t2t_vqem.data.parallel_files import FORMATS, read_pairs
 from t2t_vqem.files import is_special, same_file
 
 _COMPRESSION = "|".join(re.escape(suffix) for suffix in SUFFIXES if suffix)
-# Formats with both languages in one file, by file extension, and how to separate the languages.
+# Formats with both languages in one file that are not read, with what to do.
 _OTHER_FORMATS = {
-    "tsv": "For tab-separated columns: cut -f1 makes one file, cut -f2 the other.",
     "csv": "Write each column to a separate file.",
-    "json": "Write each language to a separate file.",
-    "jsonl": "Write each language to a separate file, for example with jq.",
-    "tmx": "Write each language to a separate file, for example with tmx2corpus.",
+    "json": "Write one object on each line, to a file that ends in .jsonl, for example with jq.",
 }
+_SIDES = {1: ("text",), 2: ("source", "target")}  # by the number of files of a split
 _logger = logging.getLogger(__name__)
 
 
@@ -48,59 +47,47 @@ class PairSource(abc.ABC):
 
 
 class FilePairs(PairSource):
-    """Two files for each split, plain or compressed.
+    """Files: for each split two, or one with both languages, see `parallel_files`.
 
     Args:
-        files: for each split, the file in the source and the file in the target language.
+        files: for each split, the file in the source and the file in the target language, or the
+            one file.
+        languages: codes of the source and the target language in files with both.
 
     Raises:
         UsageError: both are the same file. (One file for two splits is only warned about.)
     """
 
-    def __init__(self, files: Mapping[str, tuple[str, str]]):
+    def __init__(
+        self,
+        files: Mapping[str, Sequence[str]],
+        languages: tuple[str, str] = ("source", "target"),
+    ):
         self.files = dict(files)
-        for split, (source, target) in self.files.items():
-            if same_file(source, target):
+        self._languages = languages
+        for split, paths in self.files.items():
+            if len(paths) == 2 and same_file(*paths):
                 raise UsageError(
-                    f"{split}: source and target are the same file, {source}. Expected a file of "
+                    f"{split}: source and target are the same file, {paths[0]}. Expected a file of "
                     "each language."
                 )
-        sources = {split: source for split, (source, _) in self.files.items()}
+        sources = {split: paths[0] for split, paths in self.files.items()}
         for split, other in itertools.combinations(sources, 2):
             if same_file(sources[split], sources[other]):
                 _logger.warning("%s and %s are the same file, %s", split, other, sources[split])
 
     def describe(self) -> str:
-        return ", ".join(path for pair in self.files.values() for path in pair)
+        return ", ".join(path for paths in self.files.values() for path in paths)
 
     def fingerprint(self) -> dict[str, str]:
         return {
             f"{split} {side}": hash_file(path)
-            for split, pair in self.files.items()
-            for side, path in zip(("source", "target"), pair, strict=True)
+            for split, paths in self.files.items()
+            for side, path in zip(_SIDES[len(paths)], paths, strict=True)
         }
 
     def pairs(self, split: str) -> Iterator[tuple[bytes, bytes]]:
-        source_path, target_path = self.files[split]
-        count = 0
-        missing = object()
-        source, target = read_lines(source_path), read_lines(target_path)
-        for left, right in itertools.zip_longest(source, target, fillvalue=missing):
-            if left is missing or right is missing:
-                # The longer file has already yielded one line more than the other.
-                more = count + 1 + sum(1 for _ in source) + sum(1 for _ in target)
-                counts = (count, more) if left is missing else (more, count)
-                raise UsageError(
-                    f"line counts differ: {source_path} has {counts[0]} lines, {target_path} has "
-                    f"{counts[1]}; line i of one must be the translation of line i of the other. "
-                    f"Line {count + 1} is the first without a counterpart. (Only \\n ends a line.)"
-                )
-            count += 1
-            yield left, right
-        if not count:
-            raise UsageError(
-                f"{source_path} and {target_path} are empty, expected one sentence on each line."
-            )
+        return read_pairs(self.files[split], self._languages)
 
 
 class GeneratedPairs(PairSource):
@@ -236,24 +223,30 @@ def _download_tfds(name: str) -> str:
     return str(builder.data_dir)
 
 
-def find_pair(source_dir: str, stems: Sequence[str], languages: tuple[str, str]) -> tuple[str, str]:
+def find_files(
+    source_dir: str, stems: Sequence[str], languages: tuple[str, str]
+) -> tuple[str, ...]:
     """Returns the files STEM.LANGUAGE of a split, plain or compressed, for the first existing stem.
+
+    Without these it returns the one file STEM.tsv, STEM.jsonl or STEM.tmx.
 
     Raises:
         UsageError: there are no such files; the message has the names looked for and those found.
     """
     if not os.path.isdir(source_dir):
         raise UsageError(f"--source_dir={source_dir}: no such directory.")
-    for stem in stems:
-        found = [
-            path
-            for code in languages
-            for path in [find_compressed(os.path.join(source_dir, f"{stem}.{code}"))]
-            if path
-        ]
-        if len(found) == 2:
-            return found[0], found[1]
+    for endings in (languages, *((ending.removeprefix("."),) for ending in FORMATS)):
+        for stem in stems:
+            names = [os.path.join(source_dir, f"{stem}.{ending}") for ending in endings]
+            found = [path for name in names if (path := find_compressed(name))]
+            if len(found) == len(names):
+                return tuple(found)
+    raise UsageError(_missing_files(source_dir, stems, languages))
+
+
+def _missing_files(source_dir: str, stems: Sequence[str], languages: tuple[str, str]) -> str:
     looked_for = " or ".join(" and ".join(f"{stem}.{code}" for code in languages) for stem in stems)
+    single = ", ".join(FORMATS)
     there = sorted(os.listdir(source_dir))
     listing = ", ".join(there[:20]) + (", ..." if len(there) > 20 else "")
     endings = {
@@ -264,15 +257,17 @@ def find_pair(source_dir: str, stems: Sequence[str], languages: tuple[str, str])
     }
     for ending, name in endings.items():
         if ending in _OTHER_FORMATS:
-            raise UsageError(
-                f"{os.path.join(source_dir, name)}: parallel text in one file is not supported, "
-                f"expected {looked_for}, one sentence on each line. {_OTHER_FORMATS[ending]}"
+            return (
+                f"{os.path.join(source_dir, name)}: this format is not supported, expected "
+                f"{looked_for}, one sentence on each line, or one file ({single}). "
+                f"{_OTHER_FORMATS[ending]}"
             )
     codes = sorted(endings)
     unknown = [code for code in languages if codes and code not in codes]
-    raise UsageError(
+    return (
         (f"unknown language {unknown[0]!r}: " if unknown else "missing file: ")
-        + f"looked for {looked_for} (plain, .gz, .xz or .bz2) in {source_dir}, which holds "
+        + f"looked for {looked_for} (plain, .gz, .xz, .bz2 or .zst), or one file with both "
+        + f"languages ({single}), in {source_dir}, which holds "
         + (listing or "nothing")
         + (f". Languages there: {', '.join(codes)}" if unknown else "")
         + "."

@@ -16,8 +16,9 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO, Protocol
 
-from t2t_vqem.data.lines import lines_of
+from t2t_vqem.data.lines import SUFFIXES, lines_of
 from t2t_vqem.data.lines import read_lines as read_bytes
+from t2t_vqem.extras import import_extra
 from t2t_vqem.files import is_special, writing
 
 
@@ -94,12 +95,12 @@ def open_lines(path: str) -> Lines:
 
 def is_compressed(path: str) -> bool:
     """Returns whether an output is compressed, depending on the suffix of its name."""
-    return path.endswith((".gz", ".xz", ".bz2"))
+    return path.endswith(tuple(filter(None, SUFFIXES)))
 
 
 @contextlib.contextmanager
 def open_output(path: str) -> Iterator[BinaryIO]:
-    """Opens a file to write, compressed if `path` ends in .gz, .xz or .bz2; see `files.writing`.
+    """Opens a file to write, compressed if the name says so; see `files.writing`.
 
     The same content gives the same bytes.
     """
@@ -107,6 +108,9 @@ def open_output(path: str) -> Iterator[BinaryIO]:
         raw = stack.enter_context(writing(path))
         if path.endswith(".gz"):  # without name and time, so that the bytes are reproducible
             yield stack.enter_context(gzip.GzipFile("", "wb", fileobj=raw, mtime=0))
+        elif path.endswith(".zst"):
+            zstd = import_extra("backports.zstd", "zst")
+            yield stack.enter_context(zstd.open(raw, "wb"))
         elif is_compressed(path):
             yield stack.enter_context((lzma if path.endswith(".xz") else bz2).open(raw, "wb"))
         else:

@@ -62,6 +62,24 @@ def test_settings_choose_any_languages_and_files(tmp_path):
     assert dataset.references("test")[1] == "sv number 1 1"
 
 
+def test_each_split_may_have_its_own_format(tmp_path):
+    (tmp_path / "train.tsv.gz").write_bytes(gzip.compress(b"one\teins\ntwo\tzwei\n" * 20))
+    (tmp_path / "dev.jsonl").write_text('{"de": "drei", "en": "three"}\n')
+    sides = "".join(f'<tuv xml:lang="{c}"><seg>{c}</seg></tuv>' for c in ("de-CH", "en"))
+    (tmp_path / "test.tmx").write_text(f"<tmx><body><tu>{sides}</tu></body></tmx>")
+    problem = make("translate_text", vocab_size=300)
+    dataset = problem.generate(str(tmp_path / "data"), source_dir=str(tmp_path), progress=False)
+    assert dataset.manifest["splits"]["train"]["num_examples"] == 40
+    assert dataset.sources("dev") + dataset.references("test") == ["three", "de-CH"]
+    (tmp_path / "dev.jsonl").write_text('{"de": "vier", "en": "three"}\n')
+    with pytest.raises(UsageError, match=r"source: dev text was '\w+', now '\w+'"):
+        problem.generate(str(tmp_path / "data"), source_dir=str(tmp_path))
+    (tmp_path / "train.tsv.gz").write_bytes(gzip.compress(b"one\teins\ntwo\n"))
+    with pytest.raises(UsageError, match=r"train\.tsv\.gz, line 2: 1 columns, expected 2"):
+        problem.generate(str(tmp_path / "new"), source_dir=str(tmp_path), progress=False)
+    assert not (tmp_path / "new/translate_text").exists()
+
+
 def test_two_language_pairs_share_a_users_own_vocabulary(tmp_path):
     text = write_text(tmp_path / "text", {"train": 30, "dev": 3, "test": 3}, ("en", "de", "fr"))
     (tmp_path / "text/dev.de").write_text("de number \u00bd\nde number \u6f22\u5b57\nde number 1\n")

@@ -3,6 +3,7 @@ import gzip
 import io
 import lzma
 import os
+import sys
 import threading
 
 import pytest
@@ -10,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t2t_vqem.constants import UsageError
-from t2t_vqem.data.lines import lines_of, read_lines, read_stream
+from t2t_vqem.data.lines import lines_of, read_blocks, read_lines, read_stream
 
 COMPRESS = {
     "plain": lambda data: data,
     "gzip": gzip.compress,
     "xz": lzma.compress,
     "bzip2": bz2.compress,
+    "zstd": lambda data: pytest.importorskip("backports.zstd").compress(data),
 }
 compressed = pytest.mark.parametrize("kind", [kind for kind in COMPRESS if kind != "plain"])
 
@@ -91,7 +93,7 @@ def test_text_that_is_not_utf8_names_file_and_line(tmp_path):
     [
         ("Straße".encode("utf-16-le"), "UTF-16 without a byte-order mark: iconv -f UTF-16LE"),
         ("Straße".encode("utf-16-be"), "UTF-16 without a byte-order mark: iconv -f UTF-16BE"),
-        (b"\x28\xb5\x2f\xfd\x04", "compressed by zstd"),
+        (b"\x04\x22\x4d\x18", "compressed by lz4"),
         (b"PK\x03\x04\x14", "a zip archive"),
         (b"\xff\xfea", "damaged or truncated utf-16.* after line 0"),
     ],
@@ -118,6 +120,28 @@ def test_a_damaged_file_is_an_error(tmp_path, kind):
     data[len(data) // 2] ^= 255
     (tmp_path / "text").write_bytes(data)
     with pytest.raises(UsageError, match=r"text: damaged or truncated|text, line"):
+        list(read_lines(str(tmp_path / "text")))
+
+
+@pytest.mark.parametrize("kind", COMPRESS)
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_blocks_hold_the_same_text_as_lines(tmp_path, encoding, kind):
+    text = "Straße\u2028😀" * 20_000 + "\nlast\r\n"
+    path = tmp_path / "text"
+    path.write_bytes(COMPRESS[kind](text.encode(encoding)))
+    blocks = list(read_blocks(str(path)))
+    assert b"".join(blocks) == text.encode()
+    assert max(map(len, blocks)) < 1 << 18
+    path.write_bytes(path.read_bytes()[:-1])
+    if kind != "plain" or encoding == "utf-16":
+        with pytest.raises(UsageError, match=r"text: damaged or truncated .* after line [012]"):
+            list(read_blocks(str(path)))
+
+
+def test_without_the_extra_zstd_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "backports.zstd", None)
+    (tmp_path / "text").write_bytes(b"\x28\xb5\x2f\xfd\x04")
+    with pytest.raises(UsageError, match=r"pip install 't2t-vqem\[zst\]'"):
         list(read_lines(str(tmp_path / "text")))
 
 

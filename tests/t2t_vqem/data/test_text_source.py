@@ -6,7 +6,7 @@ from t2t_vqem.constants import UsageError
 from t2t_vqem.data.text_source import (
     FilePairs,
     GeneratedPairs,
-    find_pair,
+    find_files,
     find_tfds,
     hash_file,
 )
@@ -68,41 +68,51 @@ def test_a_generated_line_feed_is_a_bug():
         list(GeneratedPairs("v1", {"dev": lambda: [("a\nb", "c")]}).pairs("dev"))
 
 
-@pytest.mark.parametrize("suffix", ["", ".gz", ".xz", ".bz2"])
+@pytest.mark.parametrize("suffix", ["", ".gz", ".xz", ".bz2", ".zst"])
 def test_finds_plain_and_compressed_files_under_the_first_stem_there_is(tmp_path, suffix):
     for name in ("val.en", f"val.de{suffix}", "dev.en", "dev.de", "test.en"):
         (tmp_path / name).touch()
     folder = str(tmp_path)
-    found = find_pair(folder, ("val", "dev"), ("en", "de"))
+    found = find_files(folder, ("val", "dev"), ("en", "de"))
     assert found == (f"{folder}/val.en", f"{folder}/val.de{suffix}")
-    assert find_pair(folder, ("valid", "dev"), ("de", "en"))[0] == f"{folder}/dev.de"
+    assert find_files(folder, ("valid", "dev"), ("de", "en"))[0] == f"{folder}/dev.de"
 
 
 def test_missing_files_are_an_error_with_what_was_looked_for(tmp_path):
     with pytest.raises(UsageError, match=r"nowhere: no such directory"):
-        find_pair(str(tmp_path / "nowhere"), ("train",), ("en", "de"))
+        find_files(str(tmp_path / "nowhere"), ("train",), ("en", "de"))
     with pytest.raises(UsageError, match=r"looked for train.en and train.de .* holds nothing"):
-        find_pair(str(tmp_path), ("train",), ("en", "de"))
+        find_files(str(tmp_path), ("train",), ("en", "de"))
     for name in ("train.en", "train.fr.xz"):
         (tmp_path / name).touch()
     with pytest.raises(
         UsageError, match=r"unknown language 'de': looked for .* Languages there: en, fr"
     ):
-        find_pair(str(tmp_path), ("train",), ("en", "de"))
+        find_files(str(tmp_path), ("train",), ("en", "de"))
     with pytest.raises(
         UsageError,
         match=r"missing file: looked for val.en and val.fr or dev.en and dev.fr .*"
         r"holds train.en, train.fr.xz",
     ):
-        find_pair(str(tmp_path), ("val", "dev"), ("en", "fr"))
+        find_files(str(tmp_path), ("val", "dev"), ("en", "fr"))
 
 
-@pytest.mark.parametrize("name", ["train.tsv", "train.tsv.gz", "train.tmx", "train.jsonl.bz2"])
-def test_formats_of_both_languages_are_named(tmp_path, name):
+@pytest.mark.parametrize("name", ["train.tsv", "train.tsv.gz", "train.tmx", "train.jsonl.zst"])
+def test_finds_one_file_with_both_languages(tmp_path, name):
+    for other in (name, "dev.tsv", "train.en"):
+        (tmp_path / other).touch()
+    found = find_files(str(tmp_path), ("train",), ("en", "de"))
+    assert found == (str(tmp_path / name),)
+    (tmp_path / "train.de").touch()
+    assert len(find_files(str(tmp_path), ("train",), ("en", "de"))) == 2
+
+
+@pytest.mark.parametrize("name", ["train.csv", "train.json.gz"])
+def test_formats_that_are_not_read_are_named(tmp_path, name):
     (tmp_path / name).touch()
-    message = f"{name}: parallel text in one file is not supported, expected train.en and train.de"
+    message = f"{name}: this format is not supported, expected train.en and train.de, .* one file"
     with pytest.raises(UsageError, match=message):
-        find_pair(str(tmp_path), ("train",), ("en", "de"))
+        find_files(str(tmp_path), ("train",), ("en", "de"))
 
 
 def test_finds_the_newest_prepared_version(tmp_path):

@@ -71,8 +71,12 @@ def test_what_is_not_utf8_is_named_by_file_and_line(tmp_path):
         TextFile(str(path))
 
 
-@pytest.mark.parametrize("name", ["out.txt", "out.txt.gz", "out.txt.xz", "out.txt.bz2"])
+@pytest.mark.parametrize(
+    "name", ["out.txt", "out.txt.gz", "out.txt.xz", "out.txt.bz2", "out.txt.zst"]
+)
 def test_written_lines_are_read_again(tmp_path, name):
+    if name.endswith(".zst"):
+        pytest.importorskip("backports.zstd")
     path = tmp_path / name
     write_lines(str(path), WILD)
     first = path.read_bytes()
@@ -80,7 +84,7 @@ def test_written_lines_are_read_again(tmp_path, name):
     write_lines(str(path), WILD)
     assert path.read_bytes() == first
     assert [file.name for file in tmp_path.iterdir()] == [name]
-    magic = {".gz": b"\x1f\x8b", ".xz": b"\xfd7zXZ", ".bz2": b"BZh"}
+    magic = {".gz": b"\x1f\x8b", ".xz": b"\xfd7zXZ", ".bz2": b"BZh", ".zst": b"\x28\xb5\x2f\xfd"}
     assert first.startswith(magic.get(path.suffix, b"\n"))
 
 
