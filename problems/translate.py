@@ -7,6 +7,7 @@ import os
 
 from t2t_vqem.constants import DEV, SPLITS, TEST, TRAIN, UsageError
 from t2t_vqem.data.text_source import (
+    CorpusFiles,
     FilePairs,
     PairSource,
     TfdsPairs,
@@ -97,6 +98,13 @@ class TranslateText(FileTextProblem):
     class Config(TextConfig):
         """Settings for the user's own text."""
 
+        train: tuple[str, ...] = option(
+            (),
+            "corpora to train on, relative to --source_dir: [a.en|a.de*2, b.tsv*0.5]; an epoch has "
+            "each pair of a corpus as often as its weight says, which is 1 if not given",
+        )
+        dev: str = option("", "files like one corpus of train: b.en|b.de or b.tsv")
+        test: str = option("", "files like one corpus of train: c.en|c.de or c.tsv")
         train_source: str = option("", "file, relative to --source_dir; '' for train.LANGUAGE")
         train_target: str = option("", "file, relative to --source_dir; '' for train.LANGUAGE")
         dev_source: str = option("", "file, relative to --source_dir; '' for dev.LANGUAGE")
@@ -115,17 +123,34 @@ class TranslateText(FileTextProblem):
             files[split] = self.find_files(split, flags.source_dir)
         return FilePairs(files, self.languages)
 
-    def _named(self, split: str, source_dir: str | None) -> tuple[str, str] | None:
+    def _named(self, split: str, source_dir: str | None) -> list[CorpusFiles] | None:
         fields = (f"{split}_source", f"{split}_target")
         names = [getattr(self.config, field) for field in fields]
+        given = getattr(self.config, split)
+        if given and any(names):
+            raise UsageError(f"got {split} and {' or '.join(fields)}: give only {split}.")
+        if given:
+            corpora = [CorpusFiles.parse(c) for c in ([given] if split != TRAIN else given)]
+            if split != TRAIN and corpora[0].weight != 1:
+                raise UsageError(f"{split}={given}: only corpora of train have weights.")
+            return [_located(split, corpus, source_dir) for corpus in corpora]
         if not any(names):
             return None
         if not all(names):
             raise UsageError(
                 f"got {fields[0]}={names[0]!r} and {fields[1]}={names[1]!r}: give both or neither."
             )
-        paths = [os.path.join(source_dir or "", os.path.expanduser(name)) for name in names]
-        for field, path in zip(fields, paths, strict=True):
-            if not os.path.isfile(path):
-                raise UsageError(f"missing file: {field} is {path}, which does not exist.")
-        return paths[0], paths[1]
+        paths = [
+            _located(field, CorpusFiles((name,)), source_dir).paths[0]
+            for field, name in zip(fields, names, strict=True)
+        ]
+        return [CorpusFiles(tuple(paths))]
+
+
+def _located(field: str, corpus: CorpusFiles, source_dir: str | None) -> CorpusFiles:
+    """Returns the corpus with its files in `source_dir`; `field` is the setting that names it."""
+    paths = [os.path.join(source_dir or "", os.path.expanduser(path)) for path in corpus.paths]
+    for path in paths:
+        if not os.path.isfile(path):
+            raise UsageError(f"missing file: {field} is {path}, which does not exist.")
+    return corpus._replace(paths=tuple(paths))

@@ -21,7 +21,8 @@ def parse_overrides(cls: type, text: str, where: str = "") -> dict[str, Any]:
     """Parses values for fields of a dataclass.
 
     A value that begins with a quote or a bracket is a Python literal and may contain commas:
-    "name='a, b',sizes=(1, 2)". Any other value ends at the next comma and is converted to the type
+    "name='a, b',sizes=(1, 2)". Names in square brackets need no quotes: "train=[a.tsv, b.tsv]". Any
+    other value ends at the next comma and is converted to the type
     of its field: "source_language=de,num_heads=4,shuffle=true".
 
     Args:
@@ -74,6 +75,9 @@ def _literal(text: str, where: str) -> tuple[Any, str]:
         if comma + 1 == len(text):
             raise UsageError(f"{where}expected name=value after the last comma")
         return value, text[comma + 1 :]
+    names = re.match(r"\[([^][()'\"]*)\]\s*(,|$)", text)
+    if names and not (names[2] and names.end() == len(text)):
+        return [name.strip() for name in names[1].split(",")], text[names.end() :]
     raise UsageError(f"{where}expected a quoted or bracketed value and a comma, got {text!r}")
 
 

@@ -155,6 +155,9 @@ class Dataset:
             seed=seed,
             shuffle=shuffle,
             epochs=epochs,
+            corpora=[
+                (c["num_examples"], c["weight"]) for c in self.split(split).get("corpora", ())
+            ],
         )
 
     def batch_maker(self, hparams: Any) -> MakeBatch:

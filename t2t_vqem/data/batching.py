@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -65,12 +66,32 @@ def bucket_lengths(lengths: np.ndarray, max_length: int, num_buckets: int) -> li
     return bounds[::-1]
 
 
+class _Pool(NamedTuple):
+    """Examples of one length and one corpus."""
+
+    examples: np.ndarray
+    copies: int  # how often an epoch has each of them
+    some: int  # how many of them it has once more; others in each epoch, all of them equally often
+
+    @property
+    def count(self) -> int:
+        return self.copies * len(self.examples) + self.some
+
+    def take(self, epoch: int) -> np.ndarray:
+        """Returns the examples of an epoch."""
+        if not self.some:
+            return np.tile(self.examples, self.copies)
+        more = (epoch * self.some + np.arange(self.some)) % len(self.examples)
+        return np.concatenate([np.tile(self.examples, self.copies), self.examples[more]])
+
+
 class BatchPlan:
     """Maps each step to its batch: examples of similar length, shuffled again in each epoch.
 
-    Every example occurs exactly once in an epoch. Every batch of a bucket has the same number of
-    rows; the last one is padded with empty rows. So there are few shapes, and every epoch has the
-    same number of steps.
+    Every example occurs exactly once in an epoch, except with `corpora`: an example of a corpus of
+    weight 2 occurs twice, and one of weight 0.5 in every other epoch. Every batch of a bucket has
+    the same number of rows; the last one is padded with empty rows. So there are few shapes, and
+    every epoch has the same number of steps.
 
     Args:
         lengths: length of each example [n]; longer ones are cut to `max_length`.
@@ -81,9 +102,11 @@ class BatchPlan:
         seed: seed of the shuffling.
         shuffle: if False, every epoch has the examples in their order, bucket by bucket.
         epochs: number of epochs; None if the plan is endless.
+        corpora: (number of examples, weight) of consecutive parts of the examples, which make up
+            all of them; has no effect without `shuffle`. Empty: one part of weight 1.
 
     Raises:
-        ValueError: there is no example, or a setting is below 1.
+        ValueError: there is no example, a setting is below 1, or `corpora` are other examples.
     """
 
     def __init__(
@@ -96,7 +119,10 @@ class BatchPlan:
         seed: int,
         shuffle: bool = True,
         epochs: int | None = None,
+        corpora: Sequence[tuple[int, float]] = (),
     ):
+        if corpora and sum(size for size, _ in corpora) != len(lengths):
+            raise ValueError(f"corpora {corpora} have other than {len(lengths)} examples.")
         for name, value in (
             ("number of examples", len(lengths)),
             ("batch_size", batch_size),
@@ -114,7 +140,11 @@ class BatchPlan:
         bucket = np.searchsorted(bounds, lengths)
         # The examples sorted by bucket; within a bucket they are in the order of the data.
         self._by_bucket = np.argsort(bucket, kind="stable").astype(np.int32)
-        counts = np.bincount(bucket, minlength=len(bounds)).tolist()
+        self._pools = self._make_pools(
+            np.split(self._by_bucket, np.cumsum(np.bincount(bucket, minlength=len(bounds)))[:-1]),
+            corpora if shuffle else (),
+        )
+        counts = [sum(pool.count for pool in pools) for pools in self._pools]
         self._starts = np.concatenate([[0], np.cumsum(counts)]).tolist()
         self._steps = [math.ceil(count / r) for count, r in zip(counts, rows, strict=True)]
         self.shapes: list[tuple[int, int]] = list(zip(rows, bounds, strict=True))
@@ -123,6 +153,26 @@ class BatchPlan:
         self._lock = threading.Lock()
         # The orders of two epochs: the reader may be in the next epoch while training is in this.
         self._orders: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def _make_pools(
+        self, buckets: list[np.ndarray], corpora: Sequence[tuple[int, float]]
+    ) -> list[list[_Pool]]:
+        """Returns for each bucket the pools that its examples are taken from."""
+        if not corpora:
+            return [[_Pool(examples, 1, 0)] for examples in buckets]
+        starts = np.cumsum([size for size, _ in corpora])[:-1]
+        pools: list[list[_Pool]] = [[] for _ in buckets]
+        for number, examples in enumerate(buckets):
+            parts = np.split(examples, np.searchsorted(examples, starts))
+            for corpus, (part, (_, weight)) in enumerate(zip(parts, corpora, strict=True)):
+                copies, share = divmod(weight, 1)
+                some = max(1, round(share * len(part))) if share and len(part) else 0
+                # In a fixed random order, from which each epoch takes the next ones.
+                rng = np.random.Generator(np.random.PCG64([self._seed, number, corpus, 1]))
+                pools[number].append(
+                    _Pool(rng.permutation(part) if some else part, int(copies), some)
+                )
+        return pools
 
     @property
     def num_steps(self) -> int | None:
@@ -168,8 +218,8 @@ class BatchPlan:
                     rng = np.random.Generator(np.random.PCG64([self._seed, epoch]))
                     examples = np.concatenate(
                         [
-                            rng.permutation(examples[start:end])
-                            for start, end in zip(self._starts, self._starts[1:], strict=False)
+                            rng.permutation(np.concatenate([pool.take(epoch) for pool in pools]))
+                            for pools in self._pools
                         ]
                     )
                     batches = rng.permutation(batches)

@@ -26,7 +26,7 @@ from t2t_vqem.data.building import REPORT, remove_unfinished
 from t2t_vqem.data.groups import GROUP_SIZES, grouped_lengths
 from t2t_vqem.data.progress import Progress
 from t2t_vqem.data.records import Field, RecordWriter, Schema, lengths_file
-from t2t_vqem.data.text_source import PairSource
+from t2t_vqem.data.text_source import Corpus, PairSource
 from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.data.workers import check_parent, run_tasks
 from t2t_vqem.files import replacing, write_file, write_json, writing
@@ -68,6 +68,8 @@ class _Part(NamedTuple):
     offsets: tuple[int, int]  # bytes, in the two texts
     settings: TextSettings
     vocabulary_hash: str
+    first_line: int  # number of its first line in the split
+    ends: tuple[int, ...]  # of the split's corpora: number of the first line after each
 
     @property
     def shard(self) -> str:
@@ -119,7 +121,10 @@ def build_text(
     ]
     remove_unfinished(scratch)
     _encode_parts(parts, num_workers, progress)
-    splits = {split: _join(directory, [p for p in parts if p.split == split]) for split in SPLITS}
+    splits = {
+        split: _join(directory, [p for p in parts if p.split == split], source.corpora(split))
+        for split in SPLITS
+    }
     report = format_report(splits, settings)
     if not splits[TRAIN]["num_examples"]:
         raise UsageError(f"no training pair is left:\n{report}")
@@ -143,8 +148,12 @@ class _Marks(NamedTuple):
 
     split: str
     texts: tuple[str, str]
-    num_lines: int
     offsets: list[tuple[int, int]]  # of lines 0, _MARK_LINES, 2 * _MARK_LINES, ...
+    ends: list[int]  # of the corpora: number of the first line after each
+
+    @property
+    def num_lines(self) -> int:
+        return self.ends[-1]
 
 
 def _copy_text(
@@ -157,30 +166,32 @@ def _copy_text(
 ) -> _Marks:
     """Copies the text of a split to files, checks it, and records the offsets of lines."""
     texts = tuple(os.path.join(folder, f"{split}.{code}") for code in languages)
-    state = os.path.join(scratch, f"{split}.json")
+    state = os.path.join(scratch, f"{split}.marks.json")
     if os.path.exists(state):
         with open(state, encoding="utf-8") as file:
-            num_lines, offsets = json.load(file)
-        return _Marks(split, texts, num_lines, offsets)
+            return _Marks(split, texts, *json.load(file))
     offsets = []
-    ends = [0, 0]
+    position = [0, 0]
+    ends = []
     num_lines = 0
     with (
         Progress(f"reading {split}", None, "lines", enabled=progress) as bar,
         open(texts[0], "wb") as left,
         open(texts[1], "wb") as right,
     ):
-        for pair in source.pairs(split):
-            if num_lines % _MARK_LINES == 0:
-                offsets.append(tuple(ends))
-            num_lines += 1
-            bar.advance(1)
-            for side, file in enumerate((left, right)):
-                ends[side] += file.write(pair[side] + b"\n")
+        for corpus in source.corpora(split):
+            for pair in corpus.pairs():
+                if num_lines % _MARK_LINES == 0:
+                    offsets.append(tuple(position))
+                num_lines += 1
+                bar.advance(1)
+                for side, file in enumerate((left, right)):
+                    position[side] += file.write(pair[side] + b"\n")
+            ends.append(num_lines)
     if not num_lines:
         raise UsageError(f"{source.describe()}: the {split} split is empty.")
-    write_json(state, [num_lines, offsets])
-    return _Marks(split, texts, num_lines, offsets)
+    write_json(state, [offsets, ends])
+    return _Marks(split, texts, offsets, ends)
 
 
 def _make_vocabulary(directory: str, marks: _Marks, settings: TextSettings) -> Vocabulary:
@@ -235,6 +246,8 @@ def _parts(
             tuple(marks.offsets[start]),
             settings,
             vocabulary_hash,
+            number * lines,
+            tuple(marks.ends),
         )
         for number, start in enumerate(starts)
     ]
@@ -255,6 +268,8 @@ def _encode_part(part: _Part) -> None:
     shard = os.path.join(part.directory, part.shard)
     lengths: list[np.ndarray] = []
     dropped: Counter[str] = Counter()
+    line_number = part.first_line
+    numbers: list[int] = []  # of the lines that are kept
     altered = np.zeros([2, len(_ALTERED)], np.int64)
     record_schema = schema(vocabulary.size)
     dtype = record_schema.fields[0].dtype
@@ -271,7 +286,9 @@ def _encode_part(part: _Part) -> None:
                     _alterations(*side, vocabulary) for side in zip(lines, ids, strict=True)
                 ]
             kept = []
-            for left, right, source, target in zip(*lines, *ids, strict=True):
+            for number, (left, right, source, target) in enumerate(
+                zip(*lines, *ids, strict=True), start=line_number
+            ):
                 size = (len(source) + 1, len(target) + 1)  # with EOS
                 reason = part.split == TRAIN and _drop(left, right, size, part.settings)
                 if reason:
@@ -280,8 +297,12 @@ def _encode_part(part: _Part) -> None:
                 pair = {INPUTS: np.array(source, dtype), TARGETS: np.array(target, dtype)}
                 writer.write(pair)
                 kept.append(pair)
+                numbers.append(number)
+            line_number += len(lines[0])
             lengths.append(_lengths(kept, vocabulary))
-    _save_result(part, lengths, dropped, altered)
+    corpora = np.searchsorted(part.ends, numbers, side="right")
+    kept_of = np.bincount(corpora, minlength=len(part.ends))
+    _save_result(part, lengths, dropped, altered, kept_of)
 
 
 def _alterations(lines: list[str], ids: list[list[int]], vocabulary: Vocabulary) -> list[int]:
@@ -299,7 +320,11 @@ def _lengths(pairs: list[dict[str, np.ndarray]], vocabulary: Vocabulary) -> np.n
 
 
 def _save_result(
-    part: _Part, lengths: list[np.ndarray], dropped: Counter[str], altered: np.ndarray
+    part: _Part,
+    lengths: list[np.ndarray],
+    dropped: Counter[str],
+    altered: np.ndarray,
+    kept: np.ndarray,
 ) -> None:
     with writing(part.result, shared=True) as file:
         np.savez(
@@ -307,6 +332,7 @@ def _save_result(
             lengths=np.concatenate([np.zeros([0, 2 + len(GROUP_SIZES)], np.int32), *lengths]),
             dropped=np.array([dropped[reason] for reason in DROP_REASONS]),
             altered=altered,
+            kept=kept,
         )
 
 
@@ -346,22 +372,30 @@ def _vocabulary(path: str, model_hash: str) -> Vocabulary:
     return vocabulary
 
 
-def _join(directory: str, parts: list[_Part]) -> dict[str, Any]:
+def _join(directory: str, parts: list[_Part], corpora: list[Corpus]) -> dict[str, Any]:
     """Writes the lengths of a split and returns its entry in the manifest."""
     split = parts[0].split
     lengths, dropped = [], np.zeros(len(DROP_REASONS), np.int64)
     altered = np.zeros([2, len(_ALTERED)], np.int64)
+    kept = np.zeros(len(parts[0].ends), np.int64)
     for part in parts:
         with np.load(part.result) as result:
             lengths.append(result["lengths"])
             dropped += result["dropped"]
             altered += result["altered"]
+            kept += result["kept"]
     joined = np.concatenate(lengths)
     np.save(os.path.join(directory, lengths_file(split)), joined)
     found = {}
     if parts[0].settings.sentencepiece_model:
         counts = [dict(zip(_ALTERED, side, strict=True)) for side in altered.tolist()]
         found = {"altered": dict(zip((INPUTS, TARGETS), counts, strict=True))}
+    if [corpus.weight for corpus in corpora] != [1.0]:
+        sizes = np.diff([0, *parts[0].ends]).tolist()
+        found["corpora"] = [
+            {"name": name, "weight": weight, "num_lines": size, "num_examples": count}
+            for (name, weight, _), size, count in zip(corpora, sizes, kept.tolist(), strict=True)
+        ]
     return {
         "shards": [part.shard for part in parts],
         "num_lines": sum(part.num_lines for part in parts),
@@ -386,6 +420,11 @@ def format_report(splits: dict[str, Any], settings: TextSettings) -> str:
             f"{numbers['source_tokens']:,} {source}, {numbers['target_tokens']:,} {target} "
             f"({mean:.1f} per sentence, longest {numbers['longest']})"
         )
+        for corpus in numbers.get("corpora", ()):
+            lines.append(
+                f"  {corpus['num_examples']:,} of {corpus['num_lines']:,} with weight "
+                f"{corpus['weight']:g} from {corpus['name']}"
+            )
         dropped = numbers["dropped"]
         if split == TRAIN:
             lines.append(

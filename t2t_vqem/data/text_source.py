@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 import glob
 import hashlib
 import itertools
@@ -10,10 +11,11 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from t2t_vqem.constants import DEV, TEST, TRAIN, UsageError
 from t2t_vqem.data.lines import SUFFIXES, find_compressed
-from t2t_vqem.data.parallel_files import FORMATS, read_pairs
+from t2t_vqem.data.parallel_files import FORMATS, format_of, read_pairs
 from t2t_vqem.files import is_special, same_file
 
 _COMPRESSION = "|".join(re.escape(suffix) for suffix in SUFFIXES if suffix)
@@ -23,7 +25,22 @@ _OTHER_FORMATS = {
     "json": "Write one object on each line, to a file that ends in .jsonl, for example with jq.",
 }
 _SIDES = {1: ("text",), 2: ("source", "target")}  # by the number of files of a split
+MAX_WEIGHT = 1000  # of a corpus; an epoch holds so many copies of its examples
 _logger = logging.getLogger(__name__)
+
+
+class Corpus(NamedTuple):
+    """A part of a split's pairs.
+
+    Attributes:
+        name: what the report calls it.
+        weight: how often an epoch of training has each pair; 0.5: in every other epoch.
+        pairs: returns the pairs, see `PairSource.pairs`.
+    """
+
+    name: str
+    weight: float
+    pairs: Callable[[], Iterator[tuple[bytes, bytes]]]
 
 
 class PairSource(abc.ABC):
@@ -45,13 +62,45 @@ class PairSource(abc.ABC):
             UsageError: the input cannot be used; the message has file and line.
         """
 
+    def corpora(self, split: str) -> list[Corpus]:
+        """Returns the parts of a split, of which `pairs` consists: by default one of weight 1."""
+        return [Corpus(split, 1.0, functools.partial(self.pairs, split))]
+
+
+class CorpusFiles(NamedTuple):
+    """The files of a corpus: one for each language, or one with both; and its weight."""
+
+    paths: tuple[str, ...]
+    weight: float = 1.0
+
+    @classmethod
+    def parse(cls, text: str) -> CorpusFiles:
+        """Returns the corpus of "SOURCE|TARGET*WEIGHT" or "FILE*WEIGHT"; "*WEIGHT" may be missing.
+
+        Raises:
+            UsageError: the text is something else.
+        """
+        files, weight = re.fullmatch(r"(.*?)(?:\*(\d+\.?\d*|\.\d+))?", text.strip()).groups()
+        paths, weight = tuple(files.split("|")), float(weight or 1)
+        readable = len(paths) == 2 if "|" in files else format_of(files)
+        if not readable or not all(paths) or not 0 < weight <= MAX_WEIGHT:
+            raise UsageError(
+                f"{text!r}: expected SOURCE|TARGET or a file that ends in {', '.join(FORMATS)}; "
+                f"then * and a weight above 0 and up to {MAX_WEIGHT} if it is not 1. Examples: "
+                "a.en|a.de*2, b.tsv*0.5"
+            )
+        return cls(paths, weight)
+
+    def __str__(self) -> str:
+        return "|".join(self.paths)
+
 
 class FilePairs(PairSource):
-    """Files: for each split two, or one with both languages, see `parallel_files`.
+    """Files: for each split two, or one with both languages, or several corpora of such files.
 
     Args:
-        files: for each split, the file in the source and the file in the target language, or the
-            one file.
+        files: for each split, the file in the source and the file in the target language, or one
+            file with both, see `parallel_files`; or a list of `CorpusFiles`.
         languages: codes of the source and the target language in files with both.
 
     Raises:
@@ -60,34 +109,51 @@ class FilePairs(PairSource):
 
     def __init__(
         self,
-        files: Mapping[str, Sequence[str]],
+        files: Mapping[str, Sequence[str] | Sequence[CorpusFiles]],
         languages: tuple[str, str] = ("source", "target"),
     ):
-        self.files = dict(files)
         self._languages = languages
-        for split, paths in self.files.items():
-            if len(paths) == 2 and same_file(*paths):
-                raise UsageError(
-                    f"{split}: source and target are the same file, {paths[0]}. Expected a file of "
-                    "each language."
-                )
-        sources = {split: paths[0] for split, paths in self.files.items()}
-        for split, other in itertools.combinations(sources, 2):
-            if same_file(sources[split], sources[other]):
-                _logger.warning("%s and %s are the same file, %s", split, other, sources[split])
+        self.files = {
+            split: list(given) if isinstance(given[0], CorpusFiles) else [CorpusFiles(tuple(given))]
+            for split, given in files.items()
+        }
+        sources = []
+        for split, corpora in self.files.items():
+            for paths, _ in corpora:
+                if len(paths) == 2 and same_file(*paths):
+                    raise UsageError(
+                        f"{split}: source and target are the same file, {paths[0]}. Expected a "
+                        "file of each language."
+                    )
+                sources.append((split, paths[0]))
+        for (split, path), (other, other_path) in itertools.combinations(sources, 2):
+            if same_file(path, other_path):
+                _logger.warning("%s and %s are the same file, %s", split, other, path)
 
     def describe(self) -> str:
-        return ", ".join(path for paths in self.files.values() for path in paths)
+        corpora = itertools.chain(*self.files.values())
+        return ", ".join(path for paths, _ in corpora for path in paths)
 
     def fingerprint(self) -> dict[str, str]:
         return {
-            f"{split} {side}": hash_file(path)
-            for split, paths in self.files.items()
+            " ".join((split, *([str(number)] if number else []), side)): hash_file(path)
+            for split, corpora in self.files.items()
+            for number, (paths, _) in enumerate(corpora)
             for side, path in zip(_SIDES[len(paths)], paths, strict=True)
         }
 
     def pairs(self, split: str) -> Iterator[tuple[bytes, bytes]]:
-        return read_pairs(self.files[split], self._languages)
+        return itertools.chain.from_iterable(corpus.pairs() for corpus in self.corpora(split))
+
+    def corpora(self, split: str) -> list[Corpus]:
+        return [
+            Corpus(
+                str(files),
+                files.weight,
+                functools.partial(read_pairs, files.paths, self._languages),
+            )
+            for files in self.files[split]
+        ]
 
 
 class GeneratedPairs(PairSource):

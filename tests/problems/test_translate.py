@@ -1,7 +1,9 @@
 import gzip
 import pathlib
 import random
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import sentencepiece
 
@@ -78,6 +80,43 @@ def test_each_split_may_have_its_own_format(tmp_path):
     with pytest.raises(UsageError, match=r"train\.tsv\.gz, line 2: 1 columns, expected 2"):
         problem.generate(str(tmp_path / "new"), source_dir=str(tmp_path), progress=False)
     assert not (tmp_path / "new/translate_text").exists()
+
+
+def test_corpora_with_weights(tmp_path):
+    text = write_text(tmp_path / "text", {"train": 30, "dev": 5, "test": 4})
+    (tmp_path / "text/more.tsv").write_text("one\teins\n\tempty\n" * 10 + "two\tzwei\n")
+    params = "vocab_size=300,dev=dev.en|dev.de,train=[more.tsv*0.5, train.en|train.de*2]"
+    config = resolve(problem="translate_text", problem_params=params).problem_config
+    problem = problems.get("translate_text")(config)
+    dataset = problem.generate(str(tmp_path / "data"), source_dir=text, progress=False)
+    corpora = dataset.manifest["splits"]["train"]["corpora"]
+    assert [tuple(c.values())[1:] for c in corpora] == [(0.5, 21, 11), (2.0, 30, 30)]
+    assert f"11 of 21 with weight 0.5 from {text}/more.tsv" in dataset.report
+    hparams = SimpleNamespace(batch_size=64, max_length=64, num_buckets=1, group_size=1)
+    plan = dataset.plan("train", hparams, seed=0)
+    indices = np.concatenate([plan.batch(step).indices for step in range(plan.steps_per_epoch)])
+    counts = np.bincount(indices[indices >= 0], minlength=41)
+    assert counts[:11].sum() == 6
+    assert counts[11:].tolist() == [2] * 30
+    # The weights are part of the settings, like the files.
+    other = make("translate_text", **{**vars(config), "train": ("more.tsv", "train.en|train.de")})
+    with pytest.raises(UsageError, match=r"train was \['more.tsv\*0.5'"):
+        other.generate(str(tmp_path / "data"), source_dir=text)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"train": ("a.tsv",)}, r"missing file: train is .*/a\.tsv"),
+        ({"train": ("a.en",)}, "'a.en': expected SOURCE"),
+        ({"dev": "train.en|train.de*2"}, "only corpora of train have weights"),
+        ({"dev": "train.en|train.de", "dev_source": "x"}, "got dev and dev_source or dev_target"),
+    ],
+)
+def test_corpora_that_are_refused(tmp_path, settings, message):
+    text = write_text(tmp_path / "text", {"train": 3, "dev": 3, "test": 3})
+    with pytest.raises(UsageError, match=message):
+        make("translate_text", **settings).generate(str(tmp_path / "data"), source_dir=text)
 
 
 def test_two_language_pairs_share_a_users_own_vocabulary(tmp_path):

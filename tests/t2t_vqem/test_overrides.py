@@ -20,6 +20,7 @@ class Example(Config):
     name: str = option("", "which")
     flag: bool = option(False, "whether")
     sizes: tuple[int, ...] = option((), "how large")
+    files: tuple[str, ...] = option((), "from where")
     maybe: int | None = option(None, "perhaps")
 
 
@@ -42,6 +43,8 @@ class Example(Config):
         ('name="it\'s, \\"so\\"",flag=true', {"name": 'it\'s, "so"', "flag": True}),
         ("sizes=(1, 2),count=4", {"sizes": (1, 2), "count": 4}),
         ("sizes=[3]", {"sizes": (3,)}),
+        ("files=[a.en|a.de*2, b.tsv],count=1", {"files": ("a.en|a.de*2", "b.tsv"), "count": 1}),
+        ("files=['a, b.tsv','c']", {"files": ("a, b.tsv", "c")}),
         ("maybe=none", {"maybe": None}),
         ("maybe=4", {"maybe": 4}),
     ],
@@ -61,6 +64,10 @@ def test_valid_text(text, expected):
         ("rate=nan", "--hparams: rate=nan is out of range"),
         ("flag=1", "--hparams: flag=1: expected true or false"),
         ("sizes=1", r"--hparams: sizes=1: expected tuple\[int, ...\]"),
+        ("files=[a", "expected a quoted or bracketed value and a comma, got '\\[a'"),
+        ("files=[a] b", "expected a quoted or bracketed value and a comma"),
+        ("files=[a],", "expected a quoted or bracketed value and a comma"),
+        ("sizes=[a]", r"sizes=\['a'\] is of type list, expected tuple"),
         ("count=1,count=2", "--hparams: count is given twice"),
         ("count", "--hparams: expected name=value,name=value, got 'count'"),
         ("count=1;rate=2", "--hparams: count=1;rate=2: expected int"),

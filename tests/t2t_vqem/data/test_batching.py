@@ -46,6 +46,54 @@ def test_an_epoch_holds_every_example_once_in_a_row_that_is_long_enough(settings
     assert all(max(indices) >= 0 for indices, _ in batches)
 
 
+@hypothesis.given(
+    plans, st.lists(st.floats(0.01, 3) | st.sampled_from([0.25, 0.5, 1, 2]), min_size=1, max_size=3)
+)
+def test_examples_occur_as_often_as_their_corpus_weighs(settings, weights):
+    lengths = settings["lengths"]
+    bounds = np.linspace(0, len(lengths), len(weights) + 1).astype(int)
+    corpora = list(zip(np.diff(bounds).tolist(), weights, strict=True))
+    make = {**settings, "shuffle": True, "corpora": corpora}
+    plan = BatchPlan(**make)
+    epochs = [epoch_of(plan, epoch) for epoch in range(4)]
+    # A plan made anew has the batch of any step, in any order: training resumes where it was.
+    last = 4 * plan.steps_per_epoch - 1
+    assert epoch_of(BatchPlan(**make), 2) == epochs[2]
+    assert BatchPlan(**make).batch(last).indices.tolist() == epochs[3][-1][0]
+    counts = [np.bincount(real(epoch), minlength=len(lengths)) for epoch in epochs]
+    for start, end, weight in zip(bounds, bounds[1:], weights, strict=False):
+        for count in counts:
+            assert set(count[start:end]) <= {int(weight), int(weight) + 1}
+        total = sum(count[start:end].sum() for count in counts)
+        # Each bucket rounds, and has at least one example.
+        assert abs(total - 4 * weight * (end - start)) <= 4 * len(plan.shapes)
+    for indices, length in itertools.chain(*epochs):
+        assert all(min(lengths[i], settings["max_length"]) <= length for i in indices if i >= 0)
+
+
+def test_a_share_goes_round_all_examples():
+    plan = BatchPlan(
+        np.ones(40, int), batch_size=4, max_length=4, num_buckets=1, seed=3,
+        corpora=[(8, 0.25), (30, 1), (2, 2.5)],
+    )  # fmt: skip
+    epochs = [np.bincount(real(epoch_of(plan, epoch)), minlength=40) for epoch in range(4)]
+    assert [epoch[:8].sum() for epoch in epochs] == [2, 2, 2, 2]
+    assert sum(epochs)[:8].tolist() == [1] * 8
+    assert sum(epochs)[8:].tolist() == [4] * 30 + [10] * 2
+    assert epochs[0].tolist() != epochs[1].tolist()
+
+
+@hypothesis.given(plans)
+def test_one_corpus_of_weight_1_changes_nothing(settings):
+    weighted = BatchPlan(**settings, corpora=[(len(settings["lengths"]), 1.0)])
+    assert epoch_of(weighted, 1) == epoch_of(BatchPlan(**settings), 1)
+
+
+def test_corpora_of_other_data_are_refused():
+    with pytest.raises(ValueError, match="have other than 3 examples"):
+        BatchPlan(np.ones(3), batch_size=4, max_length=4, num_buckets=1, seed=0, corpora=[(2, 1.0)])
+
+
 @hypothesis.given(plans)
 def test_shapes(settings):
     plan = BatchPlan(**settings)

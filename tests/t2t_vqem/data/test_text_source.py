@@ -4,6 +4,7 @@ import pytest
 
 from t2t_vqem.constants import UsageError
 from t2t_vqem.data.text_source import (
+    CorpusFiles,
     FilePairs,
     GeneratedPairs,
     find_files,
@@ -54,6 +55,34 @@ def test_the_fingerprint_follows_the_content(tmp_path):
     assert file_pairs(tmp_path, b"a\n", b"b\n").fingerprint() == before
     after = file_pairs(tmp_path, b"a\n", b"c\n").fingerprint()
     assert {name for name in before if before[name] != after[name]} == {"train target"}
+
+
+@pytest.mark.parametrize(
+    ("text", "paths", "weight"),
+    [
+        ("a.en|a.de*2", ("a.en", "a.de"), 2.0),
+        (" b.tsv*0.5 ", ("b.tsv",), 0.5),
+        ("b c.tmx.gz", ("b c.tmx.gz",), 1.0),
+        ("a*2.en|a.de*.25", ("a*2.en", "a.de"), 0.25),
+    ],
+)
+def test_a_corpus_is_files_and_a_weight(text, paths, weight):
+    assert CorpusFiles.parse(text) == (paths, weight)
+
+
+@pytest.mark.parametrize("text", ["a.en", "a.en|b|c", "", "a.tsv*0", "a.tsv*1001", "a.en|*2", "*2"])
+def test_what_is_no_corpus_is_refused(text):
+    with pytest.raises(UsageError, match=r"expected SOURCE\|TARGET or a file that ends in .tsv"):
+        CorpusFiles.parse(text)
+
+
+def test_corpora_follow_each_other(tmp_path):
+    first = file_pairs(tmp_path, b"a\nb\n", b"c\nd\n").files["train"][0]
+    (tmp_path / "b.tsv").write_text("e\tf\n")
+    source = FilePairs({"train": [first, CorpusFiles((f"{tmp_path}/b.tsv",), 2.0)]}, ("en", "de"))
+    assert list(source.pairs("train")) == [(b"a", b"c"), (b"b", b"d"), (b"e", b"f")]
+    assert [corpus.weight for corpus in source.corpora("train")] == [1, 2]
+    assert list(source.fingerprint()) == ["train source", "train target", "train 1 text"]
 
 
 def test_generated_pairs_start_anew_each_time():
