@@ -22,20 +22,21 @@ _SPECIAL = {PAD_ID: "<pad>", EOS_ID: "</s>", UNK_ID: "<unk>"}
 
 
 def names_of(vocabulary: Vocabulary) -> list[str]:
-    """Returns the pieces as CTranslate2 is to know them, by id."""
+    """Returns the name that each piece has in CTranslate2, by id."""
     return [_SPECIAL.get(id_) or vocabulary.piece(id_) for id_ in range(vocabulary.size)]
 
 
 def write(
     model: Transformer, vocabulary: Vocabulary, max_positions: int, folder: str, quantize: str
 ) -> None:
-    """Writes a model into a folder FOLDER of its own.
+    """Writes a model into the subfolder FOLDER.
 
     Args:
         model: a built transformer.
         vocabulary: its vocabulary.
-        max_positions: of a source or a translation; beyond, CTranslate2 raises an error.
-        folder: of the export.
+        max_positions: largest length of a source or a translation; beyond it CTranslate2 raises
+            an error.
+        folder: the export's folder.
         quantize: "none" or "int8".
     """
     import_extra("ctranslate2", "export")
@@ -49,7 +50,7 @@ def write(
         activation=common_spec.Activation.RELU,
     )
     table = np.asarray(model.embedding.table)
-    # Its own table of positions begins at another one.
+    # CTranslate2's own table begins at position 1, ours at 0.
     positions = sinusoidal_positions(max_positions, hparams.hidden_size)
     spec.encoder.embeddings[0].weight = table
     spec.decoder.embeddings.weight = table
@@ -99,7 +100,7 @@ def _block(theirs: Any, ours: Any) -> None:
 
 
 class Served:
-    """Translates with a CTranslate2 model as whoever serves it would; compared with the run."""
+    """Translates with a CTranslate2 model as users do; the exporter compares it with the run."""
 
     def __init__(
         self, manifest: Manifest, vocabulary: Vocabulary, folder: str, *, threads: int = 1

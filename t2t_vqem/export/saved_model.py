@@ -1,7 +1,7 @@
-"""A SavedModel that takes and gives text: for TensorFlow Serving, and for GPUs.
+"""A SavedModel with text as input and output, for TensorFlow Serving and for GPUs.
 
 The signature `serving_default` takes text and tokenises it in the graph by tensorflow-text, as
-`data.vocabulary` does; `translate` takes ids. Whoever loads it imports tensorflow_text first.
+`data.vocabulary` does; `translate` takes ids. Import tensorflow_text before loading it.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from t2t_vqem.runtime.results import Hypothesis
 from t2t_vqem.runtime.text import TRANSLATE
 
 FOLDER = "saved_model"
-_MARK = "\u2581"  # what SentencePiece writes for a space, and so takes for one
-_STAND_IN = "\U0010fffd"  # takes its place in the tokeniser: the last character of private use
+_MARK = "\u2581"  # SentencePiece writes it for a space, and reads it as one
+_STAND_IN = "\U0010fffd"  # replaces it in the tokeniser: the last private-use character
 _BLANK = r"[\s\p{Z}\x1c-\x1f\x{85}]*"
 _SEPARATORS = r"\r\n|[\n\r\x0b\x0c\x1c\x1d\x1e\x{85}\x{2028}\x{2029}]"
 _BATCH = 32
 
 
 class TextModel(tf.Module):
-    """Text in, text out."""
+    """Translates text; tokenises and detokenises in the graph."""
 
     def __init__(self, graphs: Graphs, vocabulary: Vocabulary, manifest: Manifest):
         """Makes the signatures.
 
         Args:
-            graphs: the functions of ids.
-            vocabulary: its model goes into the graph.
-            manifest: of the export: limits and defaults.
+            graphs: the functions on ids.
+            vocabulary: its SentencePiece model is stored in the graph.
+            manifest: the export's limits and defaults.
         """
         super().__init__(name="text_model")
         text = import_extra("tensorflow_text", "export")
         self.graphs = graphs
         self.tokenizer = text.SentencepieceTokenizer(model=vocabulary.model)
         self._manifest = manifest
-        self._mark = vocabulary.encode(_MARK)[-3:]  # its bytes
+        self._mark = vocabulary.encode(_MARK)[-3:]  # the ids of its three bytes
         self._stand_in = vocabulary.encode(_STAND_IN)[-4:]
         self._leading = f"^ {{0,{vocabulary.leading_spaces}}}"
         self._pieces = tf.constant([_spelling(vocabulary.piece(i)) for i in range(vocabulary.size)])
@@ -54,10 +54,10 @@ class TextModel(tf.Module):
         )
 
     def ids(self, lines: tf.Tensor) -> tf.Tensor:
-        """Tokenises lines [B]: int32 [B, S], each ending in EOS, cut to the model's length."""
+        """Returns the ids of lines [B]: int32 [B, S], each row cut to max_length, with its EOS."""
         given = tf.strings.regex_replace(lines, _MARK, _STAND_IN)
         ids = self.tokenizer.tokenize(given).to_tensor(PAD_ID)
-        # The bytes of the stand-in become those of the mark, which are one less.
+        # Replace the four byte ids of the stand-in by the three of the mark.
         padded = tf.pad(ids, [[0, 0], [0, 3]])
         size = tf.shape(ids)[1]
         found = tf.reduce_all(
@@ -71,7 +71,7 @@ class TextModel(tf.Module):
         return tf.concat([kept, tf.RaggedTensor.from_tensor(end)], 1).to_tensor(PAD_ID)
 
     def text(self, tokens: tf.Tensor) -> tf.Tensor:
-        """Spells tokens int32 [N, T], each row to its EOS: lines [N]."""
+        """Returns the text of tokens int32 [N, T], each row up to its EOS: strings [N]."""
         before = tf.cumsum(tf.cast(tokens == EOS_ID, tf.int32), axis=1)
         real = (before == 0) & (tokens != PAD_ID) & (tokens != FILL_ID)
         spelt = tf.where(real, tf.gather(self._pieces, tokens), "")
@@ -114,7 +114,7 @@ def _spelling(piece: str) -> bytes:
 
 
 def write(graphs: Graphs, vocabulary: Vocabulary | None, manifest: Manifest, folder: str) -> None:
-    """Writes the SavedModel of a run of text, or of images, into a folder FOLDER of its own."""
+    """Writes the SavedModel of a text or image run into the subfolder FOLDER."""
     signatures: dict[str, Any] = dict(graphs.signatures)
     module: tf.Module = graphs
     if vocabulary is not None:
@@ -124,7 +124,7 @@ def write(graphs: Graphs, vocabulary: Vocabulary | None, manifest: Manifest, fol
 
 
 class ServedIds:
-    """`Backend` of the functions of ids, or of images, in an export."""
+    """`Backend` that calls an export's functions on ids or on images."""
 
     concurrency = 1  # TensorFlow divides the work itself
 
@@ -145,7 +145,7 @@ class ServedIds:
 
 
 class Served:
-    """Translates with a SavedModel as whoever serves it would; compared with the run."""
+    """Translates with a SavedModel as users do; the exporter compares it with the run."""
 
     def __init__(self, folder: str):
         """Loads the SavedModel in an export."""

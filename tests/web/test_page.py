@@ -298,7 +298,7 @@ def test_errors_are_sentences(open_once, server, tmp_path):
     (tmp_path / "no.png").write_text("no picture")
     page.set_input_files("#upload", tmp_path / "no.png")
     page.wait_for_selector("#trouble:not([hidden])")
-    assert page.inner_text("#trouble") == "no.png is no picture that this browser can read."
+    assert page.inner_text("#trouble") == "no.png is not a picture that this browser can read."
     page.click("#draw button:not([type])")
     page.wait_for_selector("#grid li")
     assert page.is_hidden("#trouble")

@@ -1,4 +1,4 @@
-// Starts the page: asks for the models, shows the tabs that they have.
+// Starts the page: loads the list of models and shows the tabs that they support.
 
 import { arrowKeys, byId, element } from "./dom.js";
 import { findEngine } from "./engine.js";
@@ -8,18 +8,18 @@ import { startTranslate } from "./translate.js";
 
 const RETRY_MILLISECONDS = 2000;
 
-// Where errors are shown. A server that is gone is waited for, and asked again what it was asked.
+// Shows errors. If the server is gone, waits for it and then repeats what was asked of it.
 class Trouble {
   #engine;
-  #again = new Map(); // from the name of a tab to what it wants to do again
+  #again = new Map(); // from the name of a tab to the work to repeat
   #timer;
 
   constructor(engine) {
     this.#engine = engine;
   }
 
-  // Does something, and shows its error as a sentence; returns whether it was done. What a server
-  // that is gone was asked for is done again when it is back.
+  // Runs an action and shows its error as a sentence; returns whether it succeeded. What failed
+  // because the server was gone is repeated when the server is back.
   async watch(name, action) {
     try {
       await action();

@@ -20,14 +20,14 @@ export const milliseconds = (value) => `${value < 10 ? value.toFixed(1) : Math.r
 
 export const scoreText = (score) => `score ${score.toFixed(2)}`;
 
-// Keeps what is typed until the tab is closed, also over a reload.
+// Keeps what is typed until the tab is closed, even if the page is reloaded.
 export function keepDraft(input) {
   const key = `t2t-vqem.${input.id}`;
   input.value = sessionStorage.getItem(key) ?? input.value;
   input.addEventListener("input", () => sessionStorage.setItem(key, input.value));
 }
 
-// Runs one piece of work at a time: a later one cancels those before it.
+// Runs one task at a time: a later one cancels the one before it.
 export class Latest {
   #controller = new AbortController();
 
@@ -35,7 +35,7 @@ export class Latest {
     this.#controller.abort();
   }
 
-  // Calls work(signal); returns its result, or undefined where a later call came between.
+  // Calls work(signal); returns its result, or undefined if a later call cancelled it.
   async run(work) {
     this.cancel();
     const controller = (this.#controller = new AbortController());
@@ -49,7 +49,7 @@ export class Latest {
   }
 }
 
-// Calls a function when nothing has called it again for a while.
+// Delays calls of a function until none has come for `wait` milliseconds; only the last is made.
 export function debounce(wait, call) {
   let timer;
   return (...values) => {
@@ -58,7 +58,7 @@ export function debounce(wait, call) {
   };
 }
 
-// One of several elements can be reached by Tab; the arrow keys go from one to the next.
+// One of several elements can be reached by Tab; the arrow keys move between them.
 export function arrowKeys(container, selector, columns = () => 1) {
   container.addEventListener("keydown", (event) => {
     const items = [...container.querySelectorAll(selector)];
@@ -77,14 +77,14 @@ export function arrowKeys(container, selector, columns = () => 1) {
 
 export async function copyText(text) {
   if (navigator.clipboard) return navigator.clipboard.writeText(text);
-  // Browsers have no clipboard where the page came over plain HTTP from another machine.
+  // Browsers offer no clipboard to pages that came over plain HTTP from another machine.
   const area = element("textarea", { readonly: "" });
   area.value = text;
   document.body.append(area);
   area.select();
   const done = document.execCommand("copy");
   area.remove();
-  if (!done) throw new Error("This browser does not let a page copy over plain HTTP: select the text.");
+  if (!done) throw new Error("Over plain HTTP this browser does not let a page copy: select and copy the text yourself.");
 }
 
 export async function savePng(canvas, name) {

@@ -1,16 +1,16 @@
-// Images drawn, uploaded, and changed code by code.
+// Samples images, encodes uploaded ones, and lets their codes be changed.
 
 import { arrowKeys, byId, element, Latest, plural, savePng } from "./dom.js";
 
-const CHUNK = 64; // codes that are shown as pictures at once
-const MOST_SIDE = 1024; // pixels of an uploaded picture, which the model makes smaller still
-const GAP = 2; // pixels between the images of a grid that is saved
+const CHUNK = 64; // how many codes are shown as pictures at a time
+const MOST_SIDE = 1024; // longest side in pixels of an uploaded picture; the model scales it down further
+const GAP = 2; // pixels between the images of a saved grid
 
 export function startImages(engine, models, watch) {
   const select = byId("images-model");
   const status = byId("images-status");
   const latest = new Latest();
-  const bookLatest = new Latest(); // of the codes shown as pictures
+  const bookLatest = new Latest(); // for the codes shown as pictures
   let drawn = []; // {image, codes}
   let now; // {image, codes, original?, title}
   let history = [];
@@ -104,7 +104,7 @@ export function startImages(engine, models, watch) {
     paint(byId("picture"), now.image);
     const similarity = now.psnr !== undefined && !history.length ? `, ${now.psnr.toFixed(1)} dB PSNR` : "";
     byId("picture-caption").textContent =
-      (now.original ? "What its codes say" : "The image of its codes") + similarity;
+      (now.original ? "Decoded from its codes" : "Decoded from these codes") + similarity;
     byId("undo").disabled = !history.length;
     byId("codebook").hidden = cell < 0;
     const { columns } = shape();
@@ -127,7 +127,7 @@ export function startImages(engine, models, watch) {
     return codes;
   };
 
-  // Each code as the picture that it would make of the cell and what is around it.
+  // Shows for each code how the cell and its surroundings would look with it.
   async function showBook() {
     const { columns, num_codebooks: num } = shape();
     byId("codebook-title").textContent =
@@ -254,10 +254,10 @@ function tiled(items) {
   return canvas;
 }
 
-// A picture as a PNG of a moderate size: photographs have more bytes than a server takes.
+// Scales a picture down and makes it a PNG: photographs can exceed the server's size limit.
 async function smaller(file) {
   const picture = await createImageBitmap(file).catch(() => {
-    throw new Error(`${file.name} is no picture that this browser can read.`);
+    throw new Error(`${file.name} is not a picture that this browser can read.`);
   });
   const scale = Math.min(1, MOST_SIDE / Math.max(picture.width, picture.height));
   const canvas = document.createElement("canvas");

@@ -1,4 +1,4 @@
-// The codes of a sentence, what each stands for, and what the sentence becomes with others.
+// Shows the codes of a sentence and what each stands for, and decodes the sentence from other codes.
 
 import { byId, debounce, element, keepDraft, Latest, milliseconds, plural, scoreText } from "./dom.js";
 import { marked } from "./words.js";
@@ -11,10 +11,10 @@ export function startLatents(engine, models, watch) {
   const select = byId("latents-model");
   const status = byId("latents-status");
   const latest = new Latest();
-  const phrases = new Map(); // of each model: a promise of phrases and counts of each code
+  const phrases = new Map(); // for each model, a promise of the phrases of each code with counts
   let own; // the model's translation
-  let now; // that of the codes shown
-  let chosen = -1; // place among the codes
+  let now; // the translation of the codes shown
+  let chosen = -1; // index among the codes
 
   const model = () => models.find(({ name }) => name === select.value);
 
@@ -27,7 +27,7 @@ export function startLatents(engine, models, watch) {
     return phrases.get(name);
   }
 
-  // What the model says of the sentence; undefined where another question came between.
+  // Returns the model's translation of the sentence; undefined if a later request cancelled this one.
   async function ask(options) {
     const answer = await latest.run((signal) =>
       engine.translate(select.value, sentence.value, options, signal),
@@ -111,7 +111,7 @@ export function startLatents(engine, models, watch) {
     byId("code-search").hidden = !model().latents.phrases;
     const table = byId("code-phrases");
     if (!model().latents.phrases) {
-      table.replaceChildren("This export does not hold what its codes stood for.");
+      table.replaceChildren("This export has no phrases of the training text for its codes.");
       return;
     }
     const all = await phrasesOf(select.value);
@@ -191,7 +191,7 @@ export function startLatents(engine, models, watch) {
 }
 
 function phraseTable(code, phrases) {
-  if (!phrases.length) return document.createTextNode("It stood for nothing in the text that was counted.");
+  if (!phrases.length) return document.createTextNode("It stood for nothing in the training text that was counted.");
   const total = plural(phrases.length, "phrase");
   const row = ([text, count]) =>
     element("tr", {}, element("td", {}, text.trim() || "(nothing)"), element("td", { class: "number" }, String(count)));
@@ -204,7 +204,7 @@ function phraseTable(code, phrases) {
   return element(
     "table",
     {},
-    element("caption", {}, `What it stood for most often in the training text, ${total}`),
+    element("caption", {}, `What it stood for most often in the training text: ${total}`),
     element("thead", {}, head),
     element("tbody", {}, ...phrases.map(row)),
   );

@@ -1,4 +1,4 @@
-// What the page asks the server.
+// The page's requests to the server.
 
 import { byId } from "./dom.js";
 import { EngineError } from "./engine.js";
@@ -14,7 +14,7 @@ export class ServerEngine {
     } catch (error) {
       if (error.name === "AbortError") throw error;
       throw new EngineError(
-        "The server does not answer. What you typed is kept; it is tried again every two seconds.",
+        "The server does not answer. What you typed is kept; the page tries again every two seconds.",
         0,
       );
     }
@@ -86,7 +86,7 @@ function base64(file) {
 
 let asking;
 
-// Resolves when a token was typed; several requests wait for one dialog.
+// Resolves when a token has been entered; several requests share one dialog.
 function askForToken() {
   asking ??= new Promise((resolve) => {
     const dialog = byId("token-dialog");

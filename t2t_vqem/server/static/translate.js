@@ -1,4 +1,4 @@
-// Text in, its translation as one types.
+// Shows the translation of a text while it is typed.
 
 import { byId, copyText, debounce, element, keepDraft, Latest, milliseconds, plural, scoreText } from "./dom.js";
 import { marked } from "./words.js";

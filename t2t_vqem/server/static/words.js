@@ -1,10 +1,10 @@
-// Which words of a text differ from another's.
+// Finds the words in which two texts differ.
 
 import { element } from "./dom.js";
 
 const split = (text) => text.match(/\S+|\s+/g) ?? [];
 
-// For each part of `after`, whether it is in no longest common subsequence with `before`.
+// Returns each part of `after`, and whether it is outside a longest common subsequence with `before`.
 export function changes(before, after) {
   const a = split(before).filter((part) => part.trim());
   const b = split(after);
@@ -32,7 +32,7 @@ export function changes(before, after) {
   return b.map((text, i) => ({ text, changed: Boolean(text.trim()) && !kept.has(i) }));
 }
 
-// Nodes of `after`, in which what differs from `before` is marked.
+// Returns nodes of `after`, with the words that differ from `before` marked.
 export const marked = (before, after) =>
   changes(before, after).map(({ text, changed }) =>
     changed ? element("mark", {}, text) : document.createTextNode(text),
