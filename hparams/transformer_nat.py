@@ -62,9 +62,13 @@ class TransformerNATHParams(BottleneckHParams, TransformerHParams):
         "0 means no scorer",
         minimum=0,
     )
-    scorer_weight: float = option(1.0, "weight of the scorer's loss", minimum=0)
+    scorer_weight: float = option(
+        0.5,
+        "weight of the scorer's loss, whose gradient also moves the encoder and the embeddings",
+        minimum=0,
+    )
     self_normalization: float = option(
-        0.1,
+        0.3,
         "alpha, weight of (log Z)^2 in the scorer's loss, so that its logits are close to "
         "log-probabilities (Devlin et al. 2014)",
         minimum=0,

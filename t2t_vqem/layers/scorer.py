@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from t2t_vqem.layers.attention import KeyValue
-from t2t_vqem.layers.common import Dense, Layer, TokenEmbedding
+from t2t_vqem.layers.common import FeedForward, Layer, TokenEmbedding
 from t2t_vqem.layers.transformer import TransformerStack
 from t2t_vqem.ops.losses import TokenLoss, token_cross_entropy
 from t2t_vqem.ops.masks import causal_bias, padding_mask
@@ -22,9 +22,10 @@ class Scorer(Layer):
 
     It is self-normalised (Devlin et al. 2014, section 2.2): the loss has a term alpha (log Z)^2, so
     that a logit alone is close to a log-probability. The logit of token v in state x is x . e_v +
-    w . x + b - log V, where e_v is the token's embedding. The terms without v do not change the
-    softmax. They let log Z become 0 without a change of the embeddings, which other parts of the
-    model share; log V makes that the initial value, as in that paper.
+    f(x) - log V, where e_v is the token's embedding and f has one hidden layer. The terms without v
+    do not change the softmax. f learns to predict log Z, which so becomes small without a change of
+    the embeddings, which other parts of the model share; log V makes it small at first, as in that
+    paper.
     """
 
     def __init__(self, num_layers: int, width: int, *, vocab_size: int, **kwargs: Any):
@@ -44,7 +45,7 @@ class Scorer(Layer):
         self.stack = TransformerStack(
             num_layers, width, cross_attention=True, name="stack", dtype=policy, **kwargs
         )
-        self.offset = Dense(1, name="offset", dtype=policy)
+        self.offset = FeedForward(1, width, name="offset", dtype=policy)
 
     def call(
         self,

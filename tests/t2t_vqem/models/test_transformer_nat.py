@@ -342,7 +342,8 @@ def scorer_logits(ref, tokens, memory):
     net = ref.network
     before = np.concatenate([[0], tokens[:-1]])
     x = net.stack(net.embed(before), "scorer/stack", 1, memory, causal=True)
-    return x @ net.get("embedding/table").T + net.dense(x, "scorer/offset") - np.log(V)
+    offset = net.feed_forward(x, "scorer", "offset") - np.log(V)
+    return x @ net.get("embedding/table").T + offset
 
 
 @pytest.mark.parametrize("whole_words", [False, True])
