@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TextIO
 from absl import flags
 
 from t2t_vqem import __version__, capabilities
-from t2t_vqem.capabilities import LatentTextModel, ScoringModel
+from t2t_vqem.capabilities import LatentTextModel
 from t2t_vqem.constants import NotExportableError, UsageError
 from t2t_vqem.data.lines import read_stream
 from t2t_vqem.data.progress import Progress
@@ -24,7 +24,7 @@ from t2t_vqem.inference.output_formats import ScoreFormat, TranslationFormat, fo
 from t2t_vqem.inference.resume import translate_to_file
 from t2t_vqem.inference.text_files import LineList, Lines, open_lines, read_lines
 from t2t_vqem.metrics import bleu
-from t2t_vqem.runtime.text import WINDOW_LINES
+from t2t_vqem.runtime.text import DEFAULT_BATCH_TOKENS, WINDOW_LINES
 
 # Flags that have no effect on scoring given translations.
 _TRANSLATING = (
@@ -33,7 +33,6 @@ _TRANSLATING = (
     "bleu_tokenizer",
 )
 
-_GRAPH = ("beam_size", "num_best", "num_candidates", "keep_repeats")  # options fixed in an export
 _logger = logging.getLogger(__name__)
 
 
@@ -87,25 +86,8 @@ def run(values: flags.FlagValues) -> None:
 def _score(values: flags.FlagValues, form: ScoreFormat) -> None:
     """Scores given translations."""
     source, targets = _source_and_references(values)
-    import tensorflow as tf  # takes seconds, so only after flags and files are checked
-
-    from t2t_vqem.inference.scoring import load_scorer
-    from t2t_vqem.output_dir import OutputDir, checkpoint_hash
-    from t2t_vqem.runtime.text import DEFAULT_BATCH_TOKENS, WINDOW_LINES
-
-    output_dir = OutputDir(values.output_dir)
-    checkpoint = output_dir.find_checkpoint(values.checkpoint)
-    batch_tokens = values.batch_size or DEFAULT_BATCH_TOKENS
-    scorer = load_scorer(output_dir, checkpoint, batch_tokens=batch_tokens)
-    identity = {
-        "score": dataclasses.asdict(form),
-        "checkpoint": checkpoint_hash(checkpoint),
-        "max_length": output_dir.hparams().max_length,
-        "batch_tokens": batch_tokens,
-        "t2t_vqem": __version__,
-        "tensorflow": tf.__version__,
-        "window": WINDOW_LINES,
-    }
+    scorer, identity = _by_engine(values, _litert_scorer, _tensorflow_scorer)
+    identity["score"] = dataclasses.asdict(form)
     pairs = _Pairs(source, targets)
     with Progress("scoring", pairs.num_lines, "lines") as progress:
 
@@ -114,6 +96,32 @@ def _score(values: flags.FlagValues, form: ScoreFormat) -> None:
             return scorer.score(lines, progress=progress.advance)
 
         _write(score, form, pairs, values.decode_to_file, identity, progress)
+
+
+def _litert_scorer(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
+    # The export for greedy search, which is there already if the run has translated.
+    return _load_cached(values, cached.graph_of())
+
+
+def _tensorflow_scorer(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
+    import tensorflow as tf  # takes seconds, so only after flags and files are checked
+
+    from t2t_vqem.inference.scoring import load_scorer
+    from t2t_vqem.output_dir import OutputDir, checkpoint_hash
+
+    output_dir = OutputDir(values.output_dir)
+    checkpoint = output_dir.find_checkpoint(values.checkpoint)
+    batch_tokens = values.batch_size or DEFAULT_BATCH_TOKENS
+    identity = {
+        "engine": cached.TENSORFLOW,
+        "checkpoint": checkpoint_hash(checkpoint),
+        "max_length": output_dir.hparams().max_length,
+        "batch_tokens": batch_tokens,
+        "t2t_vqem": __version__,
+        "tensorflow": tf.__version__,
+        "window": WINDOW_LINES,
+    }
+    return load_scorer(output_dir, checkpoint, batch_tokens=batch_tokens), identity
 
 
 def _check(values: flags.FlagValues) -> None:
@@ -180,53 +188,36 @@ def _bleu_tokenizer(values: flags.FlagValues) -> str:
 
 def make_translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
     """Returns the translator of the run, and everything that its translations depend on."""
-    if values.xla is False and values.engine == cached.AUTO:
-        return _tensorflow_translator(values)
-    if cached.choose_engine(values.engine) == cached.TENSORFLOW:
+    return _by_engine(values, _litert_translator, _tensorflow_translator)
+
+
+def _by_engine(
+    values: flags.FlagValues,
+    litert: Callable[[flags.FlagValues], tuple[Any, dict[str, Any]]],
+    tensorflow: Callable[[flags.FlagValues], tuple[Any, dict[str, Any]]],
+) -> tuple[Any, dict[str, Any]]:
+    """Returns what the function of the engine that the flags name returns."""
+    without_xla = values.xla is False and values.engine == cached.AUTO
+    if without_xla or cached.choose_engine(values.engine) == cached.TENSORFLOW:
         if values.int8:
             raise UsageError("--int8 is only for --engine=litert: omit it, or use that engine")
-        return _tensorflow_translator(values)
+        return tensorflow(values)
     try:
-        return _litert_translator(values)
+        return litert(values)
     except NotExportableError as error:
         if values.engine == cached.LITERT or values.int8:
             raise
         _logger.info("using TensorFlow: %s", error)
-        return _tensorflow_translator(values)
+        return tensorflow(values)
 
 
 def _litert_translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
     """Translates with an export of the run, which is made if there is none yet."""
-    run = os.path.abspath(os.path.expanduser(values.output_dir))
-    quantize = "int8" if values.int8 else "none"
-    graph = {name: values[name].value for name in _GRAPH} | {"samples": bool(values.sampling_temp)}
-
-    def make(folder: str) -> None:
-        from t2t_vqem.export.exporter import export_run
-        from t2t_vqem.output_dir import OutputDir
-
-        _, options = _options(values)
-        export_run(
-            OutputDir(run),
-            folder,
-            quantize=quantize,
-            checkpoint=values.checkpoint,
-            options=options,
-            rescore_dir=values.rescore_dir,
-            verify=False,
-            phrases=False,
-        )
-
-    model = cached.load_cached(
-        run,
-        checkpoint=values.checkpoint,
-        graph=graph,
-        quantize=quantize,
-        rescore_dir=values.rescore_dir and os.path.expanduser(values.rescore_dir),
-        make=make,
-        threads=values.intra_op_threads,
-        batch_tokens=values.batch_size,
+    graph = cached.graph_of(
+        **{name: values[name].value for name in cached.GRAPH},
+        sampling_temperature=values.sampling_temp or 0.0,
     )
+    model, identity = _load_cached(values, graph)
     if not model.has_latents:
         _refuse_latent_flags(values, model.manifest.model)
     settings = {
@@ -236,44 +227,50 @@ def _litert_translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
         "top_k": values.sampling_keep_top_k,
         "seed": values.seed,
     }
+    identity |= {**graph, **settings, "return_latents": values.return_latents}
+    return cached.ExportedTranslator(model, settings), identity
+
+
+def _load_cached(values: flags.FlagValues, graph: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Returns the export of the run, and everything that its results depend on, except options."""
+    quantize = "int8" if values.int8 else "none"
+    model = cached.load_cached(
+        os.path.abspath(os.path.expanduser(values.output_dir)),
+        checkpoint=values.checkpoint,
+        graph=graph,
+        quantize=quantize,
+        rescore_dir=values.rescore_dir and os.path.expanduser(values.rescore_dir),
+        threads=values.intra_op_threads,
+        batch_tokens=values.batch_size,
+    )
     identity = {
         "engine": cached.LITERT,
         "precision": quantize,
         "model": dict(model.manifest.files),
-        **graph,
-        **settings,
-        "return_latents": values.return_latents,
         "batch_tokens": values.batch_size,
         "t2t_vqem": __version__,
         "ai_edge_litert": importlib.metadata.version("ai-edge-litert"),
         "window": WINDOW_LINES,
     }
-    return cached.ExportedTranslator(model, settings), identity
+    return model, identity
 
 
-def _options(values: flags.FlagValues) -> tuple[bool, Any]:
-    """Returns whether the run is of a latent model, and the `DecodeOptions`."""
-    from t2t_vqem.decoding.options import DecodeOptions
+def _options(values: flags.FlagValues) -> Any:
+    """Returns the `DecodeOptions`."""
+    from t2t_vqem.decoding.options import completed
     from t2t_vqem.output_dir import OutputDir
 
     model = OutputDir(values.output_dir).hparams().model
     latent = capabilities.offers(model, LatentTextModel)
     if not latent:
         _refuse_latent_flags(values, model)
-    temperature = values.sampling_temp or 0.0
-    # A latent model returns the best of its candidates.
-    num_candidates = max(values.num_candidates, values.num_best if latent else 1)
-    # Without sampling, beam search finds the candidates.
-    least = 1 if temperature else max(num_candidates, values.num_best)
-    return latent, DecodeOptions(
-        beam_size=max(values.beam_size, least),
-        num_best=values.num_best,
+    return completed(
+        latent,
+        **{name: values[name].value for name in cached.GRAPH},
         alpha=values.alpha,
         extra_length=values.extra_length,
-        sampling_temperature=temperature,
+        sampling_temperature=values.sampling_temp or 0.0,
         sampling_top_k=values.sampling_keep_top_k,
-        num_candidates=num_candidates,
-        keep_repeats=values.keep_repeats,
     )
 
 
@@ -281,19 +278,21 @@ def _tensorflow_translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any
     # Imports TensorFlow, which takes seconds, only after flags and files are checked.
     import tensorflow as tf
 
-    from t2t_vqem.inference.translate import DEFAULT_BATCH_TOKENS, WINDOW_LINES, load_translator
+    from t2t_vqem.inference import translate
     from t2t_vqem.output_dir import OutputDir, checkpoint_hash
 
     output_dir = OutputDir(values.output_dir)
-    _, options = _options(values)
+    options = _options(values)
     checkpoint = output_dir.find_checkpoint(values.checkpoint)
     settings = {
-        "batch_tokens": values.batch_size or DEFAULT_BATCH_TOKENS,
+        "batch_tokens": values.batch_size or translate.DEFAULT_BATCH_TOKENS,
         "seed": values.seed,
         "xla": values.xla,
     }
     rescorer, rescorer_hash = _rescorer(values, output_dir.vocabulary())
-    translator = load_translator(output_dir, checkpoint, options, **settings, rescorer=rescorer)
+    translator = translate.load_translator(
+        output_dir, checkpoint, options, **settings, rescorer=rescorer
+    )
     identity = {
         "engine": cached.TENSORFLOW,
         "checkpoint": checkpoint_hash(checkpoint),
@@ -304,7 +303,7 @@ def _tensorflow_translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any
         **settings,
         "t2t_vqem": __version__,
         "tensorflow": tf.__version__,
-        "window": WINDOW_LINES,
+        "window": translate.WINDOW_LINES,
     }
     return translator, identity
 
@@ -322,27 +321,10 @@ def _rescorer(values: flags.FlagValues, vocabulary: Any) -> tuple[Any, str | Non
     """Returns the model that chooses among candidates, and the hash of its weights."""
     if not values.rescore_dir:
         return None, None
-    from t2t_vqem.output_dir import OutputDir, checkpoint_hash
+    from t2t_vqem.export.loading import check_rescorer
+    from t2t_vqem.output_dir import checkpoint_hash
 
-    if values.num_candidates < 2:
-        raise UsageError(
-            f"--rescore_dir={values.rescore_dir} has nothing to choose from with "
-            f"--num_candidates={values.num_candidates}: expected at least 2, for example 9"
-        )
-    output_dir = OutputDir(values.rescore_dir)
-    name = output_dir.hparams().model
-    if not capabilities.offers(name, ScoringModel):
-        raise UsageError(
-            f"--rescore_dir={values.rescore_dir} holds a run of {name!r}, which cannot score "
-            f"translations. Expected one of: {capabilities.models_that_offer(ScoringModel)}"
-        )
-    theirs = output_dir.vocabulary()
-    if theirs is None or theirs.hash != vocabulary.hash:
-        raise UsageError(
-            f"--rescore_dir={values.rescore_dir}: that run has another vocabulary than the one in "
-            f"{values.output_dir}. Use a run with the same vocabulary, such as the teacher that "
-            "distilled the training data"
-        )
+    output_dir = check_rescorer(values.rescore_dir, vocabulary, values.num_candidates)
     model = output_dir.build_model()
     return model, checkpoint_hash(output_dir.restore_for_inference(model))
 

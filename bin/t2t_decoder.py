@@ -32,14 +32,13 @@ Problem, model, hparams and vocabulary are taken from the output directory.
 """
 
 import importlib
-import json
 import os
 import sys
 from typing import NoReturn
 
 from absl import flags
 
-from t2t_vqem import registry, run_plugins
+from t2t_vqem import registry
 from t2t_vqem.bin import _main, _outputs
 from t2t_vqem.capabilities import ImageModel, TranslationModel
 from t2t_vqem.constants import (
@@ -50,6 +49,7 @@ from t2t_vqem.constants import (
     TEXT_FORMATS,
     UsageError,
 )
+from t2t_vqem.inference.run_problem import problem_of_run
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("output_dir", None, "The run: t2t-trainer's folder.", flag_values=FLAGS)
@@ -280,13 +280,12 @@ def main(argv: list[str]) -> None:
     if FLAGS.intra_op_threads:  # TensorFlow, which is not initialised yet, reads this
         os.environ["TF_NUM_INTRAOP_THREADS"] = str(FLAGS.intra_op_threads)
     registry.load_plugins(FLAGS.t2t_usr_dir)
-    problem = _problem_of_run()
-    problem_class = registry.problems.get(problem)
-    images = problem_class.needs_a(ImageModel)
-    if not images and not problem_class.needs_a(TranslationModel):
+    problem = problem_of_run(FLAGS.output_dir)
+    images = problem.needs_a(ImageModel)
+    if not images and not problem.needs_a(TranslationModel):
         raise UsageError(
-            f"the run in {FLAGS.output_dir} is of the problem {problem!r}, which is neither text "
-            "nor images, so t2t-decoder cannot use it. For its metrics on dev, run "
+            f"the run in {FLAGS.output_dir} is of the problem {problem.name!r}, which is neither "
+            "text nor images, so t2t-decoder cannot use it. For its metrics on dev, run "
             f"t2t-trainer --output_dir={FLAGS.output_dir} --schedule=evaluate"
         )
     for name in TEXT_ONLY if images else IMAGES_ONLY:
@@ -294,32 +293,11 @@ def main(argv: list[str]) -> None:
             kinds = ("text", "images") if images else ("images", "text")
             raise UsageError(
                 f"--{name} is only for runs of {kinds[0]}, and the one in {FLAGS.output_dir} is of "
-                f"{kinds[1]} (problem {problem}): omit it"
+                f"{kinds[1]} (problem {problem.name}): omit it"
             )
     decode = importlib.import_module(f"t2t_vqem.bin._decode_{'images' if images else 'text'}")
     with _outputs.reserved(FLAGS, OUTPUTS, INPUTS):
         decode.run(FLAGS)
-
-
-def _problem_of_run() -> str:
-    """Returns the name of the run's problem, with the run's plug-ins loaded.
-
-    Without TensorFlow, whose import takes seconds, unless something is wrong with the run.
-    """
-    path = os.path.join(os.path.expanduser(FLAGS.output_dir), "flags.json")
-    try:
-        with open(path, encoding="utf-8") as file:
-            settings = json.load(file)
-        problem, model = settings["problem"], settings["model"]
-        usr_dir = settings.get("t2t_usr_dir")
-        if not all(isinstance(value, str) for value in (problem, model, usr_dir or "")):
-            raise TypeError(path)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        from t2t_vqem.output_dir import OutputDir
-
-        return OutputDir(FLAGS.output_dir).settings().problem  # says what is wrong
-    run_plugins.load(os.path.dirname(path), path, usr_dir, problem=problem, model=model)
-    return problem
 
 
 def entry_point(argv: list[str] | None = None) -> NoReturn:

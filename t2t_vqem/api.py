@@ -15,7 +15,10 @@ import numpy as np
 
 from t2t_vqem import registry
 from t2t_vqem.capabilities import ImageModel, LatentTextModel, TranslationModel, offers
-from t2t_vqem.constants import UsageError
+from t2t_vqem.constants import NotExportableError, UsageError
+from t2t_vqem.export import cached
+from t2t_vqem.export.cached import AUTO, LITERT, TENSORFLOW
+from t2t_vqem.inference.run_problem import problem_of_run
 from t2t_vqem.problem import Dataset, make_problem
 from t2t_vqem.runtime import ImageRuntime, TextRuntime
 from t2t_vqem.runtime import load as load_export
@@ -37,6 +40,8 @@ def load(
     *,
     checkpoint: str | None = None,
     rescore_dir: str | os.PathLike[str] | None = None,
+    engine: str = AUTO,
+    int8: bool | None = None,
     threads: int | None = None,
     t2t_usr_dir: str | os.PathLike[str] | None = None,
 ) -> Translator | ImageCodec:
@@ -48,7 +53,12 @@ def load(
         checkpoint: for a run: "best", "latest", "averaged" or a path. None: the best, or the latest
             if no evaluation has chosen a best one.
         rescore_dir: for a run of a latent model: run of the teacher that chooses among candidates.
-        threads: for an export: number of threads of an operation. None: chosen by the size of the
+        engine: for a run: what computes. "litert": an export of the run, which is made at first use
+            and stored in the run; "tensorflow"; "auto": for text LiteRT if there is no GPU or TPU,
+            and otherwise TensorFlow.
+        int8: for LiteRT: whether weights have 8 bits, which is several times as fast. None: as the
+            export has them, for a run float32.
+        threads: for LiteRT: number of threads of an operation. None: chosen by the size of the
             model.
         t2t_usr_dir: for a run: folder of a plug-in to import first. A run that was trained with a
             plug-in needs it, unless you trained the run here.
@@ -61,46 +71,122 @@ def load(
         UsageError: the folder holds neither a run nor an export, or the model cannot be loaded.
     """
     path = os.path.abspath(os.path.expanduser(os.fspath(folder)))
+    if engine not in (AUTO, LITERT, TENSORFLOW):
+        raise UsageError(registry.unknown_name("engine", engine, [AUTO, LITERT, TENSORFLOW]))
+    if threads is not None and threads < 1:
+        raise UsageError(f"threads must be at least 1, got {threads}")
     if os.path.exists(os.path.join(path, MANIFEST)):
-        if checkpoint or rescore_dir or t2t_usr_dir:
+        if checkpoint or rescore_dir or t2t_usr_dir or engine == TENSORFLOW:
             raise UsageError(
-                f"{path} is an export, in which checkpoint and rescorer are fixed and which needs "
-                "no plug-in: omit checkpoint, rescore_dir and t2t_usr_dir, or load the run"
+                f"{path} is an export for LiteRT, in which checkpoint and rescorer are fixed and "
+                "which needs no plug-in: omit checkpoint, rescore_dir, engine and t2t_usr_dir, or "
+                "load the run"
             )
-        runtime = load_export(path, threads=threads)
-        if isinstance(runtime, ImageRuntime):
-            return ImageCodec(runtime)
-        return Translator(_TextExport(runtime))
-    if threads is not None:
-        raise UsageError(f"threads={threads} is only for exports, and {path} is a run: omit it")
+        return _wrapped(_checked_precision(load_export(path, threads=threads), path, int8))
     registry.load_plugins(t2t_usr_dir and os.fspath(t2t_usr_dir))
-    return _load_run(path, checkpoint, rescore_dir and os.fspath(rescore_dir))
+    return _load_run(
+        path,
+        engine,
+        checkpoint=checkpoint,
+        rescore_dir=rescore_dir and os.path.expanduser(os.fspath(rescore_dir)),
+        int8=bool(int8),
+        threads=threads,
+    )
+
+
+def _wrapped(model: TextRuntime | ImageRuntime) -> Translator | ImageCodec:
+    return ImageCodec(model) if isinstance(model, ImageRuntime) else Translator(_TextExport(model))
+
+
+def _checked_precision(
+    model: TextRuntime | ImageRuntime, path: str, int8: bool | None
+) -> TextRuntime | ImageRuntime:
+    found = model.manifest.quantize
+    if int8 is not None and int8 != (found == "int8"):
+        raise UsageError(
+            f"int8={int8}, but {path} was exported with --quantize={found}: omit int8, or export "
+            f"the run again with --quantize={'int8' if int8 else 'none'}"
+        )
+    return model
 
 
 def _load_run(
-    path: str, checkpoint: str | None, rescore_dir: str | None
+    path: str,
+    engine: str,
+    *,
+    checkpoint: str | None,
+    rescore_dir: str | None,
+    int8: bool,
+    threads: int | None,
 ) -> Translator | ImageCodec:
-    from t2t_vqem.output_dir import OutputDir
-
-    run = OutputDir(path)
-    model_name = run.hparams().model
-    if offers(model_name, TranslationModel):
-        return Translator(_TextRun(run, checkpoint, rescore_dir))
-    if not offers(model_name, ImageModel):
+    problem = problem_of_run(path)
+    images = problem.needs_a(ImageModel)
+    if not images and not problem.needs_a(TranslationModel):
         raise UsageError(
-            f"{path} is a run of {model_name!r}: expected a model that {TranslationModel.offers}, "
-            f"or a model that {ImageModel.offers}"
+            f"{path} is a run of the problem {problem.name!r}: expected one that needs a model "
+            f"that {TranslationModel.offers}, or a model that {ImageModel.offers}"
         )
-    if rescore_dir:
+    if images and rescore_dir:
         raise UsageError(
             f"rescore_dir={rescore_dir} is only for translation, and {path} is a model of images: "
             "omit it"
         )
+    settings = {"checkpoint": checkpoint, "quantize": "int8" if int8 else "none"}
+    if engine == LITERT or (not images and cached.choose_engine(engine) == LITERT):
+        try:
+            if images:
+                return _wrapped(cached.load_cached(path, graph={}, threads=threads, **settings))
+            return Translator(_ExportedRun(path, rescore_dir, threads=threads, **settings))
+        except NotExportableError:
+            if engine == LITERT or int8:
+                raise
+    if int8 or threads is not None:
+        raise UsageError(
+            f"int8={int8} and threads={threads} are only for LiteRT, and TensorFlow would compute "
+            f"for the run in {path}: omit them, or set engine={LITERT!r}"
+        )
+    from t2t_vqem.output_dir import OutputDir
+
+    run = OutputDir(path)
+    if not images:
+        return Translator(_TextRun(run, checkpoint, rescore_dir))
     from t2t_vqem.inference.images import ImageDecoder
 
     model = run.build_model()
     run.restore_for_inference(model, checkpoint)
     return ImageCodec(ImageDecoder(model, image_shape=run.problem().image_shape))
+
+
+def _options(
+    latent: bool, temperature: float | None, top_k: int | None, others: dict[str, Any]
+) -> DecodeOptions:
+    """Returns the options of a call, where None stands for the default."""
+    from t2t_vqem.decoding.options import completed
+
+    options = {**others, "sampling_temperature": temperature, "sampling_top_k": top_k}
+    return completed(latent, **{k: value for k, value in options.items() if value is not None})
+
+
+class _Recent:
+    """Keeps the values that were used last, for several threads."""
+
+    def __init__(self, make: Callable[..., Any]):
+        self._make = make
+        self._kept: dict[Any, Any] = {}
+        self._lock = threading.Lock()
+
+    def get(self, *key: Any) -> Any:
+        """Returns make(*key), or what it returned before."""
+        with self._lock:
+            found = self._kept.pop(key, None) or self._make(*key)
+            self._kept[key] = found  # last in the order: the most recently used
+            if len(self._kept) > _MOST_KEPT:
+                del self._kept[next(iter(self._kept))]
+            return found
+
+    def clear(self) -> None:
+        """Forgets all values."""
+        self._kept.clear()
 
 
 class _TextExport:
@@ -129,6 +215,59 @@ class _TextExport:
         return self._runtime.translate(texts, **options)
 
 
+class _ExportedRun:
+    """Translates with exports of a run, one for each graph. The options can differ from call to
+    call.
+    """
+
+    def __init__(self, path: str, rescore_dir: str | None, **settings: Any):
+        self._path, self._rescore_dir, self._settings = path, rescore_dir, settings
+        self._models = _Recent(self._load)
+        self.has_latents = self._model().has_latents  # the usual graph, loaded in advance
+        if rescore_dir and not self.has_latents:
+            raise UsageError(
+                f"rescore_dir={rescore_dir} is only for models with latents, and {path} has none: "
+                "omit it"
+            )
+
+    def _model(self, **options: Any) -> TextRuntime:
+        graph = cached.graph_of(**options)
+        chooses = max(graph["num_best"], graph["num_candidates"]) > 1
+        return self._models.get(tuple(graph.items()), self._rescore_dir if chooses else None)
+
+    def _load(self, graph: tuple[tuple[str, Any], ...], rescore_dir: str | None) -> TextRuntime:
+        return cached.load_cached(
+            self._path, graph=dict(graph), rescore_dir=rescore_dir, **self._settings
+        )
+
+    def translate(
+        self,
+        texts: Iterable[str],
+        *,
+        seed: int,
+        progress: Callable[[int], None] | None,
+        temperature: float | None,
+        top_k: int | None,
+        **options: Any,
+    ) -> Iterator[Hypothesis]:
+        wanted = _options(self.has_latents, temperature, top_k, options)
+        given = {k: v for k, v in options.items() if k in cached.GRAPH and v is not None}
+        model = self._model(**given, sampling_temperature=wanted.sampling_temperature)
+        return model.translate(
+            texts,
+            num_best=wanted.num_best,
+            alpha=wanted.alpha,
+            extra_length=wanted.extra_length,
+            temperature=wanted.sampling_temperature,
+            top_k=wanted.sampling_top_k,
+            seed=seed,
+            progress=progress,
+        )
+
+    def close(self) -> None:
+        self._models.clear()
+
+
 class _TextRun:
     """Translates with a run, in TensorFlow. The options can differ from call to call."""
 
@@ -141,8 +280,7 @@ class _TextRun:
         self._model = run.build_model()
         run.restore_for_inference(self._model, checkpoint)
         self._rescorer = rescore_dir and load_rescorer(rescore_dir, self._vocabulary).model
-        self._translators: dict[Any, RunTranslator] = {}
-        self._lock = threading.Lock()
+        self._translators = _Recent(self._make)
 
     def translate(
         self,
@@ -154,34 +292,21 @@ class _TextRun:
         top_k: int | None,
         **options: Any,
     ) -> Iterator[Hypothesis]:
-        from t2t_vqem.decoding.options import DecodeOptions
-
-        options |= {"sampling_temperature": temperature, "sampling_top_k": top_k}
-        given = {name: value for name, value in options.items() if value is not None}
-        if self.has_latents:  # such a model returns the best of its candidates
-            given["num_candidates"] = max(given.get("num_candidates", 1), given.get("num_best", 1))
-        if not temperature:  # without sampling, beam search finds the candidates
-            several = max(given.get("num_best", 1), given.get("num_candidates", 1))
-            given["beam_size"] = max(given.get("beam_size", 1), several)
-        translator = self._translator(DecodeOptions(**given), seed)
+        wanted = _options(self.has_latents, temperature, top_k, options)
+        translator = self._translators.get(wanted, seed)
         return translator.translate(texts, progress=progress)
 
-    def _translator(self, options: DecodeOptions, seed: int) -> RunTranslator:
+    def _make(self, options: DecodeOptions, seed: int) -> RunTranslator:
         from t2t_vqem.inference.translate import Translator as RunTranslator
 
-        with self._lock:
-            found = self._translators.pop((options, seed), None) or RunTranslator(
-                self._model,
-                self._vocabulary,
-                options,
-                max_length=self._max_length,
-                seed=seed,
-                rescorer=self._rescorer,
-            )
-            self._translators[options, seed] = found  # last in the order: the most recently used
-            if len(self._translators) > _MOST_KEPT:
-                del self._translators[next(iter(self._translators))]
-            return found
+        return RunTranslator(
+            self._model,
+            self._vocabulary,
+            options,
+            max_length=self._max_length,
+            seed=seed,
+            rescorer=self._rescorer,
+        )
 
     def close(self) -> None:
         self._translators.clear()
@@ -217,7 +342,7 @@ class Translator(_Loaded):
     Several threads can use it at the same time.
     """
 
-    def __init__(self, backend: _TextExport | _TextRun):
+    def __init__(self, backend: _TextExport | _ExportedRun | _TextRun):
         """Takes the export or run that translates."""
         self._backend = backend
 

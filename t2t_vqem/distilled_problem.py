@@ -7,6 +7,7 @@ only when data is generated.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -55,7 +56,14 @@ class DecodingConfig(Config):
         "of the beam",
         minimum=1,
     )
-    xla: bool = option(True, "whether to compile the teacher's search with XLA")
+    engine: str = option(
+        "auto",
+        "what computes: litert, an export of the teacher; tensorflow; auto: litert if there is no "
+        "GPU or TPU, and xla is set",
+        choices=("auto", "litert", "tensorflow"),
+    )
+    int8: bool = option(False, "with litert: 8-bit weights, faster, nearly the same translations")
+    xla: bool = option(True, "with tensorflow: whether to compile the teacher's search with XLA")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -102,6 +110,7 @@ class DistilledProblem(TextProblem):
         base = self.base(from_json(self.base.Config, config)).open(flags.data_dir)
 
         from t2t_vqem.decoding.options import DecodeOptions
+        from t2t_vqem.export.engines import translator_of
         from t2t_vqem.inference.teacher import Teacher
 
         options = DecodeOptions(
@@ -110,8 +119,14 @@ class DistilledProblem(TextProblem):
             alpha=self.config.alpha,
             extra_length=self.config.extra_length,
         )
-        settings = {"batch_tokens": self.config.batch_size, "xla": self.config.xla}
-        teacher = Teacher(flags.teacher_dir, flags.checkpoint, base, options, **settings)
+        engine = functools.partial(
+            translator_of,
+            engine=self.config.engine,
+            int8=self.config.int8,
+            batch_tokens=self.config.batch_size,
+            xla=self.config.xla,
+        )
+        teacher = Teacher(flags.teacher_dir, flags.checkpoint, base, options, engine)
         return TeacherSource(teacher, os.path.expanduser(self.config.extra_sources))
 
     def translate_shard(

@@ -25,6 +25,11 @@ try:
 except ImportError:  # not on Windows
     fcntl = None
 
+
+class LockedError(UsageError):
+    """Another process holds a lock."""
+
+
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 _logger = logging.getLogger(__name__)
 
@@ -204,7 +209,8 @@ def locked(path: str, conflict: str, *, remedy: str, shared: bool = False) -> It
         shared: whether other processes may hold the lock at the same time if they also share it.
 
     Raises:
-        UsageError: another process holds the lock, or the file cannot be written.
+        LockedError: another process holds the lock.
+        UsageError: the file cannot be written.
     """
     file = _open_locked(path, f"{conflict} ({{holder}}). {remedy}", shared)
     try:
@@ -236,7 +242,7 @@ def _open_locked(path: str, conflict: str, shared: bool) -> TextIO:
             with file:
                 file.seek(0)
                 holder = file.read().strip() or "a process that shares it"
-            raise UsageError(conflict.replace("{holder}", holder))
+            raise LockedError(conflict.replace("{holder}", holder))
         # The previous holder may have deleted the file meanwhile: then lock the current one.
         if _is_at(file, path):
             return file

@@ -100,6 +100,25 @@ class DecodeOptions:
             )
 
 
+def completed(latent: bool, **given: Any) -> DecodeOptions:
+    """Returns options with as many hypotheses as their results need.
+
+    Args:
+      latent: whether the model translates with latents: it returns the best of its candidates.
+      **given: arguments of `DecodeOptions`.
+
+    Raises:
+      UsageError: the options contradict each other.
+    """
+    options = {field.name: field.default for field in dataclasses.fields(DecodeOptions)} | given
+    if latent:
+        options["num_candidates"] = max(options["num_candidates"], options["num_best"])
+    if not options["sampling_temperature"]:  # without sampling, beam search finds the candidates
+        several = max(options["num_candidates"], options["num_best"])
+        options["beam_size"] = max(options["beam_size"], several)
+    return DecodeOptions(**options)
+
+
 def parse_options(text: str, where: str = "") -> DecodeOptions:
     """Parses options such as "beam_size=4,alpha=0.6".
 

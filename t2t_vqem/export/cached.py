@@ -6,22 +6,26 @@ if the run is not writable. Its name is a hash of everything that it depends on.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import t2t_vqem
 from t2t_vqem import runtime
-from t2t_vqem.constants import UsageError
+from t2t_vqem.constants import NotExportableError, UsageError
+from t2t_vqem.files import LockedError, locked
 from t2t_vqem.runtime.manifest import FORMAT, MANIFEST
 
 EXPORTS = "exports"
 AUTO, LITERT, TENSORFLOW = "auto", "litert", "tensorflow"
+GRAPH = ("beam_size", "num_best", "num_candidates", "keep_repeats")  # options that change a graph
 _FOLDERS = {"best": "best", "latest": "checkpoints", "averaged": "averaged"}
 _KEPT = 4  # number of exports of a run to keep, the newest ones
 _ACCELERATORS = ("/dev/nvidiactl", "/dev/accel0", "/dev/vfio/0", "/dev/dxg")
@@ -78,28 +82,55 @@ def has_accelerator() -> bool:
     return "TPU_NAME" in os.environ or any(map(os.path.exists, _ACCELERATORS))
 
 
+def graph_of(
+    *,
+    beam_size: int = 1,
+    num_best: int = 1,
+    num_candidates: int = 1,
+    keep_repeats: bool = False,
+    sampling_temperature: float = 0.0,
+) -> dict[str, Any]:
+    """Returns what the graph of a translation depends on; see `DecodeOptions` for the arguments.
+
+    All other options, and the temperature itself, are inputs.
+    """
+    several = max(num_best, num_candidates) > 1
+    return {
+        "beam_size": beam_size,
+        "num_best": num_best,
+        "num_candidates": num_candidates,
+        "keep_repeats": keep_repeats,
+        "samples": several and sampling_temperature > 0,  # candidates that are drawn, or found
+    }
+
+
 def load_cached(
     run: str,
     *,
     checkpoint: str | None,
     graph: Mapping[str, Any],
     quantize: str,
-    rescore_dir: str | None,
-    make: Callable[[str], None],
+    rescore_dir: str | None = None,
     threads: int | None = None,
     batch_tokens: int | None = None,
-) -> runtime.TextRuntime:
-    """Loads the export of a run, and makes it first if there is none.
+) -> Any:
+    """Loads the export of a run, and makes it first if there is none, or if it is damaged.
 
     Args:
         run: the run's folder.
         checkpoint: as in `OutputDir.find_checkpoint`.
-        graph: everything that the graph depends on, except weights and precision, as JSON.
+        graph: by `graph_of`; empty for a run of images.
         quantize: "none" or "int8".
         rescore_dir: folder of the rescorer.
-        make: writes an export to a given folder.
         threads: number of threads of an operation.
         batch_tokens: argument of `TextRuntime`.
+
+    Returns:
+        A `TextRuntime` or an `ImageRuntime`.
+
+    Raises:
+        NotExportableError: the model cannot be exported, or there is no folder for the export.
+        UsageError: the checkpoint or the rescorer cannot be used.
     """
     key = {
         "checkpoint": checkpoint_hash(run, checkpoint),
@@ -110,20 +141,74 @@ def load_cached(
         "format": FORMAT,
     }
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    homes = [os.path.join(run, EXPORTS), _user_cache()]
-    folders = [os.path.join(home, name) for home in homes]
-    folder = next((f for f in folders if os.path.exists(os.path.join(f, MANIFEST))), None)
-    if folder is None:
-        home = homes[0] if os.access(run, os.W_OK) else homes[1]
+    load = functools.partial(runtime.load, threads=threads, batch_tokens=batch_tokens)
+    waiting = False
+    while True:
+        for home in (os.path.join(run, EXPORTS), _user_cache()):
+            folder = os.path.join(home, name)
+            if os.path.exists(os.path.join(folder, MANIFEST)):
+                try:
+                    return load(folder)
+                except UsageError as error:
+                    _logger.warning("the run is exported again: %s", error)
+                    shutil.rmtree(folder, ignore_errors=True)
+        home = _home(run)
         folder = os.path.join(home, name)
-        _logger.info("exporting the run to %s, only this once", folder)
+        conflict = f"another process exports the run to {folder}"
+        try:
+            with locked(f"{folder}.making", conflict, remedy="Waiting until it is done"):
+                if not os.path.exists(os.path.join(folder, MANIFEST)):
+                    _logger.info("exporting the run to %s, only this once", folder)
+                    _export(run, folder, checkpoint, graph, quantize, rescore_dir)
+                    _remove_oldest(home)
+        except LockedError as error:
+            if not waiting:
+                _logger.info("%s", error)
+            waiting = True
+            time.sleep(0.5)
+
+
+def _export(
+    run: str,
+    folder: str,
+    checkpoint: str | None,
+    graph: Mapping[str, Any],
+    quantize: str,
+    rescore_dir: str | None,
+) -> None:
+    """Exports a run for the first time, which takes TensorFlow."""
+    from t2t_vqem.capabilities import LatentTextModel, offers
+    from t2t_vqem.decoding.options import completed
+    from t2t_vqem.export.exporter import export_run
+    from t2t_vqem.output_dir import OutputDir
+
+    output_dir = OutputDir(run)
+    given = dict(graph)
+    temperature = 1.0 if given.pop("samples", False) else 0.0
+    latent = offers(output_dir.hparams().model, LatentTextModel)
+    export_run(
+        output_dir,
+        folder,
+        quantize=quantize,
+        checkpoint=checkpoint,
+        options=completed(latent, **given, sampling_temperature=temperature),
+        rescore_dir=rescore_dir,
+        verify=False,
+        phrases=False,
+    )
+
+
+def _home(run: str) -> str:
+    """Returns the folder for new exports of a run."""
+    home = os.path.join(run, EXPORTS) if os.access(run, os.W_OK) else _user_cache()
+    try:
         os.makedirs(home, exist_ok=True)
-        make(folder)
-        _remove_oldest(home)
-    model = runtime.load(folder, threads=threads, batch_tokens=batch_tokens)
-    if not isinstance(model, runtime.TextRuntime):
-        raise UsageError(f"{folder} is not an export of a model that translates: delete it")
-    return model
+    except OSError as error:
+        raise NotExportableError(
+            f"the export of {run} cannot be stored: {home} cannot be written ({error.strerror}). "
+            "Set XDG_CACHE_HOME to another folder, or use TensorFlow"
+        ) from error
+    return home
 
 
 def checkpoint_hash(run: str, checkpoint: str | None) -> str:

@@ -91,13 +91,7 @@ def export_run(
     loaded = load_run(run, checkpoint)
     rescorer = None
     if rescore_dir:
-        if options.num_candidates < 2:
-            raise UsageError(
-                f"--rescore_dir={rescore_dir} has nothing to choose from with num_candidates="
-                f"{options.num_candidates}: expected at least 2, for example "
-                "--decode_hparams=num_candidates=9"
-            )
-        rescorer = load_rescorer(rescore_dir, loaded.vocabulary)
+        rescorer = load_rescorer(rescore_dir, loaded.vocabulary, options.num_candidates)
     _check_format(loaded, engine, quantize)
     graphs = converted = make_graphs(loaded, options, rescorer)
     if engine in (LITERT, WEB) and quantize == litert.INT8:

@@ -73,6 +73,19 @@ def _graph(function: Callable[..., dict[str, tf.Tensor]], **specs: tf.TensorSpec
     return tf.function(function, input_signature=signature, autograph=False)
 
 
+def check_exportable(model: type) -> None:
+    """Checks that a class of models that translate has a graph of any batch and length.
+
+    Raises:
+        NotExportableError: it has none.
+    """
+    if "settings" not in inspect.signature(model.infer).parameters:
+        raise NotExportableError(
+            f"the model {model.__name__} cannot be exported: its `infer` takes no `settings`, the "
+            "settings of a search as tensors. See docs/your_model.md for the requirements"
+        )
+
+
 def text_graphs(model: Any, options: DecodeOptions, rescorer: Any = None) -> Graphs:
     """Makes the functions of a model that translates.
 
@@ -84,12 +97,7 @@ def text_graphs(model: Any, options: DecodeOptions, rescorer: Any = None) -> Gra
     Raises:
         UsageError: the model cannot be exported.
     """
-    arguments = inspect.signature(model.infer).parameters
-    if "settings" not in arguments:
-        raise NotExportableError(
-            f"the model {model.name!r} cannot be exported: its `infer` takes no `settings`, the "
-            "settings of a search as tensors. See docs/your_model.md for the requirements"
-        )
+    check_exportable(type(model))
     if not isinstance(model, LatentTextModel) and (
         options.num_candidates > 1 or options.keep_repeats
     ):

@@ -43,12 +43,31 @@ def load_run(run: OutputDir, checkpoint: str | None = None) -> LoadedRun:
     return LoadedRun(run, model, vocabulary, run.restore_for_inference(model, checkpoint))
 
 
-def load_rescorer(folder: str, vocabulary: Vocabulary) -> LoadedRun:
-    """Loads the run that chooses among candidates.
+def load_rescorer(
+    folder: str, vocabulary: Vocabulary, num_candidates: int | None = None
+) -> LoadedRun:
+    """Loads the run that chooses among candidates, after `check_rescorer`."""
+    return load_run(check_rescorer(folder, vocabulary, num_candidates))
+
+
+def check_rescorer(
+    folder: str, vocabulary: Vocabulary, num_candidates: int | None = None
+) -> OutputDir:
+    """Returns the run that chooses among candidates.
+
+    Args:
+        folder: its folder.
+        vocabulary: vocabulary of the run that it is to choose for.
+        num_candidates: number of candidates; None: it is not known yet.
 
     Raises:
-        UsageError: it has another vocabulary, or cannot score.
+        UsageError: it has another vocabulary, cannot score, or has nothing to choose from.
     """
+    if num_candidates is not None and num_candidates < 2:
+        raise UsageError(
+            f"--rescore_dir={folder} has nothing to choose from with num_candidates="
+            f"{num_candidates}: expected at least 2, for example 9"
+        )
     run = OutputDir(folder)
     model = run.hparams().model
     if not capabilities.offers(model, ScoringModel):
@@ -63,4 +82,4 @@ def load_rescorer(folder: str, vocabulary: Vocabulary) -> LoadedRun:
             "--output_dir. Use a run with the same vocabulary, such as the teacher that distilled "
             "the training data"
         )
-    return load_run(run)
+    return run

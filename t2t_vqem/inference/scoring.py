@@ -11,13 +11,12 @@ import tensorflow as tf
 
 from t2t_vqem import capabilities
 from t2t_vqem.capabilities import LatentTextModel, PairScoringModel
-from t2t_vqem.constants import UsageError
+from t2t_vqem.constants import MAX_EXTRA_LENGTH, UsageError
 from t2t_vqem.output_dir import OutputDir
 from t2t_vqem.runtime.manifest import TEXT, Manifest
 from t2t_vqem.runtime.text import SCORE, TextRuntime
 
 _CONCURRENCY = 2  # so that text is prepared while the device works
-_EXTRA_LENGTH = 1024  # tokens that a translation may have more than the longest source
 _logger = logging.getLogger(__name__)
 
 
@@ -49,7 +48,7 @@ def load_scorer(
         model=model.name,
         files={},
         max_length=hparams.max_length,
-        max_extra_length=_EXTRA_LENGTH,
+        max_extra_length=MAX_EXTRA_LENGTH,
         group_size=hparams.group_size,
         tokens_per_latent=model.ratio if latent else 0,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable
 from typing import Any
 
 from t2t_vqem.capabilities import check_fits
@@ -11,10 +12,11 @@ from t2t_vqem.constants import UsageError
 from t2t_vqem.data import building
 from t2t_vqem.data.text_source import hash_file
 from t2t_vqem.decoding.options import DecodeOptions
-from t2t_vqem.inference.translate import Translator, load_translator
 from t2t_vqem.metrics.bleu import choose_tokenizer
 from t2t_vqem.output_dir import OutputDir, checkpoint_hash, checkpoint_step
 from t2t_vqem.text_problem import TextDataset
+
+Engine = Callable[[OutputDir, DecodeOptions], tuple[Callable[..., Any], dict[str, Any]]]
 
 
 class Teacher:
@@ -32,7 +34,7 @@ class Teacher:
         checkpoint: str | None,
         dataset: TextDataset,
         options: DecodeOptions,
-        **settings: Any,
+        engine: Engine,
     ):
         """Finds the checkpoint and checks the data, without loading the model.
 
@@ -41,7 +43,8 @@ class Teacher:
             checkpoint: as in `OutputDir.find_checkpoint`.
             dataset: the data that the run was trained on, with the sources to translate.
             options: the decoding options.
-            **settings: arguments of `Translator`: batch_tokens, xla.
+            engine: (run, options) -> a function that loads a translator of the run, and everything
+                that its translations depend on, as JSON.
 
         Raises:
             UsageError: the run or checkpoint does not exist, or was trained on other data.
@@ -53,7 +56,7 @@ class Teacher:
         self.max_length = self._run.hparams().max_length
         self._weights = checkpoint_hash(self.checkpoint)
         self._options = options
-        self._settings = settings
+        self._load, self._settings = engine(self._run, options)
 
     def _check_fits(self) -> None:
         run, manifest = self._run.settings(), self.dataset.manifest
@@ -91,9 +94,9 @@ class Teacher:
         name = self._run.hparams().bleu_tokenizer
         return choose_tokenizer(name, self.dataset.problem.target_language)
 
-    def translator(self) -> Translator:
-        """Loads the model with its weights."""
-        return load_translator(self._run, self.checkpoint, self._options, **self._settings)
+    def translator(self) -> Any:
+        """Loads the model with its weights; the result has the interface of `Translator`."""
+        return self._load(self._run, self.checkpoint, self._options)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the origin of the weights, and the decoding options."""

@@ -2,6 +2,7 @@ import io
 import json
 import lzma
 import os
+import pathlib
 import signal
 import stat
 import subprocess
@@ -33,6 +34,7 @@ WILD = [
 ]
 
 
+ENGINES = ("litert", "tensorflow")
 SIZES = {
     "num_encoder_layers": 1,
     "num_decoder_layers": 1,
@@ -447,6 +449,20 @@ def test_given_translations_are_scored(run, decode, tmp_path):
     assert decode("--score", *files).out.splitlines() == split
 
 
+@pytest.mark.slow
+def test_engines_translate_and_score_alike(run, decode, tmp_path):
+    test = f"{run.data.source_dir}/test"
+    files = [f"--decode_from_file={test}.en", f"--score_file={test}.de"]
+    texts, scores = (
+        [decode(*files, f"--engine={engine}", *score).out.splitlines() for engine in ENGINES]
+        for score in ([], ["--score"])
+    )
+    assert texts[0] == texts[1]
+    assert len(set(texts[0])) > 10
+    assert [float(s) for s in scores[0]] == pytest.approx([float(s) for s in scores[1]], rel=1e-3)
+    assert len(list(pathlib.Path(run.path, "exports").iterdir())) == 1  # the same for both
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -466,7 +482,7 @@ def test_misuse_of_scores_is_one_message(decode, arguments, message):
     [
         (
             ["--rescore_dir={teacher}"],
-            "nothing to choose from with --num_candidates=1: expected at least 2",
+            "nothing to choose from with num_candidates=1: expected at least 2",
         ),
         (
             ["--num_candidates=3", "--rescore_dir={latent}"],

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import t2t_vqem as t2t
+from t2t_vqem.export import cached
 from t2t_vqem.hparams.transformer import TransformerHParams
 from t2t_vqem.hparams.transformer_nat import TransformerNATHParams
 
@@ -79,7 +80,7 @@ def latent_run(untrained_run, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def translator(run):
-    with t2t.load(run.path) as translator:
+    with t2t.load(run.path, engine="tensorflow") as translator:
         yield translator
 
 
@@ -138,7 +139,7 @@ def test_several_threads_get_their_own_answers(translator):
 
 
 def test_a_closed_model_says_so(run):
-    translator = t2t.load(run.path)
+    translator = t2t.load(run.path, engine="tensorflow")
     translator.close()
     translator.close()
     with pytest.raises(t2t.UsageError, match="was closed: load it again"):
@@ -146,7 +147,7 @@ def test_a_closed_model_says_so(run):
 
 
 def test_latents_are_among_the_details(latent_run):
-    with t2t.load(pathlib.Path(latent_run.path)) as translator:
+    with t2t.load(pathlib.Path(latent_run.path), engine="tensorflow") as translator:
         assert translator.has_latents
         (found,) = translator.translate(["one two three"], return_details=True)
         assert found.codes
@@ -154,16 +155,49 @@ def test_latents_are_among_the_details(latent_run):
 
 
 @pytest.mark.slow
-def test_an_export_has_the_same_interface(run, tmp_path):
+def test_an_export_has_the_same_interface(run, translator, tmp_path):
     from t2t_vqem.export.exporter import export_run
 
     export_run(run, str(tmp_path / "export"), verify=False)
-    with t2t.load(run.path) as translator, t2t.load(tmp_path / "export") as exported:
+    with t2t.load(tmp_path / "export", int8=False, threads=1) as exported:
         assert exported.translate(TEXTS) == translator.translate(TEXTS)
         with pytest.raises(t2t.UsageError, match="beam_size is 4, but the export was made with 1"):
             exported.translate(["one"], beam_size=4)
-    with pytest.raises(t2t.UsageError, match="is an export, in which checkpoint"):
-        t2t.load(tmp_path / "export", checkpoint="best")
+    for settings, message in (
+        ({"checkpoint": "best"}, "is an export for LiteRT, in which checkpoint"),
+        ({"int8": True}, "int8=True, but .* was exported with --quantize=none"),
+        ({"threads": 0}, "threads must be at least 1, got 0"),
+        ({"engine": "lite"}, "unknown engine 'lite'. Did you mean litert"),
+    ):
+        with pytest.raises(t2t.UsageError, match=message):
+            t2t.load(tmp_path / "export", **settings)
+
+
+@pytest.mark.slow
+def test_a_run_translates_by_litert_as_by_tensorflow(run, translator, monkeypatch):
+    monkeypatch.setattr(cached, "has_accelerator", lambda: False)
+    with t2t.load(run.path, threads=1) as exported:  # auto
+        assert not exported.has_latents
+        assert exported.translate(TEXTS) == translator.translate(TEXTS)
+        (found,) = exported.translate(["one two"], return_details=True)
+        assert found.tokens  # which only exports have
+        with pytest.raises(t2t.UsageError, match="extra_length must be at least 1, got 0"):
+            exported.translate(["one"], extra_length=0)
+    with pytest.raises(t2t.UsageError, match="is only for models with latents"):
+        t2t.load(run.path, rescore_dir=run.path)
+    assert len(list(pathlib.Path(run.path, "exports").iterdir())) == 1
+
+    program = (
+        "import sys, t2t_vqem as t2t\n"
+        f"print(len(t2t.load({run.path!r}, engine='litert').translate(['one', ''])))\n"
+        "assert 'tensorflow' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "2", done.stderr
+
+    monkeypatch.setattr(cached, "has_accelerator", lambda: True)
+    with pytest.raises(t2t.UsageError, match="int8=True and threads=None are only for LiteRT"):
+        t2t.load(run.path, int8=True)
 
 
 def test_what_is_no_model_is_refused(tmp_path):

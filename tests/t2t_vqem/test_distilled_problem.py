@@ -13,6 +13,7 @@ import sacrebleu
 from t2t_vqem.constants import DEV, EOS_ID, TEST, TRAIN, UsageError
 from t2t_vqem.data import building
 from t2t_vqem.distilled_problem import DistilledProblem, distilled
+from t2t_vqem.hparams.transformer import TransformerHParams
 from t2t_vqem.inference import distillation, translate
 from t2t_vqem.inference.teacher import Teacher
 from t2t_vqem.problem import SourceFlags
@@ -507,3 +508,35 @@ def test_a_user_problem_without_settings():
     twin = distilled(Mine)
     assert twin.name == "mine_distilled"
     assert twin.Config(vocab_size=300, beam_size=2).vocab_size == 300
+
+
+@pytest.mark.slow
+def test_engines_translate_alike_and_are_told_apart(tiny_text_data, untrained_run, tmp_path):
+    sizes = {"hidden_size": 8, "filter_size": 8, "num_heads": 2, "max_length": 32}
+    hparams = TransformerHParams(num_encoder_layers=1, num_decoder_layers=1, **sizes)
+    run = untrained_run(tmp_path / "teacher", hparams)
+    cls = problems.get(NAME)
+    start = cls.starting_config(tiny_text_data.data_dir)
+    texts, decoding = [], []
+    for engine in ("litert", "tensorflow"):
+        config = dataclasses.replace(start, engine=engine, xla=False, beam_size=2, extra_length=4)
+        flags = SourceFlags(tiny_text_data.data_dir, teacher_dir=run.path)
+        teacher = cls(config).source(flags).teacher
+        lines = tiny_text_data.dataset.sources(DEV)
+        texts.append([found.text for found in teacher.translator().translate(lines)])
+        decoding.append(teacher.to_json()["decoding"])
+    assert texts[0] == texts[1]
+    assert len(set(texts[0])) > 1
+    assert [found["engine"] for found in decoding] == ["litert", "tensorflow"]
+    assert decoding[0]["precision"] == "none"
+
+
+def test_automatic_engine_is_tensorflow_where_litert_cannot_translate(made):
+    decoding = make(made, xla=True).source(SourceFlags(made.data_dir, teacher_dir=made.teacher_dir))
+    assert decoding.teacher.to_json()["decoding"]["engine"] == "tensorflow"
+    for settings, message in (
+        ({"engine": "litert"}, "the model Echo cannot be exported"),
+        ({"int8": True}, "int8 is only for LiteRT, and TensorFlow would translate"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            make(made, **settings).source(SourceFlags(made.data_dir, teacher_dir=made.teacher_dir))
