@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 import tensorflow as tf
 
 from t2t_vqem.constants import EOS_ID, PAD_ID
-from t2t_vqem.ops.shapes import Size, sizes, smaller
+from t2t_vqem.ops.shapes import Size, is_for_interpreter, sizes, smaller
 
 # The number of output positions is a multiple of this, so that inner loops are vectorised.
 POSITION_MULTIPLE = 8
@@ -58,7 +58,7 @@ class _Rows(NamedTuple):
 def most_probable(logits: tf.Tensor, position: tf.Tensor | None = None) -> tf.Tensor:
     """Returns the index of the first largest logit: [..., V] -> int32 [...]."""
     del position
-    if not logits.shape.is_fully_defined():  # not for XLA
+    if is_for_interpreter():
         return tf.argmax(logits, -1, output_type=tf.int32)
     # Not tf.argmax: on a CPU, XLA does not vectorise it.
     size = logits.shape[-1]
@@ -68,7 +68,7 @@ def most_probable(logits: tf.Tensor, position: tf.Tensor | None = None) -> tf.Te
 
 def log_normalizer(logits: tf.Tensor) -> tf.Tensor:
     """Logarithm of the sum of exp(logits): float32 [..., V] -> [...]."""
-    if logits.shape.is_fully_defined():
+    if not is_for_interpreter():
         highest = tf.reduce_max(logits, -1)
         sums = tf.reduce_sum(tf.exp(logits - tf.expand_dims(highest, -1)), -1)
         return highest + tf.math.log(sums)
@@ -203,8 +203,8 @@ def grow_cache(cache: Any, length: Size) -> Any:
     """Pads the positions of every tensor, its second-to-last axis, to `length`."""
 
     def grow(x: tf.Tensor) -> tf.Tensor:
-        padding = [[0, 0]] * len(x.shape)
-        padding[-2] = [0, length - sizes(x)[-2]]
-        return tf.pad(x, padding)
+        shape = sizes(x)
+        shape[-2] = length - shape[-2]
+        return tf.concat([x, tf.zeros(shape, x.dtype)], -2)  # unlike tf.pad, keeps known sizes
 
     return tf.nest.map_structure(grow, cache)

@@ -14,7 +14,7 @@ from t2t_vqem.capabilities import LatentTextModel, PairScoringModel
 from t2t_vqem.constants import NotExportableError, UsageError
 from t2t_vqem.decoding.greedy import POSITION_MULTIPLE
 from t2t_vqem.decoding.options import DecodeOptions, SearchSettings
-from t2t_vqem.ops.shapes import rounded_up
+from t2t_vqem.ops.shapes import building_for_interpreter, rounded_up
 from t2t_vqem.runtime import images, text
 
 _IDS = tf.TensorSpec([None, None], tf.int32)
@@ -70,7 +70,12 @@ class Graphs(tf.Module):
 def _graph(function: Callable[..., dict[str, tf.Tensor]], **specs: tf.TensorSpec) -> Any:
     """Makes a function with named inputs."""
     signature = [tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in specs.items()]
-    return tf.function(function, input_signature=signature, autograph=False)
+
+    def built(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        with building_for_interpreter():
+            return function(**dict(zip(specs, inputs, strict=True)))
+
+    return tf.function(built, input_signature=signature, autograph=False)
 
 
 def check_exportable(model: type) -> None:
@@ -105,25 +110,9 @@ def text_graphs(model: Any, options: DecodeOptions, rescorer: Any = None) -> Gra
             f"num_candidates and keep_repeats are only for models that translate with latents, and "
             f"{model.name!r} does not: omit them"
         )
-    samples = options.beam_size == 1
-    specs = {
-        "inputs": _IDS,
-        "extra_length": tf.TensorSpec([], tf.int32),
-    }
-    if options.beam_size > 1 or options.num_candidates > 1:
-        specs["alpha"] = tf.TensorSpec([], tf.float32)
-    if samples:
-        specs |= {
-            "temperature": tf.TensorSpec([], tf.float32),
-            "top_k": tf.TensorSpec([], tf.int32),
-            "seed": tf.TensorSpec([], tf.int32),
-            "row_ids": tf.TensorSpec([None], tf.int32),
-        }
-    names = list(specs)
     extra = {"rescorer": rescorer} if rescorer is not None else {}
 
-    def translate(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        given = dict(zip(names, inputs, strict=True))
+    def translate(**given: tf.Tensor) -> dict[str, tf.Tensor]:
         ids, extra_length = given["inputs"], given["extra_length"]
         settings = SearchSettings(
             alpha=given.get("alpha", options.alpha),
@@ -142,7 +131,12 @@ def text_graphs(model: Any, options: DecodeOptions, rescorer: Any = None) -> Gra
         )
         return _present(decoded)
 
-    functions = {text.TRANSLATE: _graph(translate, **specs)}
+    functions = {
+        text.TRANSLATE: _graph(translate, **_search_inputs(options)),
+        # Most reshaping disappears if the batch is known, and that takes more time than the
+        # products of a single sentence.
+        text.TRANSLATE_ONE: _graph(translate, **_search_inputs(options, rows=1)),
+    }
     if isinstance(model, PairScoringModel):
         functions[text.SCORE] = _graph(
             lambda inputs, targets: _present(model.score_pairs(inputs, targets)),
@@ -160,6 +154,30 @@ def text_graphs(model: Any, options: DecodeOptions, rescorer: Any = None) -> Gra
 
 def _variables(*models: Any) -> list[Any]:
     return [variable.value for model in models for variable in model.variables]
+
+
+def _search_inputs(options: DecodeOptions, rows: int | None = None) -> dict[str, tf.TensorSpec]:
+    """Returns the inputs of a search.
+
+    Args:
+        options: the decoding options of the graph.
+        rows: number of sentences; None: any. A search for a known number does not draw tokens, only
+            candidates.
+    """
+    specs = {
+        "inputs": tf.TensorSpec([rows, None], tf.int32),
+        "extra_length": tf.TensorSpec([], tf.int32),
+    }
+    if options.beam_size > 1 or options.num_candidates > 1:
+        specs["alpha"] = tf.TensorSpec([], tf.float32)
+    if options.beam_size == 1 and (rows is None or options.num_candidates > 1):
+        specs |= {
+            "temperature": tf.TensorSpec([], tf.float32),
+            "top_k": tf.TensorSpec([], tf.int32),
+            "seed": tf.TensorSpec([], tf.int32),
+            "row_ids": tf.TensorSpec([rows], tf.int32),
+        }
+    return specs
 
 
 def _present(found: Any) -> dict[str, tf.Tensor]:

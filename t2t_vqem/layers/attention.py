@@ -136,8 +136,11 @@ class CrossAttention(Layer):
 
 
 def write_position(cache: tf.Tensor, new: tf.Tensor, here: tf.Tensor) -> tf.Tensor:
-    """Writes new [B, H, 1, D/H] into the cache [B, H, S, D/H] where `here` [1, 1, S, 1] is 1."""
+    """Writes new [B, H, 1, D/H] into the cache [B, H, S, D/H] where `here` [1, 1, S, 1] is 1.
+
+    The cache must still be 0 there.
+    """
     # Uses arithmetic instead of tf.where: XLA on a CPU would compute the selection twice, for the
     # product and for the next step of the loop, and copy the whole cache before. That takes a tenth
     # of the time of a greedy step.
-    return cache * (1 - here) + new * here
+    return cache + new * here

@@ -1,14 +1,36 @@
-"""Sizes of tensors, some of which may be unknown before a graph runs.
+"""Sizes of tensors, some of which may be unknown before a graph runs, and what runs the graph.
 
 In such graphs, add new axes with `tf.expand_dims`: LiteRT has no operation for a slice with a new
 axis (`x[:, None]`) of a tensor with several unknown sizes.
 """
 
-from collections.abc import Sequence
+import contextlib
+import contextvars
+from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
 Size = int | tf.Tensor  # an int if the size is known, else an int32 scalar
+_for_interpreter = contextvars.ContextVar("for_interpreter", default=False)
+
+
+@contextlib.contextmanager
+def building_for_interpreter() -> Iterator[None]:
+    """Marks graphs that are built inside it as graphs to export.
+
+    An interpreter has a fast kernel for each operation, but calls them one after the other. XLA
+    compiles several operations into one, but has no fast kernel for some.
+    """
+    token = _for_interpreter.set(True)
+    try:
+        yield
+    finally:
+        _for_interpreter.reset(token)
+
+
+def is_for_interpreter() -> bool:
+    """Returns whether the graph that is being built is run by an interpreter, not by XLA."""
+    return _for_interpreter.get()
 
 
 def sizes(x: tf.Tensor) -> list[Size]:

@@ -25,6 +25,7 @@ WINDOW_LINES = 2048
 _BATCH_ROWS = 32
 DEFAULT_BATCH_TOKENS = 2048
 TRANSLATE, SCORE, DECODE_CODES = "translate", "score", "decode_codes"
+TRANSLATE_ONE = "translate_one"  # a faster graph for a single line, not in exports before 0.3
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 _Progress = Callable[[int], None] | None
