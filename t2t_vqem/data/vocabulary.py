@@ -75,7 +75,7 @@ class Vocabulary:
                 "with byte fallback. Use a vocabulary trained by t2t-datagen."
             )
 
-    @property
+    @functools.cached_property
     def size(self) -> int:
         """Number of ids, including the special ones."""
         return self._processor.GetPieceSize()
@@ -88,8 +88,11 @@ class Vocabulary:
     @functools.cached_property
     def word_starts(self) -> np.ndarray:
         """Which pieces begin with a space and so begin a word: bool [size]."""
-        pieces = map(self._processor.IdToPiece, range(self.size))
-        return np.array([piece.startswith(_SPACE_MARK) for piece in pieces])
+        return np.array([piece.startswith(_SPACE_MARK) for piece in self._pieces])
+
+    @functools.cached_property
+    def _pieces(self) -> list[str]:
+        return [self._processor.IdToPiece(id_) for id_ in range(self.size)]
 
     @functools.cached_property
     def byte_starts(self) -> np.ndarray:
@@ -108,7 +111,7 @@ class Vocabulary:
 
     def piece(self, id_: int) -> str:
         """Returns how the vocabulary writes an id: a space is U+2581, a byte "<0x0A>"."""
-        return self._processor.IdToPiece(id_)
+        return self._pieces[id_]
 
     @overload
     def encode(self, text: str) -> list[int]: ...
@@ -181,14 +184,13 @@ class Vocabulary:
         Raises:
             IndexError: an id is not in the vocabulary.
         """
-        kept = []
-        for id_ in np.asarray(ids).reshape(-1).tolist():
-            if id_ == EOS_ID:
-                break
+        kept = np.asarray(ids).reshape(-1).tolist()
+        if EOS_ID in kept:
+            kept = kept[: kept.index(EOS_ID)]
+        for id_ in (min(kept, default=0), max(kept, default=0)):
             if not 0 <= id_ < self.size:
                 raise IndexError(f"id {id_} is not in the vocabulary of {self.size} pieces.")
-            if id_ not in (PAD_ID, FILL_ID):
-                kept.append(id_)
+        kept = [id_ for id_ in kept if id_ not in (PAD_ID, FILL_ID)]
         return self._processor.DecodeIds(kept).replace("\n", " ")
 
     @staticmethod

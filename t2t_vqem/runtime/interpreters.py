@@ -6,12 +6,13 @@ import contextlib
 import os
 import queue
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from t2t_vqem.constants import UsageError
+from t2t_vqem.runtime.model_file import only
 
 # Size of a model file in bytes above which several threads make an operation faster. Below it,
 # waking them takes as long as they save.
@@ -56,20 +57,30 @@ class Interpreters:
             threads = min(cores, _MAX_THREADS) if os.path.getsize(path) >= _LARGE else 1
         self._path, self._threads = path, threads
         self._limit = interpreters or max(1, cores // threads)
-        self._idle: queue.LifoQueue[Any] = queue.LifoQueue()
+        self._signatures = self._interpreter(path=path).get_signature_list()
+        # Open, because another file may replace it before a function is called for the first time.
+        self._file = open(path, "rb")  # noqa: SIM115
+        self._contents: dict[str, bytes] = {}
+        self._idle: queue.LifoQueue[_Runners] = queue.LifoQueue()
         self._lock = threading.Lock()
-        self._made = 1
-        first = self._make()
-        self._signatures = first.get_signature_list()
-        self._idle.put(_Runners(first))
+        self._made = 0
 
-    def _make(self) -> Any:
+    def _interpreter(self, *, path: str | None = None, content: bytes | None = None) -> Any:
         from ai_edge_litert.interpreter import Interpreter
 
         try:
-            return Interpreter(model_path=self._path, num_threads=self._threads)
+            return Interpreter(model_path=path, model_content=content, num_threads=self._threads)
         except (ValueError, RuntimeError) as error:
             raise UsageError(f"{self._path} is not a model for LiteRT: {error}") from error
+
+    def _runner(self, signature: str) -> Any:
+        """Makes an interpreter of one function; all of them share the content of its file."""
+        with self._lock:
+            if signature not in self._contents:
+                self._file.seek(0)
+                self._contents[signature] = only(self._file.read(), signature)
+        interpreter = self._interpreter(content=self._contents[signature])
+        return interpreter.get_signature_runner(signature)
 
     @property
     def concurrency(self) -> int:
@@ -83,14 +94,9 @@ class Interpreters:
 
     def call(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """See `Backend`; waits for an interpreter if all are busy."""
-        with self._interpreter() as runners:
-            return runners.call(signature, inputs)
-
-    @contextlib.contextmanager
-    def _interpreter(self) -> Iterator[_Runners]:
         runners = self._take()
         try:
-            yield runners
+            return runners.call(signature, inputs)
         finally:
             self._idle.put(runners)
 
@@ -100,19 +106,20 @@ class Interpreters:
         with self._lock:
             may_make = self._made < self._limit
             self._made += may_make
-        return _Runners(self._make()) if may_make else self._idle.get()
+        return _Runners(self._runner) if may_make else self._idle.get()
 
 
 class _Runners:
-    """The functions of one interpreter, for one thread at a time."""
+    """Interpreters of the functions of a model, for one thread at a time."""
 
-    def __init__(self, interpreter: Any):
-        self._interpreter = interpreter
+    def __init__(self, make: Callable[[str], Any]):
+        """Stores what makes the interpreter of a function when it is first called."""
+        self._make = make
         self._runners: dict[str, Any] = {}
 
     def call(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         if signature not in self._runners:
-            self._runners[signature] = self._interpreter.get_signature_runner(signature)
+            self._runners[signature] = self._make(signature)
         return self._runners[signature](**inputs)
 
 

@@ -146,11 +146,13 @@ class TextRuntime:
         def job(window: list[str], start: int) -> _Job:
             sources = self._sources(window)
 
+            signature = self._signature(len(window), settings)
+
             def run(members: list[int]) -> list[Hypothesis]:
                 rows = np.array([start + member for member in members], np.int64)
                 # Row ids are hashed, so they may wrap around after 2^32 lines.
                 outputs = self._call(
-                    TRANSLATE,
+                    signature,
                     inputs=_padded([sources[member] for member in members]),
                     row_ids=rows.astype(np.int32),
                     **settings,
@@ -259,6 +261,12 @@ class TextRuntime:
             )
         types = {"alpha": np.float32, "temperature": np.float32}
         return {name: np.array(value, types.get(name, np.int32)) for name, value in given.items()}
+
+    def _signature(self, num_lines: int, settings: dict[str, np.ndarray]) -> str:
+        """Returns the function that translates lines."""
+        inputs = self._backend.inputs(TRANSLATE_ONE)
+        draws_tokens = settings["temperature"] > 0 and "temperature" not in (inputs or ())
+        return TRANSLATE if num_lines > 1 or inputs is None or draws_tokens else TRANSLATE_ONE
 
     def _require(self, signature: str) -> None:
         if self._backend.inputs(signature) is None:
@@ -410,12 +418,9 @@ class TextRuntime:
         *,
         with_eos: bool = False,
     ) -> tuple[Token, ...]:
-        known = zip(ids.tolist(), log_probs.tolist(), latents.tolist(), strict=True)
-        return tuple(
-            Token(id_, self.vocabulary.piece(id_), log_prob, latent)
-            for id_, log_prob, latent in known
-            if id_ != PAD_ID and (with_eos or id_ != EOS_ID)
-        )
+        kept = ids != PAD_ID if with_eos else (ids != PAD_ID) & (ids != EOS_ID)
+        ids, log_probs, latents = (x[kept].tolist() for x in (ids, log_probs, latents))
+        return tuple(map(Token, ids, map(self.vocabulary.piece, ids), log_probs, latents))
 
     def _pair_score(
         self, outputs: dict[str, np.ndarray], targets: np.ndarray, row: int
