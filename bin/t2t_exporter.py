@@ -72,6 +72,12 @@ flags.DEFINE_string(
     "trained with.",
     flag_values=FLAGS,
 )
+flags.DEFINE_list(
+    "web_models",
+    [],
+    "Format web: other folders of this format, whose models the page offers too.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_bool(
     "verify", True, "Compare the export with the run on the dev split.", flag_values=FLAGS
 )
@@ -106,6 +112,7 @@ def main(argv: list[str]) -> None:
         rescore_dir=FLAGS.rescore_dir,
         data_dir=FLAGS.data_dir,
         verify=FLAGS.verify,
+        web_models=FLAGS.web_models,
     )
     found = manifest.about.get("verification")
     print(f"{FLAGS.export_dir}: {'verified on dev' if found else 'not verified'}")

@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -66,6 +67,7 @@ def export_run(
     data_dir: str | None = None,
     verify: bool = True,
     phrases: bool = True,
+    web_models: Sequence[str] = (),
 ) -> Manifest:
     """Exports a run, and compares the export with the run on the dev split.
 
@@ -80,6 +82,8 @@ def export_run(
         data_dir: folder of the run's data; None: the folder that the run was trained with.
         verify: whether to compare the export with the run.
         phrases: whether to write the phrases of each code of a latent model.
+        web_models: for the format web, other exports of this format, whose models the page offers
+            too.
 
     Returns:
         The manifest of the export.
@@ -93,11 +97,14 @@ def export_run(
     if rescore_dir:
         rescorer = load_rescorer(rescore_dir, loaded.vocabulary, options.num_candidates)
     _check_format(loaded, engine, quantize)
+    if web_models and engine != WEB:
+        raise UsageError(f"--web_models is only for --format={WEB}, got --format={engine}")
     graphs = converted = make_graphs(loaded, options, rescorer)
     if engine in (LITERT, WEB) and quantize == litert.INT8:
         graphs.trace()  # the graphs to compare the export with
         litert.embeddings_in_int8(loaded.model)
         converted = make_graphs(loaded, options, rescorer)
+    name = os.path.basename(os.path.abspath(folder))
     with written_aside(folder) as unfinished:
         _logger.info("writing the model for %s", engine)
         manifest = describe(
@@ -108,34 +115,31 @@ def export_run(
             files={},
             about=about(loaded, rescorer),
         )
-        _write_model(loaded, converted, manifest, unfinished)
+        home = web.model_folder(unfinished, name) if engine == WEB else unfinished
+        os.makedirs(home, exist_ok=True)
+        _write_model(loaded, converted, manifest, home)
         if loaded.vocabulary is not None:
-            write_file(os.path.join(unfinished, VOCABULARY), loaded.vocabulary.model)
-        paths = _files_in(unfinished)
-        hashes = {name: file_hash(os.path.join(unfinished, name)) for name in paths}
-        manifest = dataclasses.replace(manifest, files=hashes)
+            write_file(os.path.join(home, VOCABULARY), loaded.vocabulary.model)
         dataset = _open_data(run, data_dir) if verify or phrases else None
-        if phrases and engine in (LITERT, WEB) and manifest.kind == TEXT and manifest.num_codes:
-            manifest = _with_phrases(loaded, converted, manifest, unfinished, dataset)
+        if dataset is not None and phrases and _has_phrases(manifest):
+            _write_phrases(loaded, converted, manifest, home, dataset)
+        paths = _files_in(unfinished)
+        hashes = {path: file_hash(os.path.join(unfinished, path)) for path in paths}
+        manifest = dataclasses.replace(manifest, files=hashes)
         if verify:
-            found = _verified(loaded, manifest, graphs, unfinished, dataset)
+            found = _verified(loaded, manifest, graphs, home, dataset)
             manifest = dataclasses.replace(
                 manifest, about={**manifest.about, "verification": found}
             )
-        name = os.path.basename(os.path.abspath(folder))
+        sizes = {path: os.path.getsize(os.path.join(unfinished, path)) for path in paths}
         if engine == WEB:
-            web.write_page(unfinished, name, manifest, loaded.vocabulary)
-            sizes = {"the folder": sum(_sizes(unfinished, _files_in(unfinished)).values())}
-        else:
-            sizes = _sizes(unfinished, paths)
+            web.write_page(unfinished, name, manifest, loaded.vocabulary, others=web_models)
+            paths = _files_in(unfinished)
+            sizes = {"the folder": sum(os.path.getsize(os.path.join(unfinished, p)) for p in paths)}
         card = write_card(manifest, name, sizes)
         write_file(os.path.join(unfinished, CARD), card.encode())
         write_json(os.path.join(unfinished, MANIFEST), manifest.to_json())
     return manifest
-
-
-def _sizes(folder: str, paths: list[str]) -> dict[str, int]:
-    return {path: os.path.getsize(os.path.join(folder, path)) for path in paths}
 
 
 def _check_format(loaded: LoadedRun, engine: str, quantize: str) -> None:
@@ -180,26 +184,24 @@ def _files_in(folder: str) -> list[str]:
     )
 
 
-def _with_phrases(
-    loaded: LoadedRun, graphs: Graphs, manifest: Manifest, folder: str, dataset: Dataset | None
-) -> Manifest:
-    """Writes the phrases of each code in the training text, if the data exists."""
-    if dataset is None:
-        return manifest
+def _has_phrases(manifest: Manifest) -> bool:
+    return manifest.engine in (LITERT, WEB) and manifest.kind == TEXT and manifest.num_codes > 0
+
+
+def _write_phrases(
+    loaded: LoadedRun, graphs: Graphs, manifest: Manifest, folder: str, dataset: Dataset
+) -> None:
+    """Writes the phrases of each code of a latent model in the training text."""
     _logger.info("counting the phrases of codes in the training text")
     with tempfile.TemporaryDirectory() as other:
         path = os.path.join(folder, MODEL)
         if manifest.engine == WEB:  # its model cannot score
             path = os.path.join(other, MODEL)
             score = {runtime_text.SCORE: graphs.functions[runtime_text.SCORE]}
-            write_file(
-                path, litert.convert(Graphs(score, graphs.variables_used), manifest.quantize)
-            )
+            scoring = Graphs(score, graphs.variables_used)
+            write_file(path, litert.convert(scoring, manifest.quantize))
         model = TextRuntime(manifest, loaded.vocabulary, Interpreters(path))
-        phrases = collect_phrases(model, training_pairs(dataset))
-    path = os.path.join(folder, PHRASES)
-    write_json(path, phrases)
-    return dataclasses.replace(manifest, files={**manifest.files, PHRASES: file_hash(path)})
+        write_json(os.path.join(folder, PHRASES), collect_phrases(model, training_pairs(dataset)))
 
 
 def _open_data(run: OutputDir, data_dir: Any) -> Dataset | None:

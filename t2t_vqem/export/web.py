@@ -6,19 +6,21 @@ import hashlib
 import importlib.resources
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from t2t_vqem.constants import UsageError
+from t2t_vqem.constants import WEB, UsageError
 from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.decoding.greedy import POSITION_MULTIPLE
 from t2t_vqem.export.graphs import Graphs
 from t2t_vqem.files import write_file, write_json
 from t2t_vqem.ops.shapes import rounded_up
 from t2t_vqem.runtime import cards, text
+from t2t_vqem.runtime import manifest as manifests
 from t2t_vqem.runtime.interpreters import Interpreters
 from t2t_vqem.runtime.manifest import PHRASES, TEXT, Manifest, file_hash
 
@@ -26,7 +28,7 @@ _SHORTEST = 16  # number of ids in the shortest of the static shapes
 _PADDING = {"codes": -1, "latents": -1}  # of outputs and inputs; 0 for the others
 _MOST_IMAGES = 64  # drawn at once
 _PAGE, _VENDOR, _LICENCES, _OPENAPI = "page", "vendor", "LICENSES.txt", "openapi.json"
-_INDEX, _FILES, _MODELS = "index.html", "files.js", "models.json"
+_INDEX, _FILES, _LIST, _MODELS = "index.html", "files.js", "models.json", "models"
 _HEAD = '<meta charset="utf-8">\n'
 # The policy of the page, see docs/serving.md. WebAssembly counts as a script that is compiled at
 # run time. A policy in the page cannot hold frame-ancestors, which needs a header.
@@ -39,7 +41,7 @@ POLICY = (
 
 _METAS = (
     f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-    f'<meta name="models" content="{_MODELS}">\n'
+    f'<meta name="models" content="{_LIST}">\n'
 )
 
 
@@ -196,14 +198,13 @@ class StaticInterpreters:
         return f"{signature}_{length}", {**inputs, **padded}
 
 
-def local_card(name: str, manifest: Manifest, vocabulary: Vocabulary | None) -> dict[str, Any]:
-    """Returns what the page reads of a model: the server's card, and how to run it.
+def model_folder(folder: str, name: str) -> str:
+    """Returns the folder of a model in a folder for the web."""
+    return os.path.join(folder, _MODELS, name)
 
-    Args:
-        name: name of the model on the page.
-        manifest: the manifest of the export.
-        vocabulary: its vocabulary; None for a model of images.
-    """
+
+def _card(name: str, manifest: Manifest, vocabulary: Vocabulary | None) -> dict[str, Any]:
+    """Returns what the page reads of a model: what a server describes, and how to run it."""
     if vocabulary is None:
         return {**cards.image_card(name, manifest, most_images=_MOST_IMAGES), "local": {}}
     decoding = manifest.decoding
@@ -214,7 +215,10 @@ def local_card(name: str, manifest: Manifest, vocabulary: Vocabulary | None) -> 
         "byte_ids": vocabulary.byte_ids,
     }
     card = cards.text_card(
-        name, manifest, can_sample=decoding["beam_size"] == 1, phrases=PHRASES in manifest.files
+        name,
+        manifest,
+        can_sample=decoding["beam_size"] == 1,
+        phrases=any(os.path.basename(file) == PHRASES for file in manifest.files),
     )
     return {**card, "local": local}
 
@@ -234,15 +238,37 @@ def check_browser_files() -> None:
         )
 
 
-def write_page(folder: str, name: str, manifest: Manifest, vocabulary: Vocabulary | None) -> None:
+def write_page(
+    folder: str,
+    name: str,
+    manifest: Manifest,
+    vocabulary: Vocabulary | None,
+    *,
+    others: Sequence[str] = (),
+) -> None:
     """Writes the page beside the model of an export.
 
     Args:
-        folder: the export's folder, with all files of the model.
+        folder: the export's folder, with the files of the model in `model_folder`.
         name: name of the model on the page.
         manifest: the manifest of the export.
         vocabulary: its vocabulary; None for a model of images.
+        others: other folders with pages, whose models are copied.
+
+    Raises:
+        UsageError: one of them is not such a folder, or two models have the same name.
     """
+    known = {name: _card(name, manifest, vocabulary)}
+    for other in others:
+        for card in _cards_in(other):
+            if card["name"] in known:
+                raise UsageError(
+                    f"{other} has a model of the name {card['name']!r} as well: export one of them "
+                    "to a folder of another name, which is also the name of the model"
+                )
+            known[card["name"]] = card
+            source = model_folder(other, card["name"])
+            shutil.copytree(source, model_folder(folder, card["name"]))
     page = importlib.resources.files("t2t_vqem.export").joinpath(_PAGE)
     static = importlib.resources.files("t2t_vqem.server").joinpath("static")
     _copy(static, folder, without=(_OPENAPI,))
@@ -251,8 +277,21 @@ def write_page(folder: str, name: str, manifest: Manifest, vocabulary: Vocabular
     _copy(page.joinpath(_VENDOR), os.path.join(folder, _VENDOR))
     index = static.joinpath(_INDEX).read_text(encoding="utf-8")
     write_file(os.path.join(folder, _INDEX), index.replace(_HEAD, _HEAD + _METAS, 1).encode())
-    write_json(os.path.join(folder, _MODELS), {"models": [local_card(name, manifest, vocabulary)]})
+    write_json(os.path.join(folder, _LIST), {"models": list(known.values())})
     _write_list(folder)
+
+
+def _cards_in(folder: str) -> list[dict[str, Any]]:
+    """Returns the cards of the models of another folder with a page, after checking it."""
+    found = manifests.read(folder)
+    if found.engine != WEB:
+        raise UsageError(
+            f"{folder} is an export for {found.engine}, expected one for {WEB}: t2t-exporter "
+            f"--format={WEB} makes it"
+        )
+    manifests.check_files(folder, found)
+    with open(os.path.join(folder, _LIST), encoding="utf-8") as file:
+        return json.load(file)["models"]
 
 
 def _copy(source: Any, folder: str, without: Sequence[str] = ()) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
-import json
 import re
 import time
-import urllib.request
 
 import numpy as np
 import pytest
@@ -17,13 +15,6 @@ from PIL import Image
 SENTENCE = "one two three four"
 SECONDS = 120
 PHONE, DESKTOP = (360, 740), (1280, 900)
-
-
-def ask(server, path, **fields):
-    """Returns what the server answers without the page."""
-    request = urllib.request.Request(f"{server.url}{path}", json.dumps(fields).encode())
-    with urllib.request.urlopen(request, timeout=20) as response:
-        return json.load(response)
 
 
 class Watched:
@@ -55,7 +46,10 @@ def opener(browser, scheme, size):
     """Gives a function that opens a page, in which nothing may go wrong."""
     width, height = size
     context = browser.new_context(
-        color_scheme=scheme, viewport={"width": width, "height": height}, accept_downloads=True
+        color_scheme=scheme,
+        viewport={"width": width, "height": height},
+        accept_downloads=True,
+        service_workers="block",  # whose requests are not seen here; see test_static.py
     )
     opened = []
 
@@ -74,13 +68,32 @@ def opener(browser, scheme, size):
     context.close()
 
 
-@pytest.fixture(
-    params=[(scheme, size) for scheme in ("light", "dark") for size in (PHONE, DESKTOP)],
-    ids=["light-phone", "light-desktop", "dark-phone", "dark-desktop"],
-)
-def open_page(browser, request):
-    """`opener` in both schemes and sizes."""
-    with opener(browser, *request.param) as open_one:
+# What computes, scheme and size. Without a server the page is the same, so one of them is enough.
+VIEWS = {
+    **{
+        f"server-{scheme}-{name}": ("server", scheme, size)
+        for scheme in ("light", "dark")
+        for name, size in (("phone", PHONE), ("desktop", DESKTOP))
+    },
+    "static-dark-phone": ("static", "dark", PHONE),
+}
+
+
+@pytest.fixture(params=VIEWS.values(), ids=VIEWS)
+def view(request):
+    return request.param
+
+
+@pytest.fixture
+def host(view, request):
+    """What the page is loaded from: a t2t-server, or a folder without one."""
+    return request.getfixturevalue(view[0])
+
+
+@pytest.fixture
+def open_page(browser, view):
+    """`opener` in all views."""
+    with opener(browser, *view[1:]) as open_one:
         yield open_one
 
 
@@ -111,13 +124,13 @@ def texts(page, selector):
     return page.locator(selector).all_inner_texts()
 
 
-def test_translate(open_page, server, axe):
-    page = open_page(server, "translate")
+def test_translate(open_page, host, axe):
+    page = open_page(host, "translate")
     page.select_option("#translate-model", "beam")
     page.locator("#source").press_sequentially(f"{SENTENCE}\nfive", delay=5)
     page.wait_for_selector("#target li:nth-child(2) .score")
     eventually(lambda: page.inner_text("#translate-status").startswith("2 lines"))
-    expected = ask(server, "v1/translate", model="beam", text=[SENTENCE, "five"])["translations"]
+    expected = host.ask("v1/translate", model="beam", text=[SENTENCE, "five"])["translations"]
     lines = page.locator("#target > li").all_text_contents()
     for line, translation in zip(lines, expected, strict=True):
         assert line.startswith(translation["text"])
@@ -129,23 +142,23 @@ def test_translate(open_page, server, axe):
     check_accessible(page, axe)
 
 
-def test_copy(open_page, server):
-    page = open_page(server, "translate")
+def test_copy(open_page, host):
+    page = open_page(host, "translate")
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.fill("#source", "one\ntwo")
     eventually(lambda: page.inner_text("#translate-status").startswith("2 lines"))
     page.click("#copy")
     eventually(lambda: page.inner_text("#translate-status") == "Copied.")
-    expected = ask(server, "v1/translate", model="latent", text=["one", "two"])["translations"]
+    expected = host.ask("v1/translate", model="latent", text=["one", "two"])["translations"]
     copied = page.evaluate("navigator.clipboard.readText()")
     assert copied == "\n".join(found["text"] for found in expected)
 
 
-def test_latents(open_page, server, axe):
-    page = open_page(server, "latents")
+def test_latents(open_page, host, axe):
+    page = open_page(host, "latents")
     page.fill("#sentence", SENTENCE)
     page.wait_for_selector("#codes button")
-    own = ask(server, "v1/translate", model="latent", text=SENTENCE)["translations"]
+    own = host.ask("v1/translate", model="latent", text=SENTENCE)["translations"]
     assert texts(page, "#codes button") == [str(code) for code in own["codes"]]
     words = page.locator("#codes li > span").all_text_contents()
     for place, word in enumerate(words):
@@ -161,7 +174,7 @@ def test_latents(open_page, server, axe):
     page.click("#replace button")
     page.wait_for_selector("#decoded mark")
     codes = [own["codes"][0], code, *own["codes"][2:]]
-    changed = ask(server, "v1/translate", model="latent", text=SENTENCE, codes=codes)
+    changed = host.ask("v1/translate", model="latent", text=SENTENCE, codes=codes)
     assert page.locator("#decoded").text_content() == changed["translations"]["text"]
     assert texts(page, "#codes button") == [str(code) for code in codes]
     label = page.get_attribute("#codes li:nth-child(2) button", "aria-label")
@@ -173,9 +186,9 @@ def test_latents(open_page, server, axe):
     assert page.locator("#decoded").text_content() == own["text"]
 
 
-def test_what_a_code_stood_for(open_page, server, axe, stored_exports):
-    phrases = json.loads((stored_exports / "latent" / "phrases.json").read_text())
-    page = open_page(server, "latents")
+def test_what_a_code_stood_for(open_page, host, axe):
+    phrases = host.phrases
+    page = open_page(host, "latents")
     page.fill("#sentence", SENTENCE)
     page.click("#codes li:nth-child(1) button")
     code = int(page.locator("#codes button").first.text_content())
@@ -196,17 +209,17 @@ def test_what_a_code_stood_for(open_page, server, axe, stored_exports):
     eventually(lambda: texts(page, "#codes button")[0] == str(fitting[0]))
 
 
-def test_samples_of_latents(open_page, server, axe):
-    page = open_page(server, "latents")
+def test_samples_of_latents(open_page, host, axe):
+    page = open_page(host, "latents")
     page.fill("#sentence", SENTENCE)
     page.wait_for_selector("#codes button")
     for name, value in (("num", "3"), ("temperature", "1.5"), ("seed", "7")):
         page.fill(f"#latents-{name}", value)
     page.click("#sample-latents button")
     page.wait_for_selector("#samples tbody tr:nth-child(3)")
-    found = ask(
-        server, "v1/translate", model="latent", text=[SENTENCE] * 3, temperature=1.5, seed=7
-    )["translations"]
+    found = host.ask("v1/translate", model="latent", text=[SENTENCE] * 3, temperature=1.5, seed=7)[
+        "translations"
+    ]
     rows = page.locator("#samples tbody tr td:first-child").all_text_contents()
     assert rows == [sample["text"] for sample in found]
     check_accessible(page, axe)
@@ -225,13 +238,13 @@ def image_of(png):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("L")).astype(int)
 
 
-def test_images_are_drawn_and_changed(open_page, server, axe, tmp_path):
-    page = open_page(server, "images")
+def test_images_are_drawn_and_changed(open_page, host, axe, tmp_path):
+    page = open_page(host, "images")
     page.fill("#images-num", "5")
     page.fill("#images-seed", "2")
     page.click("#draw button:not([type])")
     page.wait_for_selector("#grid li:nth-child(5)")
-    found = ask(server, "v1/images/sample", num=5, seed=2, temperature=0.7)
+    found = host.ask("v1/images/sample", num=5, seed=2, temperature=0.7)
     for place, png in enumerate(found["images"], 1):
         selector = f"#grid li:nth-child({place}) canvas"
         np.testing.assert_array_equal(shown(page, selector), image_of(png))
@@ -253,7 +266,7 @@ def test_images_are_drawn_and_changed(open_page, server, axe, tmp_path):
     code = (codes[cell] + 3) % 12
     page.locator(f"#book li:nth-child({code + 1}) button").click()
     codes[cell] = code
-    changed = ask(server, "v1/images/decode", codes=[codes])["images"][0]
+    changed = host.ask("v1/images/decode", codes=[codes])["images"][0]
     assert page.locator("#cells button").nth(5).text_content() == f"{codes[10]} {code}"
     assert np.abs(shown(page, "#picture") - image_of(changed)).max() <= 1
     check_accessible(page, axe)
@@ -272,8 +285,8 @@ def test_images_are_drawn_and_changed(open_page, server, axe, tmp_path):
     assert np.abs(shown(page, "#picture") - image_of(found["images"][3])).max() <= 1
 
 
-def test_a_picture_is_encoded(open_page, server, axe, tmp_path):
-    page = open_page(server, "images")
+def test_a_picture_is_encoded(open_page, host, axe, tmp_path):
+    page = open_page(host, "images")
     pixels = np.random.default_rng(1).integers(0, 256, [8, 8], np.uint8)
     Image.fromarray(pixels).save(tmp_path / "mine.png")
     page.set_input_files("#upload", tmp_path / "mine.png")

@@ -37,7 +37,7 @@ export class LocalEngine {
     return { milliseconds: performance.now() - begin, translations };
   }
 
-  phrases = async () => (await read("phrases.json")).json();
+  phrases = async (name) => (await read(fileOf(name, "phrases.json"))).json();
 
   async sample(name, { num, ...options }, signal) {
     const model = this.#models.get(name);
@@ -51,7 +51,10 @@ export class LocalEngine {
     each(grids, signal, (codes) => this.#models.get(name).decode(codes));
 }
 
+const fileOf = (model, file) => `models/${encodeURIComponent(model)}/${file}`;
+
 async function load(card) {
+  const bytes = async (file) => new Uint8Array(await (await read(fileOf(card.name, file))).arrayBuffer());
   const graphs = await loadGraphs(await bytes("model.tflite"));
   if (card.kind === "images") return new ImageModel(card, graphs);
   return new TextModel(card, graphs, await loadVocabulary(await bytes("vocab.model"), card.local.byte_ids));
@@ -62,8 +65,6 @@ async function read(path) {
   if (!answer?.ok) throw new EngineError(`${path} cannot be loaded: is the folder of the page complete?`, 404);
   return answer;
 }
-
-const bytes = async (path) => new Uint8Array(await (await read(path)).arrayBuffer());
 
 // Computes one item after the other, and lets the page answer in between.
 async function each(items, signal, compute) {

@@ -5,7 +5,7 @@ importScripts("files.js");
 
 const PREFIX = `t2t-vqem ${self.registration.scope} `; // one site can hold several such folders
 const CACHE = PREFIX + self.FOLDER.version;
-const address = (path) => new URL(path, self.registration.scope).href;
+const address = (path) => self.registration.scope + path.split("/").map(encodeURIComponent).join("/");
 const FILES = new Set([...self.FOLDER.files, "files.js"].map(address));
 
 async function keep() {
