@@ -6,8 +6,15 @@ from t2t_vqem.problems.translate import (
     TranslateEndeMulti30k,
     TranslateEndeWmt14,
     TranslateText,
+    TranslateTfds,
 )
 from t2t_vqem.registry import problems
 
-for _base in (TranslateEndeMulti30k, TranslateEndeWmt14, TranslateText, TranslateEndeCldr):
+for _base in (
+    TranslateEndeMulti30k,
+    TranslateEndeWmt14,
+    TranslateText,
+    TranslateTfds,
+    TranslateEndeCldr,
+):
     problems.register()(distilled(_base))

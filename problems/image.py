@@ -11,12 +11,14 @@ import numpy as np
 from t2t_vqem.constants import DEV, MAX_SEED, TEST, TRAIN, UsageError
 from t2t_vqem.data import cifar10
 from t2t_vqem.data.image_folder import FITS, FolderImages, read_image
-from t2t_vqem.data.image_source import ArrayImages, ImageSource, hold_out_images, read_tfds
-from t2t_vqem.data.text_source import find_tfds
+from t2t_vqem.data.image_source import ArrayImages, ImageSource, hold_out_images
+from t2t_vqem.data.tfds import find_tfds
+from t2t_vqem.data.tfds_images import TfdsImages, read_tfds
 from t2t_vqem.extras import import_extra
 from t2t_vqem.fields import Config, option
 from t2t_vqem.image_problem import ImageProblem
 from t2t_vqem.problem import SourceFlags
+from t2t_vqem.problems.tfds import TfdsConfig
 from t2t_vqem.registry import problems
 
 _CIFAR10 = "cifar10"
@@ -132,6 +134,47 @@ class ImageFolder(ImageProblem):
             held_out={DEV: self.config.dev_share, TEST: self.config.test_share},
             seed=self.config.seed,
             drop_unreadable=self.config.unreadable == "drop",
+        )
+
+    def read_image(self, path: str) -> np.ndarray:
+        """Reads an image file and fits it like the data; see `ImageProblem.read_image`."""
+        return read_image(path, self.image_shape, self.config.fit)
+
+
+@problems.register()
+class ImageTfds(ImageProblem):
+    """Any image data set of TensorFlow Datasets by its name, fitted to one size.
+
+    Prepared in --tfds_dir, or downloaded without that flag. Images of other sizes need the extra
+    "images" (Pillow). Many data sets have no validation split: set train_split and dev_split.
+    """
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Config(TfdsConfig):
+        """Settings for a data set of TFDS."""
+
+        height: int = option(32, "height in pixels", minimum=1)
+        width: int = option(32, "width in pixels", minimum=1)
+        grey: bool = option(False, "greyscale images with one channel instead of three")
+        fit: str = option("crop", "as in image_folder", choices=FITS)
+        feature: str = option("", "feature with the image; '': the only one that is an image")
+
+    config: Config
+    accepts = ("tfds_dir",)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels."""
+        return self.config.height, self.config.width, 1 if self.config.grey else 3
+
+    def source(self, flags: SourceFlags) -> ImageSource:
+        """Returns the prepared data set, or a downloaded one."""
+        return TfdsImages(
+            self.config.find(flags.tfds_dir),
+            self.config.splits,
+            shape=self.image_shape,
+            fit=self.config.fit,
+            feature=self.config.feature,
         )
 
     def read_image(self, path: str) -> np.ndarray:

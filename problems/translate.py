@@ -10,12 +10,13 @@ from t2t_vqem.data.text_source import (
     CorpusFiles,
     FilePairs,
     PairSource,
-    TfdsPairs,
     find_files,
-    find_tfds,
 )
+from t2t_vqem.data.tfds import find_tfds
+from t2t_vqem.data.tfds_pairs import TfdsPairs
 from t2t_vqem.fields import option
 from t2t_vqem.problem import SourceFlags
+from t2t_vqem.problems.tfds import TfdsConfig
 from t2t_vqem.registry import problems
 from t2t_vqem.text_problem import TextConfig, TextProblem
 
@@ -84,6 +85,25 @@ class TranslateEndeWmt14(FileTextProblem):
             return super().source(flags)
         directory = find_tfds(flags.tfds_dir, _WMT14)
         return TfdsPairs(directory, self.languages)
+
+
+@problems.register()
+class TranslateTfds(TextProblem):
+    """Any translation data set of TensorFlow Datasets by its name, with its language codes.
+
+    Prepared in --tfds_dir, or downloaded without that flag.
+    """
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Config(TextConfig, TfdsConfig):
+        """Settings for a data set of TFDS."""
+
+    config: Config
+    accepts = ("tfds_dir",)
+
+    def source(self, flags: SourceFlags) -> PairSource:
+        """Returns the prepared data set, or a downloaded one."""
+        return TfdsPairs(self.config.find(flags.tfds_dir), self.languages, self.config.splits)
 
 
 @problems.register()

@@ -314,25 +314,57 @@ def read_image(path: str, shape: tuple[int, int, int], fit: str = CROP) -> np.nd
         UnreadableImageError: the file is not an image, is truncated or damaged, or cannot be
             opened.
     """
-    height, width, channels = shape
     pil = import_extra("PIL.Image", "images")
     operations = import_extra("PIL.ImageOps", "images")
-    size = (width, height)
     try:
         with pil.open(path) as file:
             # Decodes a large JPEG at a reduced size, which is several times as fast.
-            file.draft(None, (2 * max(size), 2 * max(size)))
+            file.draft(None, (2 * max(shape[:2]), 2 * max(shape[:2])))
             upright = operations.exif_transpose(file)
-        image = _flatten(pil, upright, "L" if channels == 1 else "RGB")
-        if fit == RESIZE:
-            image = image.resize(size, pil.Resampling.LANCZOS)
-        else:
-            image = operations.fit(image, size, pil.Resampling.LANCZOS)
+        return _fitted(pil, upright, shape, fit)
     except Exception as error:  # its decoders raise any type of exception
         why = getattr(error, "strerror", None) or error
         if isinstance(error, pil.UnidentifiedImageError):
             why = "its format is unknown to Pillow"
         raise UnreadableImageError(f"{path}: cannot be read as an image ({why}).") from error
+
+
+def fit_image(pixels: np.ndarray, shape: tuple[int, int, int], fit: str, where: str) -> np.ndarray:
+    """Fits the pixels of an image to a shape, as `read_image` does.
+
+    Args:
+        pixels: uint8 or uint16 [height, width, 1, 3 or 4]; 4 channels: the last is transparency.
+        shape: height, width and channels.
+        fit: as in `read_image`.
+        where: the image's name in messages.
+
+    Returns:
+        uint8 [height, width, channels]; pixels of this shape do not change.
+
+    Raises:
+        UsageError: the pixels are something else.
+    """
+    if (pixels.dtype, pixels.shape) == (np.uint8, shape):
+        return pixels
+    pil = import_extra("PIL.Image", "images")
+    try:
+        image = pil.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+        return _fitted(pil, image, shape, fit)
+    except Exception as error:  # Pillow raises any type of exception
+        raise UsageError(
+            f"{where} is {pixels.dtype} {list(pixels.shape)}, expected 8 or 16 bits and 1, 3 or 4 "
+            f"channels ({error})."
+        ) from error
+
+
+def _fitted(pil, image, shape: tuple[int, int, int], fit: str) -> np.ndarray:
+    height, width, channels = shape
+    image = _flatten(pil, image, "L" if channels == 1 else "RGB")
+    if fit == RESIZE:
+        image = image.resize((width, height), pil.Resampling.LANCZOS)
+    else:
+        operations = import_extra("PIL.ImageOps", "images")
+        image = operations.fit(image, (width, height), pil.Resampling.LANCZOS)
     return np.asarray(image, np.uint8).reshape(shape)
 
 

@@ -1,4 +1,4 @@
-"""Sources of images: arrays in memory or a TFDS data set. For folders, see `image_folder`.
+"""Sources of images: arrays in memory. See also `image_folder` and `tfds_images`.
 
 An image is uint8 [height, width, channels], with 1 channel (grey) or 3 (red, green, blue).
 """
@@ -8,14 +8,12 @@ from __future__ import annotations
 import abc
 import functools
 import hashlib
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from t2t_vqem.constants import TRAIN, UsageError
-from t2t_vqem.data.text_source import import_tfds
 
 
 class Unreadable(NamedTuple):
@@ -139,67 +137,3 @@ def hold_out(digests: Sequence[bytes], sizes: Mapping[str, int], seed: int) -> d
             "training. Hold out fewer, or add images."
         )
     return {**splits, TRAIN: sorted(order[start:])}
-
-
-def read_tfds(
-    directory: str, splits: Sequence[str], shape: tuple[int, int, int]
-) -> dict[str, np.ndarray]:
-    """Reads the images of an image data set that TFDS has prepared. Never uses the network.
-
-    Args:
-        directory: the folder of the prepared version, which contains dataset_info.json.
-        splits: TFDS's names of the splits to read.
-        shape: expected height, width and channels of the images.
-
-    Returns:
-        For each split, uint8 [n, *shape], in the order of the files.
-
-    Raises:
-        UsageError: it is another data set, or it is damaged or incomplete.
-    """
-    tfds = import_tfds()
-    try:
-        builder = tfds.builder_from_directory(directory)
-        features = builder.info.features
-        found = tuple(features["image"].shape) if "image" in features else "none"
-    except Exception as error:  # its parsers raise any type of exception
-        raise UsageError(f"{directory}: TFDS cannot open this data set ({error}).") from error
-    if found != shape:
-        raise UsageError(
-            f"{directory}: the images have the shape {found}, expected {shape}: this is another "
-            f"data set, {builder.info.full_name}."
-        )
-    there = builder.info.splits
-    missing = [split for split in splits if split not in there]
-    if missing:
-        raise UsageError(
-            f"{directory}: has no split {missing[0]}, expected {', '.join(splits)}; it has "
-            f"{', '.join(there) or 'none'}."
-        )
-    return {split: _read_tfds_split(tfds, builder, split, shape, directory) for split in splits}
-
-
-def _read_tfds_split(
-    tfds, builder, split: str, shape: tuple[int, int, int], directory: str
-) -> np.ndarray:
-    import tensorflow as tf  # TFDS imports it to read anyway
-
-    images = np.empty((builder.info.splits[split].num_examples, *shape), np.uint8)
-    count = 0
-    try:
-        # Reads one file after the other, so that the order does not depend on timing.
-        dataset = builder.as_dataset(
-            split=split,
-            shuffle_files=False,
-            read_config=tfds.ReadConfig(interleave_cycle_length=1),
-        )
-        # TFDS itself raises if the number of examples differs from that in dataset_info.json.
-        for example in tfds.as_numpy(dataset):
-            images[count] = example["image"]
-            count += 1
-    except (tf.errors.OpError, NotImplementedError) as error:
-        why = re.sub(r"\{\{.*?\}\} | \[Op:.*", "", getattr(error, "message", str(error)))
-        raise UsageError(
-            f"{directory}: {split} cannot be read after {count:,} images ({why}). Prepare it again."
-        ) from error
-    return images

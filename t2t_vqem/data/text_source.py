@@ -1,10 +1,9 @@
-"""Sources of parallel text: files, a TFDS data set, or a program that generates pairs."""
+"""Sources of parallel text: files, or a program that generates pairs; see also `tfds_pairs`."""
 
 from __future__ import annotations
 
 import abc
 import functools
-import glob
 import hashlib
 import itertools
 import logging
@@ -13,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from t2t_vqem.constants import DEV, TEST, TRAIN, UsageError
+from t2t_vqem.constants import UsageError
 from t2t_vqem.data.lines import SUFFIXES, find_compressed
 from t2t_vqem.data.parallel_files import FORMATS, format_of, read_pairs
 from t2t_vqem.files import is_special, same_file
@@ -195,100 +194,6 @@ class GeneratedPairs(PairSource):
             yield source.encode(), target.encode()
 
 
-class TfdsPairs(PairSource):
-    """A translation data set that TFDS has prepared. Never uses the network.
-
-    Args:
-        directory: the folder of the prepared version, which contains dataset_info.json.
-        languages: codes of the source and the target language.
-    """
-
-    _SPLITS = {TRAIN: "train", DEV: "validation", TEST: "test"}  # noqa: RUF012 (a constant)
-
-    def __init__(self, directory: str, languages: tuple[str, str]):
-        self._directory = directory
-        self._languages = languages
-
-    def describe(self) -> str:
-        return f"TFDS data set {self._directory}"
-
-    def fingerprint(self) -> dict[str, str]:
-        paths = sorted(glob.glob(os.path.join(glob.escape(self._directory), "*record*")))
-        if not paths:
-            raise UsageError(
-                f"{self._directory}: no records of a TFDS data set in it. Prepare it again."
-            )
-        return {os.path.basename(path): hash_file(path) for path in paths}
-
-    def pairs(self, split: str) -> Iterator[tuple[bytes, bytes]]:
-        tfds = import_tfds()
-        builder = tfds.builder_from_directory(self._directory)
-        unknown = [code for code in self._languages if code not in builder.info.features]
-        if unknown:
-            raise UsageError(
-                f"unknown language {unknown[0]!r}: {self._directory} has "
-                f"{', '.join(builder.info.features)}. Set source_language and target_language."
-            )
-        # Reads one file after the other, so that the order does not depend on timing.
-        dataset = builder.as_dataset(
-            split=self._SPLITS[split],
-            shuffle_files=False,
-            read_config=tfds.ReadConfig(interleave_cycle_length=1),
-        )
-        source, target = self._languages
-        for pair in tfds.as_numpy(dataset):
-            yield _one_line(pair[source]), _one_line(pair[target])
-
-
-def import_tfds():
-    """Returns the module tensorflow_datasets.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    from t2t_vqem.extras import import_extra
-
-    return import_extra("tensorflow_datasets", "tfds")
-
-
-def find_tfds(tfds_dir: str | None, name: str) -> str:
-    """Returns the folder of the newest version of a prepared TFDS data set.
-
-    Args:
-        tfds_dir: TFDS's data_dir, or the folder of a version; None to download the data set and
-            prepare it in TFDS's default folder.
-        name: data set and configuration, such as "wmt14_translate/de-en".
-
-    Raises:
-        UsageError: there is no such prepared data set.
-    """
-    if not tfds_dir:
-        return _download_tfds(name)
-    if os.path.isfile(os.path.join(tfds_dir, "dataset_info.json")):
-        return tfds_dir
-    parent = os.path.join(tfds_dir, name)
-    versions = [
-        version
-        for version in (os.listdir(parent) if os.path.isdir(parent) else [])
-        if os.path.isfile(os.path.join(parent, version, "dataset_info.json"))
-    ]
-    if not versions:
-        raise UsageError(
-            f"--tfds_dir={tfds_dir}: no prepared data set there, looked for "
-            f"{parent}/VERSION/dataset_info.json. Prepare {name} with TFDS, or leave --tfds_dir "
-            "out to download it."
-        )
-    newest = max(versions, key=lambda v: [int(n) for n in re.findall(r"\d+", v)])
-    return os.path.join(parent, newest)
-
-
-def _download_tfds(name: str) -> str:
-    builder = import_tfds().builder(name)
-    _logger.info("downloading %s to %s", name, builder.data_dir)
-    builder.download_and_prepare()
-    return str(builder.data_dir)
-
-
 def find_files(
     source_dir: str, stems: Sequence[str], languages: tuple[str, str]
 ) -> tuple[str, ...]:
@@ -359,7 +264,3 @@ def hash_file(path: str) -> str:
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}).") from error
     return digest.hexdigest()
-
-
-def _one_line(text: bytes) -> bytes:
-    return text.replace(b"\r\n", b" ").replace(b"\n", b" ")

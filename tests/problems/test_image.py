@@ -8,10 +8,11 @@ import types
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from t2t_vqem.config import resolve
 from t2t_vqem.constants import DEV, SPLITS, TEST, TRAIN, UsageError
-from t2t_vqem.data import cifar10
+from t2t_vqem.data import cifar10, image_building
 from t2t_vqem.problem import SourceFlags
 from t2t_vqem.registry import problems
 
@@ -127,7 +128,7 @@ def test_cifar10_is_downloaded_where_no_directory_is_given(tmp_path, monkeypatch
         data_dir=tmp_path / "cache", download_and_prepare=lambda: calls.append("prepared")
     )
     tfds = types.SimpleNamespace(builder=lambda name: calls.append(name) or builder)
-    monkeypatch.setattr("t2t_vqem.data.text_source.import_tfds", lambda: tfds)
+    monkeypatch.setattr("t2t_vqem.data.tfds.import_tfds", lambda: tfds)
     source = make("image_cifar10").source(SourceFlags(""))
     assert source.describe() == f"TFDS data set {tmp_path}/cache"
     assert calls == ["cifar10", "prepared"]
@@ -190,6 +191,58 @@ def test_cifar10_from_a_prepared_tfds_directory(tmp_path, small, monkeypatch):
         pixels = pixels_of(images_of(problem, tmp_path / "data", split))
         assert sorted(pixels) == sorted(pixels_of(images_of(problem, tmp_path / "other", split)))
     assert generate(problem, tmp_path, tfds_dir=tfds_dir) == manifest
+
+
+@pytest.mark.slow
+def test_any_image_set_of_tfds(tmp_path, small, monkeypatch):
+    monkeypatch.setattr(image_building, "_PART_IMAGES", 7)
+    train, test = small
+    tfds_dir = prepare_tfds(tmp_path / "tfds", train, test)
+    params = (
+        "name=cifar10,train_split=train[:60%]+test[:3],dev_split=train[60%:],height=32,width=32"
+    )
+    problem = make("image_tfds", params)
+    manifest = problem.generate(
+        str(tmp_path / "data"), tfds_dir=tfds_dir, num_workers=2, progress=False
+    ).manifest
+    sizes = {name: split["num_examples"] for name, split in manifest["splits"].items()}
+    assert sizes == {"train": 33, "dev": 20, "test": 10}
+    found = {s: pixels_of(images_of(problem, tmp_path / "data", s)) for s in SPLITS}
+    # In TFDS's order, which is not that of the images: train and dev are parts of one split.
+    assert sorted(found["train"][:30] + found["dev"]) == sorted(pixels_of(train))
+    assert found["train"][30:] == found["test"][:3]
+    assert sorted(found["test"]) == sorted(pixels_of(test))
+    resized = make("image_tfds", f"{params},grey=true,fit=resize".replace("32", "16"))
+    generate(resized, tmp_path, "small", tfds_dir=tfds_dir)
+    image = np.frombuffer(found["test"][0], np.uint8).reshape(32, 32, 3)
+    expected = Image.fromarray(image).convert("L").resize((16, 16), Image.Resampling.LANCZOS)
+    made = images_of(resized, tmp_path / "small", "test")[0]
+    assert np.array_equal(made[..., 0], np.asarray(expected))
+
+
+@pytest.mark.slow
+def test_image_sets_of_tfds_that_are_refused(tmp_path, small):
+    tfds_dir = prepare_tfds(tmp_path / "tfds", *small)
+    with pytest.raises(
+        UsageError, match=r"no split 'validation' .* It has train \(50\), test \(10\)"
+    ):
+        generate(make("image_tfds", "name=cifar10"), tmp_path, tfds_dir=tfds_dir)
+    with pytest.raises(UsageError, match="feature='label', .* with an image: image. It has id, "):
+        generate(make("image_tfds", "name=cifar10,feature=label"), tmp_path, tfds_dir=tfds_dir)
+    with pytest.raises(UsageError, match="name is missing"):
+        generate(make("image_tfds"), tmp_path, tfds_dir=tfds_dir)
+    with pytest.raises(UsageError, match="looked for .*cifar10/9.0.0/dataset_info.json"):
+        generate(make("image_tfds", "name=cifar10:9.0.0"), tmp_path, tfds_dir=tfds_dir)
+
+
+def test_a_download_that_fails_is_told(monkeypatch):
+    def builder(name):
+        raise KeyError(name)
+
+    tfds = types.SimpleNamespace(builder=builder)
+    monkeypatch.setattr("t2t_vqem.data.tfds.import_tfds", lambda: tfds)
+    with pytest.raises(UsageError, match=r"TFDS cannot prepare 'nothing' \(KeyError: 'nothing'\)"):
+        make("image_tfds", "name=nothing").source(SourceFlags("data"))
 
 
 def real_images(real_data: pathlib.Path, split: str) -> np.ndarray:

@@ -257,6 +257,34 @@ def test_wmt14_from_a_prepared_tfds_directory(tmp_path):
 
 
 @pytest.mark.slow
+def test_any_translation_set_of_tfds(tmp_path):
+    def text(count):
+        return {"de": [f"Zahl {n}" for n in range(count)], "en": [f"no {n}" for n in range(count)]}
+
+    prepare_tfds(tmp_path / "tfds", {"train": text(40), "test": text(5)})
+    params = (
+        "name=wmt14_translate/de-en:1.0.0,source_language=de,target_language=en,vocab_size=300,"
+        "train_split=train[:80%],dev_split=train[80%:]"
+    )
+    config = resolve(problem="translate_tfds", problem_params=params).problem_config
+    problem = problems.get("translate_tfds")(config)
+    tfds_dir = str(tmp_path / "tfds")
+    dataset = problem.generate(str(tmp_path / "data"), tfds_dir=tfds_dir, progress=False)
+    assert dataset.manifest["splits"]["train"]["num_examples"] == 32
+    records = dataset.records("train").read(range(32))
+    sources = [dataset.vocabulary.decode(record["inputs"]) for record in records]
+    assert sorted([*sources, *dataset.sources("dev")]) == sorted(text(40)["de"])
+    assert [f"Zahl {line[3:]}" for line in dataset.references("test")] == dataset.sources("test")
+    assert problems.get("translate_tfds_distilled").base is problems.get("translate_tfds")
+    with pytest.raises(
+        UsageError, match=r"no split 'validation' .* It has train \(40\), test \(5\)"
+    ):
+        cls = problems.get("translate_tfds")
+        other = cls(cls.Config(name="wmt14_translate/de-en"))
+        other.generate(str(tmp_path / "other"), tfds_dir=tfds_dir, progress=False)
+
+
+@pytest.mark.slow
 def test_wmt14_sample(tmp_path, real_data):
     def lines(name):
         return (

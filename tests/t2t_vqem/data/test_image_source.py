@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from t2t_vqem.constants import DEV, TEST, TRAIN, UsageError
-from t2t_vqem.data.image_source import ArrayImages, hold_out, hold_out_images, read_tfds
+from t2t_vqem.data.image_source import ArrayImages, hold_out, hold_out_images
 
 
 def digests_of(contents) -> list[bytes]:
@@ -97,67 +97,3 @@ def test_the_fingerprint_depends_on_pixels_and_order():
     assert fingerprint(images) == fingerprint(np.asfortranarray(images))
     assert fingerprint(images) != fingerprint(images[::-1])
     assert list(fingerprint(images)) == ["train images"]
-
-
-def prepare_tfds(folder, name="cifar10", shape=(4, 3, 3), sizes=None):
-    """Writes random images in the layout of TFDS; returns the folder and the images."""
-    tf = pytest.importorskip("tensorflow")
-    tfds = pytest.importorskip("tensorflow_datasets")
-    rng = np.random.default_rng(0)
-    images = {
-        split: rng.integers(0, 256, (count, *shape), np.uint8)
-        for split, count in (sizes or {"train": 30, "test": 7}).items()
-    }
-    tfds.dataset_builders.store_as_tfds_dataset(
-        name=name,
-        version="3.0.2",
-        features=tfds.features.FeaturesDict({"image": tfds.features.Image(shape=shape)}),
-        split_datasets={
-            split: tf.data.Dataset.from_tensor_slices({"image": array})
-            for split, array in images.items()
-        },
-        data_dir=str(folder),
-    )
-    return folder / name / "3.0.2", images
-
-
-@pytest.mark.slow
-def test_reads_every_image_of_a_prepared_tfds_data_set(tmp_path):
-    directory, images = prepare_tfds(tmp_path)
-    found = read_tfds(str(directory), ("train", "test"), (4, 3, 3))
-    for split, array in images.items():
-        # TFDS shuffles the examples.
-        assert found[split].dtype == np.uint8
-        assert sorted(i.tobytes() for i in found[split]) == sorted(i.tobytes() for i in array)
-
-
-@pytest.mark.slow
-def test_another_tfds_data_set_is_an_error(tmp_path):
-    directory, _ = prepare_tfds(tmp_path, "mnist", (4, 3, 1), {"train": 3})
-    message = r"the images have the shape \(4, 3, 1\), expected \(4, 3, 3\): .* mnist"
-    with pytest.raises(UsageError, match=message):
-        read_tfds(str(directory), ("train",), (4, 3, 3))
-    with pytest.raises(UsageError, match="no split test, expected train, test; it has train"):
-        read_tfds(str(directory), ("train", "test"), (4, 3, 1))
-    with pytest.raises(UsageError, match="TFDS cannot open this data set"):
-        read_tfds(str(tmp_path / "nothing"), ("train",), (4, 3, 1))
-    (directory / "dataset_info.json").write_text("{")
-    with pytest.raises(UsageError, match=r"mnist/3\.0\.2: TFDS cannot open this data set"):
-        read_tfds(str(directory), ("train",), (4, 3, 1))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("keep", "message"),
-    [
-        (0.52, r"train cannot be read after 15 images \(truncated record .*\)\. Prepare it again"),
-        (0.0, r"after 0 images \(Input dataset was expected to contain 30 elements but .* 0 elem"),
-    ],
-)
-def test_a_truncated_tfds_data_set_is_an_error(tmp_path, keep, message):
-    directory, _ = prepare_tfds(tmp_path)
-    (shard,) = directory.glob("*train*record*")
-    data = shard.read_bytes()
-    shard.write_bytes(data[: int(len(data) * keep)])
-    with pytest.raises(UsageError, match=message):
-        read_tfds(str(directory), ("train", "test"), (4, 3, 3))

@@ -8,7 +8,6 @@ from t2t_vqem.data.text_source import (
     FilePairs,
     GeneratedPairs,
     find_files,
-    find_tfds,
     hash_file,
 )
 
@@ -142,15 +141,3 @@ def test_formats_that_are_not_read_are_named(tmp_path, name):
     message = f"{name}: this format is not supported, expected train.en and train.de, .* one file"
     with pytest.raises(UsageError, match=message):
         find_files(str(tmp_path), ("train",), ("en", "de"))
-
-
-def test_finds_the_newest_prepared_version(tmp_path):
-    with pytest.raises(UsageError, match=r"looked for .*a/b/VERSION/dataset_info.json"):
-        find_tfds(str(tmp_path), "a/b")
-    for version in ("1.9.0", "1.10.0", "incomplete"):
-        (tmp_path / "a/b" / version).mkdir(parents=True)
-        if version[0] == "1":
-            (tmp_path / "a/b" / version / "dataset_info.json").touch()
-    newest = str(tmp_path / "a/b/1.10.0")
-    assert find_tfds(str(tmp_path), "a/b") == newest
-    assert find_tfds(newest, "a/b") == newest
