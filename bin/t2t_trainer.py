@@ -76,6 +76,21 @@ def _define_flags() -> None:
     )
     flags.DEFINE_bool("xla", True, "Compile with XLA.", flag_values=FLAGS)
     number("local_eval_frequency", 1000, "Updates between evaluations.", 1)
+    number(
+        "eval_early_stopping_patience",
+        None,
+        "End the run when this many evaluations in a row did not improve; 0 to train to the last "
+        "step; default: 0.",
+        0,
+    )
+    flags.DEFINE_enum(
+        "eval_early_stopping_metric",
+        None,
+        ["bleu", "chrf", "loss"],
+        "Metric of --eval_early_stopping_patience, on the dev split; default: bleu, or loss for "
+        "images.",
+        flag_values=FLAGS,
+    )
     number("save_checkpoints_steps", 1000, "Updates between checkpoints.", 1)
     number("keep_checkpoint_max", 10, "Number of latest checkpoints to keep.", 1)
     number("log_step_count_steps", 100, "Updates between reports of loss and speed.", 1)
@@ -126,6 +141,8 @@ def main(argv: list[str]) -> int:
             devices=FLAGS.devices,
             xla=FLAGS.xla,
             local_eval_frequency=FLAGS.local_eval_frequency,
+            eval_early_stopping_metric=FLAGS.eval_early_stopping_metric,
+            eval_early_stopping_patience=FLAGS.eval_early_stopping_patience,
             save_checkpoints_steps=FLAGS.save_checkpoints_steps,
             keep_checkpoint_max=FLAGS.keep_checkpoint_max,
             log_step_count_steps=FLAGS.log_step_count_steps,

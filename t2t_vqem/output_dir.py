@@ -55,7 +55,15 @@ _CHECKPOINT_ERRORS = (tf.errors.OpError, AssertionError, LookupError, RuntimeErr
 
 _DAMAGED = "Restore the file, or train again in another --output_dir"
 # Settings that can change when a run continues: locations of files, and the length of training.
-_MAY_DIFFER = ("data_dir", "hparams_set", "t2t_usr_dir", "train_steps", "versions")
+_MAY_DIFFER = (
+    "data_dir",
+    "eval_early_stopping_metric",
+    "eval_early_stopping_patience",
+    "hparams_set",
+    "t2t_usr_dir",
+    "train_steps",
+    "versions",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,6 +79,8 @@ class RunSettings:
     vocabulary: str | None  # hash
     seed: int
     train_steps: int
+    eval_early_stopping_metric: str | None = None  # None: BLEU, or the loss without translations
+    eval_early_stopping_patience: int = 0  # in evaluations; 0: train to the last step
     hparams_set: str | None = None
     t2t_usr_dir: str | None = None
     warm_start_from: str | None = None  # output directory of the run's initial weights

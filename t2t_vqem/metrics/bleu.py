@@ -23,6 +23,8 @@ from t2t_vqem.constants import AUTO_TOKENIZER, UsageError
 from t2t_vqem.extras import import_extra
 
 METRICS = ("bleu", "chrf", "ter")
+NUM_COUNTS = {"bleu": 10, "chrf": 18, "ter": 2}  # lengths of the vectors of `corpus_counts`
+_SHOWN = {"bleu": "BLEU", "chrf": "chrF2", "ter": "TER"}
 
 # One Perl substitution of get_ende_bleu.sh: s{(\S)-(\S)}{$1 ##AT##-##AT## $2}g
 _HYPHEN = re.compile(r"(\S)-(\S)")
@@ -95,61 +97,79 @@ def guess_language(lines: Iterable[str]) -> str:
     return max(letters, key=letters.get, default="")
 
 
-def sacrebleu_score(
-    hypotheses: Sequence[str], *references: Sequence[str], tokenizer: str = "13a"
-) -> Score:
-    """Corpus BLEU of detokenised text, mixed case.
+def corpus_counts(
+    name: str, hypotheses: Sequence[str], *references: Sequence[str], tokenizer: str = "13a"
+) -> np.ndarray:
+    """Returns the counts that a score is computed from. Those of parts of a corpus can be added.
 
     Args:
-      hypotheses: one detokenised sentence per segment.
+      name: one of `METRICS`.
+      hypotheses: one detokenised sentence per segment; may be empty.
       *references: the same number of sentences in the same order; several lists if each segment has
         several references.
-      tokenizer: sacreBLEU's tokenizer, one of `constants.BLEU_TOKENIZERS` other than "auto".
+      tokenizer: sacreBLEU's tokenizer for BLEU, one of `constants.BLEU_TOKENIZERS` except "auto".
+
+    Returns:
+      A vector of the length `NUM_COUNTS[name]`: lengths and numbers of n-grams or of edits. int64;
+      float64 for TER, whose length of several references is their mean.
+
+    Raises:
+      UsageError: the tokenizer is not installed.
+    """
+    if not hypotheses:
+        return np.zeros(NUM_COUNTS[name], np.int64)
+    metric = make_metric(name, tokenizer)
+    # sacreBLEU's own paired tests add up these statistics; it has no public function for them.
+    counts = metric._extract_corpus_statistics(list(hypotheses), [list(r) for r in references])
+    return np.sum(counts, axis=0)
+
+
+def score_of_counts(
+    name: str, counts: np.ndarray, *, tokenizer: str = "13a", num_references: int = 1
+) -> Score:
+    """Returns the score of a corpus from its counts, sums of `corpus_counts`."""
+    metric = make_metric(name, tokenizer)
+    metric.num_refs = num_references  # for its signature
+    value = metric._compute_score_from_stats(counts.tolist()).score
+    return Score(value, str(metric.get_signature()), _SHOWN[name])
+
+
+def score(
+    name: str, hypotheses: Sequence[str], *references: Sequence[str], tokenizer: str = "13a"
+) -> Score:
+    """Returns a corpus score of detokenised text, mixed case.
+
+    Args:
+      name: "bleu", "chrf" (chrF2: character n-grams to 6, no words) or "ter" (edits and shifts per
+        reference word; lower is better).
+      hypotheses: one detokenised sentence per segment.
+      *references: as in `corpus_counts`.
+      tokenizer: as in `corpus_counts`.
 
     Raises:
       UsageError: the numbers of segments differ, there is no segment, or the tokenizer is not
         installed.
     """
     _check_segments(hypotheses, *references)
-    counts = sacrebleu_counts(hypotheses, *references, tokenizer=tokenizer)
-    return sacrebleu_of_counts(counts, tokenizer=tokenizer, num_references=len(references))
+    counts = corpus_counts(name, hypotheses, *references, tokenizer=tokenizer)
+    return score_of_counts(name, counts, tokenizer=tokenizer, num_references=len(references))
 
 
-def sacrebleu_counts(
+def sacrebleu_score(
     hypotheses: Sequence[str], *references: Sequence[str], tokenizer: str = "13a"
-) -> np.ndarray:
-    """Returns the counts for `sacrebleu_score`. The counts of parts of a corpus can be added.
-
-    Args:
-      hypotheses: one detokenised sentence per segment; may be empty.
-      *references: the same number of sentences in the same order.
-      tokenizer: sacreBLEU's tokenizer.
-
-    Returns:
-      int64 [10]: matching n-grams and all n-grams of the hypotheses, n = 1..4; tokens of both
-      sides.
-    """
-    if not hypotheses:
-        return np.zeros(10, np.int64)
-    score = _bleu(tokenizer).corpus_score(list(hypotheses), [list(r) for r in references])
-    return np.array([*score.counts, *score.totals, score.sys_len, score.ref_len], np.int64)
-
-
-def sacrebleu_of_counts(
-    counts: np.ndarray, *, tokenizer: str = "13a", num_references: int = 1
 ) -> Score:
-    """Returns the score of a corpus from its counts, sums of `sacrebleu_counts`."""
-    *ngrams, hypothesis_length, reference_length = counts.tolist()
-    metric = _bleu(tokenizer)
-    metric.num_refs = num_references  # for its signature
-    score = metric.compute_bleu(
-        ngrams[:4],
-        ngrams[4:],
-        hypothesis_length,
-        reference_length,
-        smooth_method=metric.smooth_method,
-    )
-    return Score(score.score, str(metric.get_signature()), "BLEU")
+    """Returns BLEU; see `score`."""
+    return score("bleu", hypotheses, *references, tokenizer=tokenizer)
+
+
+def chrf_score(hypotheses: Sequence[str], *references: Sequence[str]) -> Score:
+    """Returns chrF2; see `score`."""
+    return score("chrf", hypotheses, *references)
+
+
+def ter_score(hypotheses: Sequence[str], *references: Sequence[str]) -> Score:
+    """Returns TER; see `score`."""
+    return score("ter", hypotheses, *references)
 
 
 def make_metric(name: str, tokenizer: str = "13a") -> Metric:
@@ -169,42 +189,6 @@ def _bleu(tokenizer: str) -> sacrebleu.BLEU:
         raise UsageError(
             f"the tokenizer {tokenizer!r} is not installed: pip install 'sacrebleu[{extra}]'"
         ) from error
-
-
-def chrf_score(hypotheses: Sequence[str], *references: Sequence[str]) -> Score:
-    """Corpus chrF2 (character n-grams to 6, no words) of detokenised text.
-
-    Args and errors are those of `sacrebleu_score`.
-    """
-    return _corpus_score(sacrebleu.CHRF(), "chrF2", hypotheses, references)
-
-
-def ter_score(hypotheses: Sequence[str], *references: Sequence[str]) -> Score:
-    """Corpus TER of detokenised text: edits and shifts per reference word; lower is better.
-
-    Args and errors are those of `sacrebleu_score`.
-    """
-    return _corpus_score(sacrebleu.TER(), "TER", hypotheses, references)
-
-
-def score(
-    name: str,
-    hypotheses: Sequence[str],
-    *references: Sequence[str],
-    tokenizer: str = "13a",
-) -> Score:
-    """Returns the score of one of `METRICS`; the tokenizer applies to BLEU."""
-    if name == "bleu":
-        return sacrebleu_score(hypotheses, *references, tokenizer=tokenizer)
-    return {"chrf": chrf_score, "ter": ter_score}[name](hypotheses, *references)
-
-
-def _corpus_score(
-    metric: Metric, name: str, hypotheses: Sequence[str], references: Sequence[Sequence[str]]
-) -> Score:
-    _check_segments(hypotheses, *references)
-    value = metric.corpus_score(list(hypotheses), [list(r) for r in references]).score
-    return Score(value, str(metric.get_signature()), name)
 
 
 def compound_split_bleu(

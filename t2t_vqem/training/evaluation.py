@@ -86,11 +86,11 @@ class Evaluator:
         """
         started = time.monotonic()
         figures = self._losses(stop)
-        bleu = None
+        scores: Mapping[str, Score] = {}
         if self._translate:
-            bleu, found = self._translate(stop)
+            scores, found = self._translate(stop)
             figures |= found
-        return Evaluation(figures, bleu, time.monotonic() - started, self._pictures)
+        return Evaluation(figures, scores, time.monotonic() - started, self._pictures)
 
     def _losses(self, stop: StopRequest) -> dict[str, float]:
         """Returns "loss" (nats per token, the training objective) and the model's own metrics."""
@@ -149,8 +149,8 @@ class Evaluation:
     """The result of one evaluation.
 
     Attributes:
-        figures: "loss" in nats per token, the model's own metrics, and "bleu" if text is decoded.
-        signature: the signature of BLEU; None if no text is decoded.
+        figures: "loss" in nats per token, the model's own metrics, and the scores.
+        signatures: of the scores: "signature" for BLEU, "chrf_signature" and "ter_signature".
         seconds: duration of the evaluation.
         pictures: makes images of the model, to be called before its weights change; None if there
             are no images.
@@ -159,16 +159,17 @@ class Evaluation:
     def __init__(
         self,
         figures: Mapping[str, float],
-        bleu: Score | None,
+        scores: Mapping[str, Score],
         seconds: float,
         pictures: Pictures | None = None,
     ):
-        """Takes the results; see the attributes."""
-        self.figures = dict(figures)
-        self.signature = None
-        if bleu is not None:
-            self.figures["bleu"] = bleu.value
-            self.signature = bleu.signature
+        """Takes the results; see the attributes. Scores, by metric, are for decoded text."""
+        self.figures = {**figures, **{name: score.value for name, score in scores.items()}}
+        self.signatures = {
+            "signature" if name == "bleu" else f"{name}_signature": score.signature
+            for name, score in scores.items()
+        }
+        self._scores = dict(scores)
         self.seconds = seconds
         self.pictures = pictures
 
@@ -178,11 +179,13 @@ class Evaluation:
         return self.figures.get("bleu", -self.figures["loss"])
 
     def __str__(self) -> str:
-        text = ", ".join(
+        shown = [
             f"{name} {value:.2f}" if name.endswith("bleu") else f"{name} {value:.4f}"
             for name, value in self.figures.items()
-        )
-        return f"{text} ({self.signature})" if self.signature else text
+            if name not in self._scores
+        ]
+        shown += [f"{name} {s.value:.2f} ({s.signature})" for name, s in self._scores.items()]
+        return ", ".join(shown)
 
 
 def _shapes(batch: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -12,6 +12,7 @@ from t2t_vqem.constants import UsageError
 from t2t_vqem.data.reader import BatchReader
 from t2t_vqem.training import metrics_log
 from t2t_vqem.training.checkpoints import Checkpoints
+from t2t_vqem.training.early_stopping import EarlyStopping
 from t2t_vqem.training.evaluation import Evaluation
 from t2t_vqem.training.metrics_log import MetricsLog
 from t2t_vqem.training.progress import TrainingProgress
@@ -53,6 +54,9 @@ class Loop:
 
     The results of a step are read while the next step runs, so that the device never waits for the
     host. All of them are read and checked to be finite before anything is saved or evaluated.
+
+    Attributes:
+        stopped_early: whether `early_stopping` ended the run.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class Loop:
         log: MetricsLog,
         progress: TrainingProgress,
         evaluate: Callable[[StopRequest], Evaluation] | None,
+        early_stopping: EarlyStopping | None,
         stop: StopRequest,
         before: dict[int, Callable[[], None]],
     ):
@@ -84,6 +89,7 @@ class Loop:
             log: writes metrics to files.
             progress: shows metrics to the user.
             evaluate: evaluates the model; None to train only.
+            early_stopping: when to end before the last step; None: never.
             stop: whether to stop early.
             before: functions to call just before the update of a step, by step.
         """
@@ -97,14 +103,19 @@ class Loop:
         self._log = log
         self._progress = progress
         self._evaluate_fn = evaluate
+        self._early_stopping = early_stopping
         self._stop = stop
         self._before = before
         self._pending: tuple[int, StepResult] | None = None
         self._window = Window(time.monotonic(), 0.0)
         self._last: dict[str, float] = {}
+        self.stopped_early = False
 
     def run(self, step: int) -> int:
-        """Trains from `step` until the end or until a stop is requested; returns the step reached.
+        """Trains from `step` to the end, to a requested stop or to an early one.
+
+        Returns:
+            The step reached.
 
         Raises:
             NotFiniteError: a loss or gradient is not finite.
@@ -115,7 +126,8 @@ class Loop:
             if step and step % intervals.evaluate == 0 and not self._was_evaluated(step):
                 self._evaluate(step)
             self._window = Window(time.monotonic(), reader.wait_seconds)
-            while step < intervals.train and not self._stop:
+            self.stopped_early = self._stops_early()
+            while step < intervals.train and not self._stop and not self.stopped_early:
                 batches = [self._next_batch(reader) for _ in range(self._accumulate_steps)]
                 if step in self._before:
                     self._before[step]()
@@ -130,6 +142,7 @@ class Loop:
                     saved = self._save(step)
                 if step % intervals.evaluate == 0 or step == intervals.train:
                     self._evaluate(step)
+                    self.stopped_early = self._stops_early()
         if saved != step:
             self._save(step)
         return step
@@ -208,6 +221,13 @@ class Loop:
         """
         return bool(self._replicas.gather(int(self._log.has_evaluation(step)))[0])
 
+    def _stops_early(self) -> bool:
+        """Returns whether the evaluations so far end the run, as the chief's log has them."""
+        if self._early_stopping is None:
+            return False
+        is_due = self._early_stopping.is_due(self._log.evaluations())
+        return bool(self._replicas.gather(int(is_due))[0])
+
     def _evaluate(self, step: int) -> None:
         """Evaluates the model. A stop request during the evaluation cancels it."""
         if self._evaluate_fn is None:
@@ -221,7 +241,7 @@ class Loop:
         loss = evaluation.figures["loss"]
         best = self._checkpoints.save_if_best(step, evaluation.score, loss)
         self._progress.say(f"step {step}, dev: {evaluation}{', best so far' if best else ''}")
-        self._log.write(metrics_log.EVAL, step, evaluation.figures, signature=evaluation.signature)
+        self._log.write(metrics_log.EVAL, step, evaluation.figures, **evaluation.signatures)
         if evaluation.pictures:
             self._log.write_pictures(metrics_log.EVAL, step, *evaluation.pictures())
         self._window.started += time.monotonic() - began  # the window measures training only

@@ -69,7 +69,7 @@ class MetricsLog:
             content = "".join(json.dumps(line) + "\n" for line in lines)
             os.makedirs(output_dir.path, exist_ok=True)
             write_file(self._path, content.encode())
-        self._evaluated = {line["step"] for line in lines if line["kind"] == EVAL}
+        self._evaluations = {line["step"]: line for line in lines if line["kind"] == EVAL}
         self._started = time.monotonic() - max((line["seconds"] for line in lines), default=0.0)
         self._writers: dict[str, tf.summary.SummaryWriter] = {}
 
@@ -89,7 +89,11 @@ class MetricsLog:
 
     def has_evaluation(self, step: int) -> bool:
         """Returns whether an evaluation of this step was logged."""
-        return step in self._evaluated
+        return step in self._evaluations
+
+    def evaluations(self) -> list[Mapping[str, Any]]:
+        """Returns the figures of the run's evaluations so far, in the order of their steps."""
+        return [self._evaluations[step] for step in sorted(self._evaluations)]
 
     def write(
         self, kind: str, step: int, figures: Mapping[str, float], **notes: str | None
@@ -103,7 +107,7 @@ class MetricsLog:
             **notes: texts by name.
         """
         if kind == EVAL:
-            self._evaluated.add(step)
+            self._evaluations[step] = figures
         if not self._is_chief:
             return
         line = {"kind": kind, "step": step, "seconds": round(self.seconds, 3), **figures, **notes}

@@ -1,7 +1,8 @@
-"""Translates a split during training and computes BLEU. Each worker decodes its share."""
+"""Translates a split during training and scores it. Each worker decodes its share."""
 
-import functools
 import logging
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,19 +11,21 @@ from t2t_vqem.data.reader import Examples
 from t2t_vqem.decoding.options import DecodeOptions
 from t2t_vqem.inference.latents import Reconstructor
 from t2t_vqem.inference.translate import Hypothesis, Translator
-from t2t_vqem.metrics.bleu import (
-    Score,
-    sacrebleu_counts,
-    sacrebleu_of_counts,
-)
+from t2t_vqem.metrics.bleu import METRICS, NUM_COUNTS, Score, corpus_counts, score_of_counts
 from t2t_vqem.text_problem import TextDataset
 from t2t_vqem.training.signals import StoppedError, StopRequest
 from t2t_vqem.training.strategies import Replicas
 
 _logger = logging.getLogger(__name__)
 SHOWN_EXAMPLES = 2  # number of translations to log, so that bad output is noticed early
-_BLEU = 10  # numbers that `sacrebleu_counts` returns
 _LATENT = 4  # counts: tokens, repeated tokens, length errors, words of the references
+
+
+class TextScores(NamedTuple):
+    """The results of a `TextEvaluator`."""
+
+    scores: dict[str, Score]  # by metric: "bleu", "chrf", "ter"
+    figures: dict[str, float]  # figures that show what limits a latent model
 
 
 class TextEvaluator:
@@ -60,7 +63,6 @@ class TextEvaluator:
         self._references = dataset.references(split)
         self._own_references = self._references[own]
         self._sources = dataset.sources(split)[own]
-        self._count = functools.partial(sacrebleu_counts, tokenizer=tokenizer)
         self._tokenizer = tokenizer
         self._translator = Translator(
             model, dataset.vocabulary, DecodeOptions(), max_length=max_length, xla=xla
@@ -70,8 +72,8 @@ class TextEvaluator:
             own_examples = examples._replace(plan=replicas.own_rows(examples.plan))
             self._reconstruct = Reconstructor(model, own_examples, dataset.vocabulary)
 
-    def __call__(self, stop: StopRequest) -> tuple[Score, dict[str, float]]:
-        """Returns BLEU, and metrics that show what limits a latent model.
+    def __call__(self, stop: StopRequest) -> TextScores:
+        """Returns the scores, and for a latent model figures that show what limits it.
 
         "reconstruction_bleu": BLEU when decoding from the latents of the references. "repeats": the
         share of tokens that repeated the token before. "length_error": the number of words too many
@@ -81,28 +83,38 @@ class TextEvaluator:
             StoppedError: a stop was requested during the evaluation. A worker that was asked to
                 stop waits until the others have finished their share.
         """
+        sizes = [NUM_COUNTS[name] for name in METRICS]
+        sizes += [NUM_COUNTS["bleu"], _LATENT] if self._reconstruct else []
         try:
             counts = self._own_counts(stop)
         except StoppedError:
-            counts = np.zeros(_BLEU + (_BLEU + _LATENT if self._reconstruct else 0), np.int64)
-        *total, wishes = self._replicas.sum_over_workers(np.append(counts, stop.poll()))
-        stop.hear(wishes)
+            counts = [np.zeros(size, np.int64) for size in sizes]
+        sums = self._replicas.sum_over_workers(np.concatenate([*counts, [stop.poll()]]))
+        *parts, wishes = np.split(sums, np.cumsum(sizes))
+        stop.hear(wishes.item())
         if stop:
             raise StoppedError
-        bleu, total = self._score(total[:_BLEU]), total[_BLEU:]
+        scores = {name: self._score(name, part) for name, part in zip(METRICS, parts, strict=False)}
         if not self._reconstruct:
-            return bleu, {}
-        tokens, repeats, length_error, words = total[_BLEU:]
-        return bleu, {
-            "reconstruction_bleu": self._score(total[:_BLEU]).value,
-            "repeats": repeats / max(1, repeats + tokens),
-            "length_error": length_error / max(1, words),
-        }
+            return TextScores(scores, {})
+        tokens, repeats, length_error, words = parts[-1].tolist()
+        return TextScores(
+            scores,
+            {
+                "reconstruction_bleu": self._score("bleu", parts[-2]).value,
+                "repeats": repeats / max(1, repeats + tokens),
+                "length_error": length_error / max(1, words),
+            },
+        )
 
-    def _score(self, counts: list[int]) -> Score:
-        return sacrebleu_of_counts(np.array(counts), tokenizer=self._tokenizer)
+    def _score(self, name: str, counts: np.ndarray) -> Score:
+        return score_of_counts(name, counts, tokenizer=self._tokenizer)
 
-    def _own_counts(self, stop: StopRequest) -> np.ndarray:
+    def _count(self, name: str, lines: Sequence[str], references: Sequence[str]) -> np.ndarray:
+        counts = corpus_counts(name, lines, references, tokenizer=self._tokenizer)
+        return counts.astype(np.int64)  # whole numbers: there is one reference
+
+    def _own_counts(self, stop: StopRequest) -> list[np.ndarray]:
         """Returns the counts of this worker's lines. The chief logs its first translations."""
 
         def check(num_lines: int) -> None:
@@ -117,14 +129,15 @@ class TextEvaluator:
                 "%s\n  source      %s\n  translation %s\n  reference   %s",
                 self._split, source, hypothesis.text, reference,
             )  # fmt: skip
-        counts = [self._count([h.text for h in hypotheses], self._own_references)]
+        texts = [hypothesis.text for hypothesis in hypotheses]
+        counts = [self._count(name, texts, self._own_references) for name in METRICS]
         if self._reconstruct:
             indices, lines = zip(*self._reconstruct(), strict=True)
             counts += [
-                self._count(lines, [self._references[index] for index in indices]),
+                self._count("bleu", lines, [self._references[index] for index in indices]),
                 self._latent_counts(hypotheses),
             ]
-        return np.concatenate(counts)
+        return counts
 
     def _latent_counts(self, hypotheses: list[Hypothesis]) -> np.ndarray:
         words = [

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from t2t_vqem import registry
-from t2t_vqem.capabilities import check_fits
+from t2t_vqem.capabilities import TranslationModel, check_fits
 from t2t_vqem.config import Resolved, from_json, resolve
 from t2t_vqem.constants import DEV, MAX_SEED, TRAIN, UsageError
 from t2t_vqem.data import building
@@ -22,6 +22,7 @@ from t2t_vqem.data.reader import Examples
 from t2t_vqem.output_dir import OutputDir, RunSettings, checkpoint_step, make_model
 from t2t_vqem.problem import Dataset, Problem
 from t2t_vqem.training.checkpoints import Checkpoints
+from t2t_vqem.training.early_stopping import METRICS, EarlyStopping, early_stopping
 from t2t_vqem.training.evaluation import Evaluator
 from t2t_vqem.training.loop import Intervals, Loop
 from t2t_vqem.training.metrics_log import MetricsLog
@@ -66,6 +67,8 @@ class Request:
     devices: Sequence[str] = ()
     xla: bool = True
     local_eval_frequency: int = 1000
+    eval_early_stopping_metric: str | None = None
+    eval_early_stopping_patience: int | None = None
     save_checkpoints_steps: int = 1000
     keep_checkpoint_max: int = 10
     log_step_count_steps: int = 100
@@ -76,7 +79,7 @@ class Outcome(NamedTuple):
     """The result of a request."""
 
     step: int  # the last step, or the evaluated one
-    stopped: bool  # whether a signal ended training early; the same request continues it
+    stopped: bool  # whether a signal ended training; the same request continues it
 
 
 def run(request: Request) -> Outcome:
@@ -120,6 +123,11 @@ def resolve_settings(request: Request, output_dir: OutputDir) -> tuple[RunSettin
     ):
         if not value:
             raise UsageError(f"--{flag} is missing, and {output_dir.path} holds no run to continue")
+    if request.eval_early_stopping_metric not in (None, *METRICS):
+        raise UsageError(
+            f"--eval_early_stopping_metric={request.eval_early_stopping_metric}: expected one of "
+            f"{', '.join(METRICS)}"
+        )
     if request.seed is not None and not 0 <= request.seed <= MAX_SEED:
         raise UsageError(f"--seed={request.seed}: expected a number from 0 to {MAX_SEED}")
     data_dir = os.path.abspath(os.path.expanduser(data_dir))
@@ -149,6 +157,11 @@ def resolve_settings(request: Request, output_dir: OutputDir) -> tuple[RunSettin
         vocabulary=vocabulary and vocabulary.hash,
         seed=_first(request.seed, saved and saved.seed, DEFAULT_SEED),
         train_steps=_first(request.train_steps, saved and saved.train_steps, DEFAULT_TRAIN_STEPS),
+        eval_early_stopping_metric=request.eval_early_stopping_metric
+        or (saved and saved.eval_early_stopping_metric),
+        eval_early_stopping_patience=_first(
+            request.eval_early_stopping_patience, saved and saved.eval_early_stopping_patience, 0
+        ),
         hparams_set=request.hparams_set or (saved and saved.hparams_set),
         t2t_usr_dir=_absolute(request.t2t_usr_dir) or (saved and saved.t2t_usr_dir),
         warm_start_from=_absolute(warm_start_from),
@@ -184,6 +197,7 @@ def _train(
     settings: RunSettings,
     dataset: Dataset,
 ) -> Outcome:
+    rule = _early_stopping(request, settings, dataset)
     hparams, vocabulary = settings.hparams, dataset.vocabulary
     replicas = Replicas(strategy)
     state = TrainState(
@@ -223,7 +237,7 @@ def _train(
         stack.callback(progress.close)
         stop = stack.enter_context(StopRequest(num_workers=replicas.num_workers))
         stack.enter_context(stuck_worker_ended(replicas, stop))
-        step = Loop(
+        loop = Loop(
             step_fn,
             replicas=replicas,
             plan=examples.plan,
@@ -234,27 +248,37 @@ def _train(
             log=log,
             progress=progress,
             evaluate=evaluate,
+            early_stopping=rule,
             stop=stop,
             before={state.model.start_step: start_model},
-        ).run(start)
+        )
+        step = loop.run(start)
         elapsed = datetime.timedelta(seconds=round(log.seconds))
         replicas.gather(step)  # no worker ends before the chief has saved
-    return _outcome(step, settings.train_steps, stop, elapsed, checkpoints.latest)
-
-
-def _outcome(
-    step: int,
-    train_steps: int,
-    stop: StopRequest,
-    elapsed: datetime.timedelta,
-    checkpoint: str | None,
-) -> Outcome:
-    """Logs why training ended."""
-    stopped = step < train_steps
-    who = stop.name or "a signal to another worker"
-    why = f"stopped by {who}; the same command continues" if stopped else "done"
-    _logger.info("%s after step %d and %s: %s", why, step, elapsed, checkpoint)
+    stopped = step < settings.train_steps and not loop.stopped_early
+    why = "done"
+    if stopped:
+        why = f"stopped by {stop.name or 'a signal to another worker'}; the same command continues"
+    elif loop.stopped_early:
+        why = f"done, {rule.metric} did not improve in the last {rule.patience} evaluations,"
+    _logger.info("%s after step %d and %s: %s", why, step, elapsed, checkpoints.latest)
     return Outcome(step, stopped)
+
+
+def _early_stopping(
+    request: Request, settings: RunSettings, dataset: Dataset
+) -> EarlyStopping | None:
+    patience = settings.eval_early_stopping_patience
+    if patience and request.schedule != "train_and_evaluate":
+        raise UsageError(
+            f"--eval_early_stopping_patience={patience} needs evaluations: expected "
+            "--schedule=train_and_evaluate, or a patience of 0"
+        )
+    return early_stopping(
+        settings.eval_early_stopping_metric,
+        patience,
+        decodes_text=dataset.problem.needs_a(TranslationModel),
+    )
 
 
 def _warm_start(state: TrainState, settings: RunSettings) -> bool:

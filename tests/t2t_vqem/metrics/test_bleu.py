@@ -52,16 +52,18 @@ def test_scores_are_those_of_sacrebleu():
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 5])
-def test_counts_of_parts_add_up_to_the_score(parts):
+@pytest.mark.parametrize("name", bleu.METRICS)
+def test_counts_of_parts_add_up_to_the_score(name, parts):
     hypotheses = ["the cat sat on the mat", "a dog", "", "no word of it"]
     references = ["the cat sat on a mat today", "a dog barks", "birds", "all of it is new"]
     total = sum(
-        bleu.sacrebleu_counts(hypotheses[part::parts], references[part::parts])
+        bleu.corpus_counts(name, hypotheses[part::parts], references[part::parts])
         for part in range(parts)
     )
-    score = bleu.sacrebleu_of_counts(total)
-    assert score == bleu.sacrebleu_score(hypotheses, references)
-    wanted = sacrebleu.BLEU().corpus_score(hypotheses, [references])
+    assert total.shape == (bleu.NUM_COUNTS[name],)
+    score = bleu.score_of_counts(name, total)
+    assert score == bleu.score(name, hypotheses, references)
+    wanted = bleu.make_metric(name).corpus_score(hypotheses, [references])
     assert score.value == wanted.score > 0
     assert "nrefs:1" in score.signature
 

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from t2t_vqem.metrics.bleu import Score
+from t2t_vqem.training.early_stopping import EarlyStopping
 from t2t_vqem.training.evaluation import Evaluation
 from t2t_vqem.training.loop import Intervals, Loop, NotFiniteError
 from t2t_vqem.training.signals import StoppedError, StopRequest
@@ -50,6 +51,7 @@ class World:
         self.evaluated = set(options.pop("evaluated", ()))
         self.evaluation = options.pop("evaluation", self.evaluate)
         self.accumulate_steps = options.pop("accumulate_steps", 1)
+        self.early_stopping = options.pop("early_stopping", None)
         self.before = options.pop("before", {})
         self.intervals = Intervals(
             **{"train": 10, "save": 4, "evaluate": 5, "report": 3, **options}
@@ -72,7 +74,7 @@ class World:
         )
 
     def evaluate(self, stop):
-        return Evaluation({"loss": 3.0}, BLEU, 0.1)
+        return Evaluation({"loss": 3.0}, {"bleu": BLEU}, 0.1)
 
     def save(self, step):
         self.events.append(("save", step))
@@ -80,6 +82,8 @@ class World:
 
     def write(self, kind, step, figures, **notes):
         self.events.append((kind, step))
+        if kind == "eval":
+            self.evaluated.add(step)
         if kind == "train":
             self.figures = figures
 
@@ -108,6 +112,7 @@ class World:
                 unit_weight=1,
             ),
             evaluate=self.evaluation,
+            early_stopping=self.early_stopping,
             stop=self.stop,
             before=self.before,
         )
@@ -123,6 +128,9 @@ class World:
 
     def has_evaluation(self, step):
         return step in self.evaluated
+
+    def evaluations(self):
+        return [{"loss": 3.0, "bleu": 12.5} for _ in self.evaluated]
 
     def noted(self, kind):
         return [
@@ -184,6 +192,17 @@ def test_evaluation_that_a_stop_gave_up_is_done_when_going_on():
     once = World(evaluated=[5])
     once.run(5)
     assert once.noted("eval") == [10]
+
+
+@pytest.mark.parametrize("start", [0, 4, 5, 8])
+def test_evaluations_that_do_not_improve_end_the_run_wherever_it_continued(start):
+    rule = EarlyStopping("bleu", 1)
+    world = World(train=100, evaluated=[5] if start >= 5 else [], early_stopping=rule)
+    assert world.run(start) == 10
+    assert world.noted("save")[-1] == 10
+    again = World(train=100, evaluated=[5, 10], early_stopping=rule)
+    assert again.run(10) == 10
+    assert again.events == []
 
 
 def test_train_only_evaluates_nothing():

@@ -155,13 +155,44 @@ def test_evaluates_and_keeps_the_best(request_for, tiny_text_data, caplog):
         for name in ("nll", "accuracy"):
             value, weight = output.metrics[name]
             assert line[name] == pytest.approx(float(value / weight), rel=1e-5)
-        assert "tok:13a" in line["signature"]
+        assert "tok:13a" in line["signature"] and "nc:6" in line["chrf_signature"]
+        assert "tok:tercom" in line["ter_signature"] and line["ter"] > 0
     assert "tok:13a" in caplog.text  # BLEU is never shown without it
     assert "reference   " in caplog.text
     best = max(evaluations, key=lambda line: line["bleu"])
     assert output_dir.find_checkpoint("best").endswith(f"ckpt-{best['step']}")
     for folder in ("train", "eval"):
         assert list(pathlib.Path(output_dir.join(folder)).glob("events*"))
+
+
+def test_early_stopping_ends_at_one_step_in_one_go_or_in_parts(request_for, monkeypatch, caplog):
+    options = {
+        "hparams": "learning_rate=0.0",  # so that no evaluation improves on the first one
+        "schedule": "train_and_evaluate",
+        "train_steps": 20,
+        "local_eval_frequency": 2,
+        "eval_early_stopping_patience": 1,
+    }
+    unbroken, parts = (request_for(name, **options) for name in ("unbroken", "parts"))
+    with caplog.at_level("INFO"):
+        assert trainer.run(unbroken) == (4, False)
+    assert "done, bleu did not improve in the last 1 evaluations, after step 4" in caplog.text
+    call = loop.TrainStep.__call__
+
+    def interrupted(self, batches, *, step, **options):
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return call(self, batches, step=step, **options)
+
+    monkeypatch.setattr(loop.TrainStep, "__call__", interrupted)
+    assert trainer.run(parts) == (3, True)
+    monkeypatch.undo()
+    remembered = only(parts, local_eval_frequency=2)
+    for _ in range(2):  # continued, and started once more
+        assert trainer.run(remembered) == (4, False)
+    assert_equal(saved(parts), saved(unbroken))
+    more = dataclasses.replace(remembered, eval_early_stopping_patience=0, train_steps=6)
+    assert trainer.run(more) == (6, False)
 
 
 def test_evaluation_does_not_depend_on_the_replicas(request_for):
@@ -183,7 +214,8 @@ def test_evaluate_alone_prints_the_figures_of_a_checkpoint(request_for, capsys):
     assert trainer.run(again).step == 6
     printed = capsys.readouterr().out
     assert f"loss {line['loss']:.4f}" in printed
-    assert f"bleu {line['bleu']:.2f} (nrefs:1" in printed
+    for name in ("bleu", "chrf", "ter"):
+        assert f"{name} {line[name]:.2f} (nrefs:1" in printed
     assert "ckpt-6, dev:" in printed
 
 
@@ -290,6 +322,11 @@ def test_other_settings_in_the_same_folder(request_for, options, message):
         ({"problem": None}, "--problem is missing, and .*run holds no run to continue"),
         ({"data_dir": None}, "--data_dir is missing"),
         ({"hparams_set": None}, "--hparams_set is missing"),
+        (
+            {"eval_early_stopping_patience": 2},
+            "patience=2 needs evaluations: expected --schedule=train_and_evaluate",
+        ),
+        ({"eval_early_stopping_metric": "wer"}, "metric=wer: expected one of bleu, chrf, loss"),
         ({"schedule": "evaluate"}, "no checkpoint for the run"),
         (
             {"schedule": "evalute"},
