@@ -159,11 +159,20 @@ def real_data() -> pathlib.Path:
     return pathlib.Path(folder)
 
 
+def _unpacked(archive: str, factory: pytest.TempPathFactory) -> pathlib.Path:
+    folder = factory.mktemp("exports")
+    with tarfile.open(pathlib.Path(__file__).with_name("stored") / archive) as opened:
+        opened.extractall(folder, filter="data")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def stored_exports(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """Folder with the exports that stored/make_exports.py lists; not to be changed."""
-    folder = tmp_path_factory.mktemp("exports")
-    archive_path = pathlib.Path(__file__).with_name("stored") / "exports_1.tar.xz"
-    with tarfile.open(archive_path) as archive:
-        archive.extractall(folder, filter="data")
-    return folder
+    return _unpacked("exports_1.tar.xz", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def page_exports(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Folder with the exports that stored/make_page.py lists; not to be changed."""
+    return _unpacked("page_1.tar.xz", tmp_path_factory)

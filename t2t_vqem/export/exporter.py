@@ -118,24 +118,20 @@ def export_run(
         home = web.model_folder(unfinished, name) if engine == WEB else unfinished
         os.makedirs(home, exist_ok=True)
         _write_model(loaded, converted, manifest, home)
-        if loaded.vocabulary is not None:
-            write_file(os.path.join(home, VOCABULARY), loaded.vocabulary.model)
         dataset = _open_data(run, data_dir) if verify or phrases else None
         if dataset is not None and phrases and _has_phrases(manifest):
             _write_phrases(loaded, converted, manifest, home, dataset)
-        paths = _files_in(unfinished)
-        hashes = {path: file_hash(os.path.join(unfinished, path)) for path in paths}
+        sizes = _sizes(unfinished)
+        hashes = {path: file_hash(os.path.join(unfinished, path)) for path in sizes}
         manifest = dataclasses.replace(manifest, files=hashes)
         if verify:
             found = _verified(loaded, manifest, graphs, home, dataset)
             manifest = dataclasses.replace(
                 manifest, about={**manifest.about, "verification": found}
             )
-        sizes = {path: os.path.getsize(os.path.join(unfinished, path)) for path in paths}
         if engine == WEB:
             web.write_page(unfinished, name, manifest, loaded.vocabulary, others=web_models)
-            paths = _files_in(unfinished)
-            sizes = {"the folder": sum(os.path.getsize(os.path.join(unfinished, p)) for p in paths)}
+            sizes = {"the folder": sum(_sizes(unfinished).values())}
         card = write_card(manifest, name, sizes)
         write_file(os.path.join(unfinished, CARD), card.encode())
         write_json(os.path.join(unfinished, MANIFEST), manifest.to_json())
@@ -160,7 +156,9 @@ def _check_format(loaded: LoadedRun, engine: str, quantize: str) -> None:
 
 
 def _write_model(loaded: LoadedRun, graphs: Graphs, manifest: Manifest, folder: str) -> None:
-    """Writes the files of the model."""
+    """Writes the files of the model, and its vocabulary."""
+    if loaded.vocabulary is not None:
+        write_file(os.path.join(folder, VOCABULARY), loaded.vocabulary.model)
     if manifest.engine == LITERT:
         write_file(os.path.join(folder, MODEL), litert.convert(graphs, manifest.quantize))
     elif manifest.engine == WEB:
@@ -175,13 +173,12 @@ def _write_model(loaded: LoadedRun, graphs: Graphs, manifest: Manifest, folder: 
         )
 
 
-def _files_in(folder: str) -> list[str]:
-    """Returns the paths of all files in a folder, relative to it."""
-    return sorted(
-        os.path.relpath(os.path.join(parent, name), folder)
-        for parent, _, names in os.walk(folder)
-        for name in names
+def _sizes(folder: str) -> dict[str, int]:
+    """Returns the size in bytes of each file in a folder, by its path relative to the folder."""
+    paths = sorted(
+        os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names
     )
+    return {os.path.relpath(path, folder): os.path.getsize(path) for path in paths}
 
 
 def _has_phrases(manifest: Manifest) -> bool:

@@ -224,7 +224,7 @@ class TextRuntime:
                     inputs=_padded([sources[member] for member in members]),
                     codes=_padded([codes[member] for member in members], -1),
                 )
-                return [self._hypotheses(outputs, row, 1) for row in range(len(members))]
+                return [self._hypothesis(outputs, row) for row in range(len(members))]
 
             ratio = self.manifest.tokens_per_latent
             both = zip(sources, codes, strict=True)

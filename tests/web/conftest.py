@@ -14,10 +14,9 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -34,8 +33,8 @@ FLAGS = (
 )
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 AXE = ROOT / "web/node_modules/axe-core/axe.min.js"
-STORED = ROOT / "tests/stored/web_1.tar.xz"
 MODELS = ("latent", "beam", "images")
+WEB_MODELS = ("latent", "beam", "candidates")
 
 
 @pytest.fixture(scope="module")  # while it runs, its event loop is the thread's
@@ -62,10 +61,10 @@ def axe() -> str:
 class Server:
     """A t2t-server in a process of its own."""
 
-    def __init__(self, folder: pathlib.Path, *flags: str, port: int = 0):
+    def __init__(self, folders: Sequence[pathlib.Path], *flags: str, port: int = 0):
         """Starts it and waits until it listens."""
-        self.phrases = json.loads((folder / "latent" / "phrases.json").read_text())
-        models = ",".join(str(folder / name) for name in MODELS)
+        self.phrases = json.loads((folders[0] / "phrases.json").read_text())
+        models = ",".join(map(str, folders))
         command = [sys.executable, "-m", "t2t_vqem.bin.t2t_server", f"--models={models}"]
         self.process = subprocess.Popen(
             [*command, f"--port={port}", "--interpreters=1", "--threads=1", *flags],
@@ -93,20 +92,26 @@ class Server:
 
 
 @pytest.fixture(scope="session")
-def server(stored_exports) -> Iterator[Server]:
+def served(stored_exports, page_exports) -> list[pathlib.Path]:
+    """Folders of the models of the servers."""
+    return [*(stored_exports / name for name in MODELS), page_exports / "litert/candidates"]
+
+
+@pytest.fixture(scope="session")
+def server(served) -> Iterator[Server]:
     """A server for all tests of the page."""
-    server = Server(stored_exports)
+    server = Server(served)
     yield server
     server.stop()
 
 
 @pytest.fixture(scope="session")
-def start_server(stored_exports) -> Iterator[type[Server]]:
+def start_server(served) -> Iterator[type[Server]]:
     """Returns a function that starts a server with flags of its own."""
     started = []
 
     def start(*flags: str, port: int = 0) -> Server:
-        started.append(Server(stored_exports, *flags, port=port))
+        started.append(Server(served, *flags, port=port))
         return started[-1]
 
     yield start
@@ -178,8 +183,8 @@ class Static:
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory) -> pathlib.Path:
-    """A folder with the page, and the models that stored/make_web.py lists; not to be changed."""
+def site(page_exports, tmp_path_factory) -> pathlib.Path:
+    """A folder with the page and the models for the web; not to be changed."""
     from t2t_vqem.export import web  # imports TensorFlow, only where it is needed
     from t2t_vqem.runtime import manifest as manifests
 
@@ -187,10 +192,8 @@ def site(tmp_path_factory) -> pathlib.Path:
         web.check_browser_files()
     except UsageError as error:
         pytest.skip(str(error))
-    stored, folder = (tmp_path_factory.mktemp(name) for name in ("stored", "site"))
-    with tarfile.open(STORED) as archive:
-        archive.extractall(stored, filter="data")
-    first, *others = (str(stored / name) for name in ("images", "latent", "beam"))
+    folder = tmp_path_factory.mktemp("site")
+    first, *others = (str(page_exports / "web" / name) for name in ("images", *WEB_MODELS))
     shutil.copytree(f"{first}/models", folder / "models")
     web.write_page(str(folder), "images", manifests.read(first), None, others=others)
     return folder

@@ -142,6 +142,36 @@ def test_translate(open_page, host, axe):
     check_accessible(page, axe)
 
 
+def test_nine_candidates(open_page, host, axe):
+    page = open_page(host, "translate")
+    page.select_option("#translate-model", "candidates")
+    page.fill("#source", SENTENCE)
+    page.wait_for_selector("#target .others li")
+    own = host.ask("v1/translate", model="candidates", text=SENTENCE)["translations"]
+    shown = page.locator("#target .others li").all_text_contents()
+    assert len(own["alternatives"]) > 5, "nine, less those that the search does not find"
+    for text, other in zip(shown, own["alternatives"], strict=True):
+        assert text == f"{other['text']} score {other['score']:.2f}"
+    check_accessible(page, axe)
+
+    # With their latents; an export that searches with a beam draws no samples.
+    page.click("#tab-latents")
+    page.select_option("#latents-model", "candidates")
+    page.fill("#sentence", SENTENCE)
+    rows = page.locator("#samples tbody tr")
+    rows.nth(1).wait_for()
+    assert page.is_hidden("#sample-latents")
+    for row, found in zip(rows.all(), [own, *own["alternatives"]], strict=True):
+        text, codes, score = row.locator("td").all_text_contents()[:3]
+        assert text == found["text"]
+        assert codes.split() == [str(code) for code in found["codes"]]
+        assert score == f"{found['score']:.2f}"
+    rows.nth(3).locator("button").click()
+    chosen = [str(code) for code in own["alternatives"][2]["codes"]]
+    assert page.locator("#codes button").all_text_contents() == chosen
+    check_accessible(page, axe)
+
+
 def test_copy(open_page, host):
     page = open_page(host, "translate")
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])

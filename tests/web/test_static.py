@@ -191,7 +191,7 @@ def test_a_new_folder_replaces_what_was_kept(visitor, start_static, site, tmp_pa
 
     page = visitor(server)
     assert page.inner_text("h1") == "t2t-vqem"  # what was kept, while the new files are loaded
-    eventually(lambda: ["zz"] == page.evaluate(KEPT))
+    eventually(lambda: page.evaluate(KEPT) == ["zz"])
     page.goto(server.url)
     assert page.inner_text("h1") == "Another"
 

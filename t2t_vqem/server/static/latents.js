@@ -49,7 +49,8 @@ export function startLatents(engine, models, watch) {
       if (!empty && !found) return;
       own = now = found;
       chosen = -1;
-      byId("samples").hidden = true;
+      byId("sample-latents").hidden = !model().can_sample;
+      showSamples(found?.alternatives && [found, ...found.alternatives]);
       show();
     });
 
@@ -141,10 +142,15 @@ export function startLatents(engine, models, watch) {
     };
     const text = Array(num).fill(sentence.value);
     const answer = await engine.translate(select.value, text, options);
-    if (!own) return;
+    if (own) showSamples(answer.translations);
+  }
+
+  // Samples, or the candidates of an export that has several.
+  function showSamples(samples) {
     const box = byId("samples");
-    box.replaceChildren(sampleTable(answer.translations));
-    box.hidden = false;
+    box.hidden = !samples;
+    box.replaceChildren(...(samples ? [sampleTable(samples)] : []));
+    byId("unsure").hidden = !samples && !model().can_sample;
   }
 
   function sampleTable(samples) {

@@ -86,6 +86,20 @@ def test_the_codes_of_a_translation_give_it_again(latent):
     assert [h.text for h in again] == [h.text for h in found]
 
 
+def test_several_candidates_and_their_codes(page_exports):
+    model = runtime.load(str(page_exports / "litert/candidates"))
+    lines = ["one two three", "five four", "three"]
+    best = list(model.translate(lines))
+    for line, found in zip(lines, best, strict=True):
+        candidates = [found, *found.others]
+        scores = [candidate.score for candidate in candidates]
+        assert 6 < len(scores) <= 9
+        assert scores == sorted(scores, reverse=True)
+        assert len({candidate.codes for candidate in candidates}) == len(candidates)
+        again = model.decode_codes([(line, candidate.codes) for candidate in candidates])
+        assert [h.text for h in again] == [candidate.text for candidate in candidates]
+
+
 def test_draws_depend_on_seed_index_and_text(latent):
     lines = ["one two three", "one two three", "five"]
     settings = {"temperature": 5.0, "seed": 3}
