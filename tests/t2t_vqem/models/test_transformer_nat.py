@@ -591,7 +591,8 @@ def test_a_batch_gives_the_same_whole_and_in_two_halves(kind):
 
 def test_compiled_loss_and_gradients_equal_eager_ones():
     """Of the kind that has most parts; the quantiser's own test has all kinds."""
-    model, batch = make(bottleneck_kind="soft_em", dropout=0.1, masking_steps=1), example()
+    model = make(bottleneck_kind="soft_em", dropout=0.1, masking_steps=1, **SCORER)
+    batch = example()
 
     def gradients():
         with tf.GradientTape() as tape:
@@ -703,7 +704,8 @@ def test_several_codebooks_are_refused():
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["vq", "hard_em", "soft_em"])
 def test_one_batch_can_be_learned_by_heart(kind):
-    model = make(label_smoothing=0.0, hidden_size=24, bottleneck_kind=kind, beta=0.25)
+    scorer = SCORER if kind == "vq" else {}
+    model = make(label_smoothing=0.0, hidden_size=24, bottleneck_kind=kind, beta=0.25, **scorer)
     batch = example(rows=4)
     variables = [v.value for v in model.trainable_variables]
 
@@ -728,10 +730,20 @@ def test_one_batch_can_be_learned_by_heart(kind):
         decoded = model.infer(batch["inputs"], DecodeOptions(keep_repeats=True), max_length=12)
         return [rowwise(decoded, row)[1] for row in range(4)] == expected
 
+    def scores_are_right() -> bool:
+        """Of all targets each source's own has the highest score, if there is a scorer."""
+        if model.scorer is None:
+            return True
+        source, targets = model.encode(batch["inputs"]), tf.tile(batch["targets"], [4, 1])
+        projected = source.project(model.scorer.stack, 4)
+        before = model._before(targets)
+        scores = model.scorer.score(before, targets, *projected, model.embedding)
+        return tf.argmax(tf.reshape(scores, [4, 4]), 1).numpy().tolist() == [0, 1, 2, 3]
+
     first = float(step(tf.constant(0)))
     for number in range(1, 801):
         last = float(step(tf.constant(number)))
         # Not at the end only: a code revived a few steps ago is not yet known to the decoder.
-        if number % 200 == 0 and last < 0.01 * first and known():
+        if number % 200 == 0 and last < 0.01 * first and known() and scores_are_right():
             return
     pytest.fail(f"loss {last:.3f} after {number} steps, {first:.3f} before, and not known by heart")
