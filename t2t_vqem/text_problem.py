@@ -15,12 +15,14 @@ from t2t_vqem.capabilities import TranslationModel
 from t2t_vqem.config import HParams
 from t2t_vqem.constants import INPUTS, MAX_SEED, SPLITS, TARGETS, TRAIN, UsageError
 from t2t_vqem.data import groups, text_building
+from t2t_vqem.data.filters import SCRIPTS, Filters
 from t2t_vqem.data.lines import read_lines
 from t2t_vqem.data.reader import MakeBatch
 from t2t_vqem.data.text_source import GeneratedPairs, PairSource, hash_file
 from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.fields import Config, option
 from t2t_vqem.problem import Dataset, Problem, SourceFlags
+from t2t_vqem.registry import unknown_name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,17 @@ class TextConfig(Config):
         "tokens including EOS; 0: none are dropped",
         minimum=0,
     )
+    drop_duplicates: bool = option(False, "drop training pairs that occurred before")
+    drop_copies: bool = option(False, "drop training pairs whose target equals the source")
+    drop_held_out: bool = option(
+        False, "drop training pairs with a side that is also a line of dev or test"
+    )
+    source_script: str = option(
+        "",
+        "drop training pairs if most letters of the source are of other scripts than this, such as "
+        "latin, cyrillic or cjk+hiragana+katakana; '': any",
+    )
+    target_script: str = option("", "the same for the target")
     seed: int = option(
         0,
         "seed for choosing the pairs that the vocabulary is trained on",
@@ -70,6 +83,10 @@ class TextConfig(Config):
                 raise UsageError(
                     f"unknown language {code!r}: expected a code such as en, de or pt-BR"
                 )
+        for script in filter(None, (self.source_script, self.target_script)):
+            unknown = [name for name in script.split("+") if name not in SCRIPTS]
+            if unknown:
+                raise UsageError(unknown_name("script", unknown[0], SCRIPTS))
         if self.source_language == self.target_language:
             raise UsageError(
                 f"source_language and target_language are both {self.source_language!r}, expected "
@@ -199,8 +216,14 @@ class TextProblem(Problem):
             languages=self.languages,
             vocab_size=self.config.vocab_size,
             vocab_sample=self.config.vocab_sample,
-            max_length=self.config.max_length,
-            max_ratio=self.config.max_ratio,
+            filters=Filters(
+                max_length=self.config.max_length,
+                max_ratio=self.config.max_ratio,
+                copies=self.config.drop_copies,
+                duplicates=self.config.drop_duplicates,
+                held_out=self.config.drop_held_out,
+                scripts=(self.config.source_script, self.config.target_script),
+            ),
             seed=self.config.seed,
             sentencepiece_model=os.path.expanduser(self.config.sentencepiece_model),
         )

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from t2t_vqem.constants import UsageError
-from t2t_vqem.data import text_building
+from t2t_vqem.data import text_building, text_parts
+from t2t_vqem.data.filters import Filters
 from t2t_vqem.data.groups import GROUP_SIZES, group_words
 from t2t_vqem.data.records import RecordReader, RecordWriter, Schema
 from t2t_vqem.data.text_building import TextSettings, build_text
 from t2t_vqem.data.text_source import GeneratedPairs
 from t2t_vqem.data.vocabulary import Vocabulary
 
-SETTINGS = TextSettings(("en", "de"), 300, 1000, max_length=20, max_ratio=3.0, seed=1)
+SETTINGS = TextSettings(("en", "de"), 300, 1000, Filters(max_length=20, max_ratio=3.0), seed=1)
 WORDS = ["one", "two", "three", "four", "five", "six"]
 
 
@@ -24,6 +25,10 @@ def pairs_of(count: int, seed: int = 0) -> list[tuple[str, str]]:
     rng = random.Random(seed)
     lines = [" ".join(rng.choices(WORDS, k=rng.randint(2, 3))) for _ in range(count)]
     return [(line, line[::-1]) for line in lines]
+
+
+def filtered(**filters) -> TextSettings:
+    return SETTINGS._replace(filters=SETTINGS.filters._replace(**filters))
 
 
 def source_of(train, dev=(("one", "eno"),), test=(("two", "owt"),)) -> GeneratedPairs:
@@ -64,7 +69,7 @@ def small_parts(monkeypatch):
     """Limits parts to 8 lines and chunks to 3, so that a small text has several of each."""
     monkeypatch.setattr(text_building, "_MARK_LINES", 4)
     monkeypatch.setattr(text_building, "_PART_LINES", 8)
-    monkeypatch.setattr(text_building, "_CHUNK_LINES", 3)
+    monkeypatch.setattr(text_parts, "_CHUNK_LINES", 3)
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 24, 45])
@@ -140,9 +145,41 @@ def test_only_training_pairs_are_dropped_and_they_are_counted(tmp_path, small_pa
     assert "dev: 7 pairs of 7 lines" in report
 
 
+def test_filters_that_are_on_are_counted_and_named(tmp_path, small_parts):
+    pairs = [
+        *pairs_of(20),  # some of these occur several times
+        ("one", "other"),  # its source is in dev
+        ("some", "owt"),  # its target is in test
+        ("eno", "two"),  # on the wrong side
+        ("six", "six"),
+        ("six", "six"),  # a copy and a duplicate
+        ("\u043e\u0434\u0438\u043d a", "x y"),
+        ("7", "8"),
+        ("", ""),
+    ]
+    settings = filtered(copies=True, duplicates=True, held_out=True, scripts=("latin", ""))
+    manifest = run(tmp_path, source_of(pairs), settings, num_workers=2)
+    expected = [*dict.fromkeys(pairs_of(20)), ("eno", "two"), ("7", "8")]
+    assert decoded(tmp_path, manifest, "train") == expected
+    counts = {"empty": 1, "too long": 0, "ratio": 0, "copy": 2, "held out": 2, "script": 1}
+    counts["duplicate"] = 20 - len(set(pairs_of(20)))
+    assert counts["duplicate"] > 0
+    train = manifest["splits"]["train"]
+    assert train["dropped"] == counts
+    assert train["num_examples"] + sum(counts.values()) == len(pairs)
+    report = (tmp_path / "report.txt").read_text()
+    assert "2 with a target equal to the source, " in report
+    assert "2 with a side that is in dev or test, 1 in another script" in report
+    # Dev and test are not changed, and filters that are off are not named.
+    assert set(manifest["splits"]["dev"]["dropped"].values()) == {0}
+    assert list(run(tmp_path / "off", source_of(pairs))["splits"]["train"]["dropped"]) == [
+        "empty", "too long", "ratio",
+    ]  # fmt: skip
+
+
 def test_no_ratio_drops_nothing_by_ratio(tmp_path):
     pairs = [*pairs_of(20), ("x", "one two six " * 3)]
-    manifest = run(tmp_path, source_of(pairs), SETTINGS._replace(max_ratio=0.0))
+    manifest = run(tmp_path, source_of(pairs), filtered(max_ratio=0.0))
     assert manifest["splits"]["train"]["num_examples"] == 21
 
 
@@ -186,7 +223,7 @@ def test_continues_from_finished_parts_to_the_same_result(
 ):
     source = source_of(pairs_of(30))
     expected = run(tmp_path / "whole", source)
-    encode = text_building._encode_part
+    encode = text_building.encode_part
     numbers = []
 
     def stopping(part):
@@ -196,11 +233,11 @@ def test_continues_from_finished_parts_to_the_same_result(
         encode(part)
 
     with monkeypatch.context() as patch:
-        patch.setattr(text_building, "_encode_part", stopping)
+        patch.setattr(text_building, "encode_part", stopping)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "cut", source)
     monkeypatch.setattr(
-        text_building, "_encode_part", lambda part: (numbers.append(part.number), encode(part))
+        text_building, "encode_part", lambda part: (numbers.append(part.number), encode(part))
     )
     before = len(numbers)
     assert run(tmp_path / "cut", GeneratedPairs("x", {})) == expected  # the text is not read again
@@ -234,7 +271,7 @@ def test_an_empty_split_is_an_error(tmp_path):
 
 def test_no_training_pairs_is_an_error_with_the_reasons(tmp_path):
     with pytest.raises(UsageError, match=r"(?s)no training pair is left.*9 too long"):
-        run(tmp_path, source_of(pairs_of(9)), SETTINGS._replace(max_length=2))
+        run(tmp_path, source_of(pairs_of(9)), filtered(max_length=2))
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
@@ -244,7 +281,7 @@ def test_a_full_disk_while_encoding_leaves_no_part_of_a_shard(tmp_path, monkeypa
             super().__init__("/dev/full", schema)
 
     with monkeypatch.context() as patch:
-        patch.setattr(text_building, "RecordWriter", FullDisk)
+        patch.setattr(text_parts, "RecordWriter", FullDisk)
         with pytest.raises(OSError, match="No space left on device"):
             run(tmp_path, source_of(pairs_of(20)))
     assert not list(tmp_path.rglob("*.array_record*"))
