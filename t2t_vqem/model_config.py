@@ -97,13 +97,13 @@ class BottleneckHParams(Config):
     normalize_codes: bool = quantizer_option("normalize")
     prior_weight: float = option(
         0.0,
-        "E step with the learned prior, in training: a code of probability p looks this times the "
-        "running mean of the squared distance times -log p (at most 10) farther than it is, so "
-        "that codes become easier to predict; 0: distances alone count",
+        "weight of the learned prior in the E step, in training: the squared distance to a code of "
+        "probability p is increased by this times the running mean of the squared distance times "
+        "-log p (at most 10), so that codes become easier to predict; 0: only distances count",
         minimum=0,
     )
     prior_weight_steps: int = option(
-        1000, "updates in which `prior_weight` rises from 0, by equal steps", minimum=0
+        1000, "updates over which `prior_weight` rises linearly from 0", minimum=0
     )
 
     def __post_init__(self) -> None:
