@@ -128,6 +128,13 @@ def test_links_between_pages_have_targets(path):
         assert not anchor or anchor in heading_anchors(page.read_text("utf-8")), target
 
 
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_by_label_have_their_definition(path):
+    text = path.read_text("utf-8")
+    used = re.findall(r"\]\[([\w-]+)\]", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
+    assert sorted(set(used)) == sorted(re.findall(r"^\[([\w-]+)\]: https://", text, re.M))
+
+
 def test_ci_runs_make_test():
     assert "\nmake test\n" in (ROOT / ".ci" / "run").read_text("utf-8")
 
