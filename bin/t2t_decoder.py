@@ -6,8 +6,8 @@
     t2t-decoder --output_dir=runs/base --decode_interactive
 
 Line i of the output is the translation of line i of the input; only \\n ends a line. After a kill,
-the same command continues from the finished lines. Files that end in .gz are compressed; "-" is
-standard input or output.
+the same command continues from the finished lines. Files that end in .gz, .xz, .bz2 or .zst are
+compressed; "-" is standard input or output.
 
     t2t-decoder --output_dir=runs/vqvae --decode_to_file=samples.png --num_samples=64 --seed=1
     t2t-decoder --output_dir=runs/vqvae --decode_split=test --decode_to_file=test.png
