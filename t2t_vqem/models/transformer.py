@@ -165,8 +165,7 @@ class Transformer(Model, TranslationModel, ScoringModel, PairScoringModel):
         memory, memory_bias = self.encode(inputs)
         if num_hypotheses > 1:
             memory_bias = tf.repeat(memory_bias, num_hypotheses, axis=0)
-            memory = tf.repeat(memory, num_hypotheses, axis=0)
-        memories = self.decoder.project_memory(memory)
+        memories = self.decoder.project_memory(memory, num_hypotheses)
         positions = self._positions(max_length)
 
         def step(tokens, position, cache):
