@@ -10,7 +10,8 @@ of a process to its first translation, and its memory, are those of new processe
 with one and with two threads, and with several batch sizes for files; its best setting counts.
 
 Figures are kept in --work, where the next call finds them: a run can be made in pieces, by --sizes
-and --engines, and --again measures some systems again. Run it on an idle machine.
+and --engines, and --again measures some systems again. Run it on an idle machine; --prepare, which
+makes the exports, need not.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from runtime_systems import (
     FLOAT32,
     INT8,
     XLA,
+    Role,
     System,
     Translate,
     random_roles,
@@ -354,6 +356,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--work", required=True, help="folder for exports and figures")
     parser.add_argument("--sizes", default="small,base", help="sizes to measure")
     parser.add_argument("--engines", default=",".join(ENGINES), help="engines to measure")
+    parser.add_argument("--prepare", action="store_true", help="make the exports, and end")
     parser.add_argument("--again", help="measure systems again with this in their name")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--alone", type=int, default=100, help="sentences of a round")
@@ -379,6 +382,9 @@ def main() -> None:
     small = trained_roles(args.teacher, args.student, args.latent)
     base = random_roles(args.teacher, args.work)
     engines, sizes = args.engines.split(","), args.sizes.split(",")
+    if args.prepare:
+        prepare([*small * ("small" in sizes), *base * ("base" in sizes)], engines, args.work)
+        return
     if "small" in sizes:
         chosen = list(systems(small, engines))
         measure_batches(chosen, 1, lines[: args.alone], args, figures)
@@ -391,6 +397,13 @@ def main() -> None:
         measure_starts([s for s in chosen if s.engine == "LiteRT"], lines[0], args, figures)
     everything = list(systems([*small, *base], list(ENGINES)))
     report.write(summary(everything, lines, references, args, figures), args.results)
+
+
+def prepare(roles: list[Role], engines: list[str], work: str) -> None:
+    """Makes the exports of roles."""
+    for system in systems(roles, [engine for engine in engines if engine != XLA]):
+        print(f"export: {system.name}", file=sys.stderr, flush=True)
+        system.folder(work)
 
 
 def summary(
