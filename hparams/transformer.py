@@ -45,6 +45,20 @@ class TransformerHParams(HParams):
         below=1,
     )
 
+    subword_nbest: int = option(
+        1,
+        "subword regularisation (Kudo, 2018): each time a training sentence occurs, it is split "
+        "into one of this many of its most probable segmentations, drawn at random; 1: always the "
+        "best one",
+        minimum=1,
+        maximum=512,
+    )
+    subword_alpha: float = option(
+        0.1,
+        "exponent of the probabilities of these segmentations; 0: all are equally probable",
+        minimum=0,
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.hidden_size % self.num_heads:

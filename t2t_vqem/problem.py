@@ -17,10 +17,10 @@ import numpy as np
 
 from t2t_vqem import config, registry
 from t2t_vqem.capabilities import Capability
-from t2t_vqem.constants import UsageError
+from t2t_vqem.constants import TRAIN, UsageError
 from t2t_vqem.data import building, sample_building
 from t2t_vqem.data.batching import BatchPlan
-from t2t_vqem.data.reader import Examples, MakeBatch
+from t2t_vqem.data.reader import Examples, MakeBatch, Vary
 from t2t_vqem.data.records import RecordReader, Schema, lengths_file
 from t2t_vqem.data.sample_building import Samples
 from t2t_vqem.data.vocabulary import Vocabulary
@@ -174,7 +174,14 @@ class Dataset:
             **order: seed, shuffle and epochs, as in `plan`.
         """
         plan = self.plan(split, hparams, **order)
-        return Examples(self.records(split), plan, self.batch_maker(hparams))
+        training = split == TRAIN and order.get("shuffle", True)
+        vary = self.variation(hparams, order["seed"]) if training else None
+        return Examples(self.records(split), plan, self.batch_maker(hparams), vary)
+
+    def variation(self, hparams: Any, seed: int) -> Vary | None:
+        """Returns what changes training examples at random, by default nothing."""
+        del hparams, seed
+        return None
 
     @property
     def report(self) -> str:

@@ -17,7 +17,8 @@ from t2t_vqem.constants import INPUTS, MAX_SEED, SPLITS, TARGETS, TRAIN, UsageEr
 from t2t_vqem.data import groups, text_building
 from t2t_vqem.data.filters import SCRIPTS, Filters
 from t2t_vqem.data.lines import read_lines
-from t2t_vqem.data.reader import MakeBatch
+from t2t_vqem.data.reader import MakeBatch, Vary
+from t2t_vqem.data.subword_sampling import SubwordSampler
 from t2t_vqem.data.text_source import GeneratedPairs, PairSource, hash_file
 from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.fields import Config, option
@@ -139,6 +140,19 @@ class TextDataset(Dataset):
             raise UsageError("the text of the train split is not kept, expected dev or test.")
         path = os.path.join(self.directory, f"{split}.{language}")
         return [line.decode() for line in read_lines(path)]
+
+    def variation(self, hparams: HParams, seed: int) -> Vary | None:
+        """Returns a sampler of segmentations if `subword_nbest` is above 1."""
+        num_best = getattr(hparams, "subword_nbest", 1)
+        if num_best == 1:
+            return None
+        return SubwordSampler(
+            self.vocabulary,
+            num_best=num_best,
+            alpha=hparams.subword_alpha,
+            seed=seed,
+            group_size=hparams.group_size,
+        )
 
     def batch_maker(self, hparams: HParams) -> MakeBatch:
         """Returns the function that makes batches, with grouped targets if the model needs them."""

@@ -21,6 +21,10 @@ class Records(Protocol):
     def read(self, indices: np.ndarray) -> list[dict[str, np.ndarray]]: ...
 
 
+# (records with None for empty rows, indices, step, padded length) -> other records
+Vary = Callable[
+    [list[dict[str, np.ndarray] | None], np.ndarray, int, int], list[dict[str, np.ndarray] | None]
+]
 MakeBatch = Callable[[list[dict[str, np.ndarray] | None], int], dict[str, np.ndarray]]
 
 
@@ -36,6 +40,7 @@ class BatchReader:
         start_step: the first step.
         num_steps: number of steps; None for all steps of the plan.
         prefetch: number of batches to read in advance.
+        vary: changes the records of a batch at random; None: they stay as they are.
 
     Attributes:
         wait_seconds: how long the consumer has waited for batches so far.
@@ -50,10 +55,12 @@ class BatchReader:
         start_step: int,
         num_steps: int | None = None,
         prefetch: int = 8,
+        vary: Vary | None = None,
     ):
         self._records = records
         self._plan = plan
         self._make_batch = make_batch
+        self._vary = vary
         self.wait_seconds = 0.0
         end = plan.num_steps
         if num_steps is not None:
@@ -73,6 +80,8 @@ class BatchReader:
         rows: list[dict[str, np.ndarray] | None] = [None] * len(indices)
         for row, record in zip(real, self._records.read(indices[real]), strict=True):
             rows[row] = record
+        if self._vary:
+            rows = self._vary(rows, indices, step, length)
         return self._make_batch(rows, length)
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
@@ -135,7 +144,10 @@ class Examples(NamedTuple):
     records: Records
     plan: BatchPlan
     make_batch: MakeBatch
+    vary: Vary | None = None
 
     def read(self, start_step: int = 0) -> BatchReader:
         """Returns a reader of the batches from a step on; use it as a context manager."""
-        return BatchReader(self.records, self.plan, self.make_batch, start_step=start_step)
+        return BatchReader(
+            self.records, self.plan, self.make_batch, start_step=start_step, vary=self.vary
+        )

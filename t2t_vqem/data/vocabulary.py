@@ -102,11 +102,30 @@ class Vocabulary:
         return np.array([piece in bytes_ for piece in pieces])
 
     @functools.cached_property
-    def leading_spaces(self) -> int | str:
-        """How many spaces decoding removes at the beginning of a text; "" for all of them."""
+    def _proto(self):
         from sentencepiece import sentencepiece_model_pb2
 
-        spec = sentencepiece_model_pb2.ModelProto.FromString(self.model).normalizer_spec
+        return sentencepiece_model_pb2.ModelProto.FromString(self.model)
+
+    @functools.cached_property
+    def kind(self) -> str:
+        """The type of the model: "unigram" or "bpe"."""
+        spec = self._proto.trainer_spec
+        return (
+            spec.DESCRIPTOR.fields_by_name["model_type"]
+            .enum_type.values_by_number[spec.model_type]
+            .name.lower()
+        )
+
+    @functools.cached_property
+    def _scores(self) -> np.ndarray:
+        """The log-probability of each piece in nats, float64 [size]."""
+        return np.array([self._processor.GetScore(id_) for id_ in range(self.size)])
+
+    @functools.cached_property
+    def leading_spaces(self) -> int | str:
+        """How many spaces decoding removes at the beginning of a text; "" for all of them."""
+        spec = self._proto.normalizer_spec
         return "" if spec.remove_extra_whitespaces else int(spec.add_dummy_prefix)
 
     def piece(self, id_: int) -> str:
@@ -143,6 +162,17 @@ class Vocabulary:
             return self._processor.EncodeAsIds(text)
         except (RuntimeError, UnicodeError) as error:
             raise UsageError(f"text {text[:80]!r} is not valid Unicode: {error}") from error
+
+    def segmentations(self, text: str, num_best: int) -> list[tuple[list[int], float]]:
+        """Returns the most probable segmentations of a text, with log-probabilities in nats.
+
+        Only a unigram model has them. Single bytes, which all segmentations have in common, count
+        as 0. For a text with the character that stands for a space, it is only one.
+        """
+        if _SPACE_MARK in text:
+            return [(self.encode(text), 0.0)]
+        found = self._processor.NBestEncodeAsIds(text, num_best)
+        return [(ids, float(self._scores[ids].sum())) for ids in found]
 
     def _encode_with_marks(self, text: str) -> list[int]:
         """Encodes a text that contains the space mark.

@@ -1,4 +1,5 @@
 import gzip
+import itertools
 import pathlib
 import random
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ import sentencepiece
 
 from t2t_vqem.config import resolve
 from t2t_vqem.constants import UsageError
+from t2t_vqem.hparams.transformer import TransformerHParams
 from t2t_vqem.registry import problems
 
 
@@ -62,6 +64,30 @@ def test_settings_choose_any_languages_and_files(tmp_path):
     dataset = problem.generate(str(tmp_path / "data"), source_dir=text, progress=False)
     assert dataset.manifest["splits"]["train"]["num_examples"] == 40
     assert dataset.references("test")[1] == "sv number 1 1"
+
+
+def test_subword_sampling_is_for_training_alone_and_resumes(tmp_path):
+    text = write_text(tmp_path / "text", {"train": 30, "dev": 5, "test": 4})
+    problem = make("translate_text", vocab_size=290)
+    dataset = problem.generate(str(tmp_path / "data"), source_dir=text, progress=False)
+
+    def batches(split, start=0, count=6, **order):
+        hparams = TransformerHParams(batch_size=128, num_buckets=1, **order.pop("hparams", {}))
+        examples = dataset.examples(split, hparams, seed=2, **order)
+        with examples.read(start) as reader:
+            return [batch["targets"] for _, batch in itertools.islice(reader, count)]
+
+    sampled = {"subword_nbest": 16, "subword_alpha": 0.0}
+    plain, drawn = batches("train"), batches("train", hparams=sampled)
+    assert any(not np.array_equal(a, b) for a, b in zip(plain, drawn, strict=True))
+    for plain_rows, drawn_rows in zip(plain, drawn, strict=True):
+        texts = [[dataset.vocabulary.decode(r) for r in b] for b in (plain_rows, drawn_rows)]
+        assert texts[0] == texts[1]
+    for again, batch in zip(batches("train", 4, 2, hparams=sampled), drawn[4:], strict=True):
+        np.testing.assert_array_equal(again, batch)
+    for order in ({}, {"hparams": sampled}):
+        (dev,) = batches("dev", shuffle=False, epochs=1, **order)
+        np.testing.assert_array_equal(dev, batches("dev", shuffle=False, epochs=1)[0])
 
 
 def test_each_split_may_have_its_own_format(tmp_path):
