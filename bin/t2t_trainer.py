@@ -47,7 +47,8 @@ def _define_flags() -> None:
         "warm_start_from",
         None,
         "Output directory of another run, such as the teacher of a latent model: initialise all "
-        "weights that have the same names and shapes with the weights of that run.",
+        "weights that have the same names and shapes with the weights of that run. With another "
+        "vocabulary, embeddings of pieces that both have are kept.",
     )
     number("seed", None, "Seed of weights, batches and dropout; default: 1.", 0, MAX_SEED)
     number("train_steps", None, "Number of updates of the whole run; default: 250000.", 1)
@@ -94,6 +95,13 @@ def _define_flags() -> None:
     number("save_checkpoints_steps", 1000, "Updates between checkpoints.", 1)
     number("keep_checkpoint_max", 10, "Number of latest checkpoints to keep.", 1)
     number("log_step_count_steps", 100, "Updates between reports of loss and speed.", 1)
+    flags.DEFINE_list(
+        "profile_steps",
+        [],
+        "Record a profile for TensorBoard from the first of two steps until the second, such as "
+        "10,20.",
+        flag_values=FLAGS,
+    )
     text(
         "checkpoint",
         None,
@@ -103,6 +111,15 @@ def _define_flags() -> None:
 
 
 _define_flags()
+
+
+def _steps(name: str) -> list[int]:
+    try:
+        return [int(step) for step in FLAGS[name].value]
+    except ValueError:
+        raise UsageError(
+            f"--{name}={','.join(FLAGS[name].value)}: expected numbers of steps, such as 10,20"
+        ) from None
 
 
 def main(argv: list[str]) -> int:
@@ -146,6 +163,7 @@ def main(argv: list[str]) -> int:
             save_checkpoints_steps=FLAGS.save_checkpoints_steps,
             keep_checkpoint_max=FLAGS.keep_checkpoint_max,
             log_step_count_steps=FLAGS.log_step_count_steps,
+            profile_steps=_steps("profile_steps"),
             checkpoint=FLAGS.checkpoint,
         )
     )

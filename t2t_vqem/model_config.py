@@ -47,6 +47,11 @@ class HParams(Config):
     clip_norm: float = option(
         1.0, "gradient clipping: largest global norm, per target token; 0 for none", minimum=0
     )
+    frozen: tuple[str, ...] = option(
+        (),
+        "weights that are not trained: patterns of their names, such as ['encoder/*']. "
+        "Codes that are learned by EM are fixed by codebook_decay=1,revive_below=0 instead",
+    )
     ema_decay: float = option(
         0.0,
         "decay of the averaged copy of the weights that inference uses; 0 for no copy",

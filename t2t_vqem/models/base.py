@@ -53,6 +53,10 @@ class Model(keras.layers.Layer):
         """Returns the path of the weight to use for `path` if another run has no such weight."""
         return path
 
+    def token_variables(self) -> tuple[keras.Variable, ...]:
+        """Returns the variables [V, ...] that have a row for each piece of the vocabulary."""
+        return ()
+
     @property
     def start_step(self) -> int:
         """Number of updates before `start` is called."""

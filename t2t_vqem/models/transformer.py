@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import keras
 import tensorflow as tf
 
 from t2t_vqem import registry
@@ -72,6 +73,10 @@ class Transformer(Model, TranslationModel, ScoringModel, PairScoringModel):
         """Returns a batch of one row of two source and two target tokens."""
         ids = tf.ones([1, 2], tf.int32)
         return {"inputs": ids, "targets": ids}
+
+    def token_variables(self) -> tuple[keras.Variable, ...]:
+        """Returns the table of embeddings, which is also the output projection."""
+        return (self.embedding.table,)
 
     def _positions(self, length: Size) -> tf.Tensor:
         limit = self.hparams.max_length + MAX_EXTRA_LENGTH + POSITION_MULTIPLE

@@ -9,6 +9,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -126,6 +127,10 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
         """Returns a batch of one row of two source and two target tokens."""
         ids = tf.ones([1, 2], tf.int32)
         return {"inputs": ids, "targets": ids}
+
+    def token_variables(self) -> tuple[keras.Variable, ...]:
+        """Returns the table of embeddings, which is also the output projection."""
+        return (self.embedding.table,)
 
     def warm_start_path(self, path: str) -> str:
         """Initialises predictor and scorer with the first layers of a Transformer's decoder.

@@ -1,5 +1,6 @@
 """The state of training, which checkpoints contain."""
 
+import fnmatch
 from collections.abc import Callable, Iterator, Sequence
 
 import keras
@@ -7,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from t2t_vqem.config import HParams
+from t2t_vqem.constants import UsageError
 from t2t_vqem.models.base import Model
 from t2t_vqem.output_dir import named_weights
 from t2t_vqem.training.optimizer import make_slots
@@ -35,13 +37,18 @@ class TrainState:
         Args:
           strategy: the strategy that places the variables.
           make_model: returns a model without variables; called once or twice.
-          hparams: ema_decay decides whether there is an averaged copy.
+          hparams: ema_decay decides whether there is an averaged copy, and frozen which weights are
+            not trained.
           seed: seed of the initial weights.
+
+        Raises:
+          UsageError: a pattern in hparams.frozen matches no trainable weight, or all are frozen.
         """
         keras.utils.set_random_seed(seed)
         with strategy.scope():
             self.model = make_model()
             self.model.build_variables()
+            freeze(self.model, hparams.frozen)
             self.averaged = None
             if hparams.ema_decay:
                 self.averaged = make_model()
@@ -77,6 +84,23 @@ class TrainState:
         if self.averaged is not None:
             parts["averaged"] = named_weights(self.averaged)
         return tf.train.Checkpoint(**parts)
+
+
+def freeze(model: Model, patterns: Sequence[str]) -> None:
+    """Makes the weights not trainable whose path matches one of the patterns, as of file names."""
+    trainable = model.trainable_variables
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(variable.path, pattern) for variable in trainable):
+            parts = sorted({variable.path.partition("/")[0] + "/*" for variable in trainable})
+            raise UsageError(
+                f"frozen: {pattern!r} matches no weight that is trained by gradients. Expected a "
+                f"pattern such as {', '.join(parts)}, or of a single weight, such as "
+                f"{trainable[-1].path}"
+            )
+    for variable in trainable:
+        variable.trainable = not any(fnmatch.fnmatchcase(variable.path, p) for p in patterns)
+    if not model.trainable_variables:
+        raise UsageError(f"frozen={list(patterns)} leaves no weight to train: omit one of them")
 
 
 def _copy(model: Model, copy: Model) -> None:

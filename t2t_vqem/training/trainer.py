@@ -19,13 +19,16 @@ from t2t_vqem.constants import DEV, MAX_SEED, TRAIN, UsageError
 from t2t_vqem.data import building
 from t2t_vqem.data.batching import BatchPlan
 from t2t_vqem.data.reader import Examples
+from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.output_dir import OutputDir, RunSettings, checkpoint_step, make_model
 from t2t_vqem.problem import Dataset, Problem
+from t2t_vqem.training import metrics_log
 from t2t_vqem.training.checkpoints import Checkpoints
 from t2t_vqem.training.early_stopping import METRICS, EarlyStopping, early_stopping
 from t2t_vqem.training.evaluation import Evaluator
 from t2t_vqem.training.loop import Intervals, Loop
 from t2t_vqem.training.metrics_log import MetricsLog
+from t2t_vqem.training.profiling import ProfiledStep, check_profile_steps
 from t2t_vqem.training.progress import TrainingProgress
 from t2t_vqem.training.signals import StoppedError, StopRequest
 from t2t_vqem.training.state import TrainState
@@ -72,6 +75,7 @@ class Request:
     save_checkpoints_steps: int = 1000
     keep_checkpoint_max: int = 10
     log_step_count_steps: int = 100
+    profile_steps: Sequence[int] = ()
     checkpoint: str | None = None
 
 
@@ -93,6 +97,7 @@ def run(request: Request) -> Outcome:
         raise UsageError(
             f"unknown --schedule={request.schedule}. Expected one of: {', '.join(SCHEDULES)}"
         )
+    check_profile_steps(request.profile_steps)
     registry.load_plugins(request.t2t_usr_dir)
     # Before everything else: once TensorFlow has computed something, it creates no more devices.
     strategy = make_strategy(request.strategy, request.devices)
@@ -214,7 +219,7 @@ def _train(
     examples = dataset.examples(TRAIN, hparams, seed=settings.seed)
     own_examples = examples._replace(plan=replicas.own_rows(examples.plan))
     start_model = functools.partial(_start_model, state, replicas, examples, settings.seed)
-    if not start and settings.warm_start_from and _warm_start(state, settings):
+    if not start and settings.warm_start_from and _warm_start(state, settings, vocabulary):
         start_model = functools.partial(copy_from_chief, replicas, state)
     if replicas.is_chief:
         output_dir.save(settings, vocabulary)
@@ -233,6 +238,11 @@ def _train(
     with contextlib.ExitStack() as stack:
         log = MetricsLog(output_dir, start_step=start, is_chief=replicas.is_chief)
         stack.callback(log.close)
+        if request.profile_steps and replicas.is_chief:
+            step_fn = ProfiledStep(
+                step_fn, request.profile_steps, output_dir.join(metrics_log.TRAIN)
+            )
+            stack.callback(step_fn.close)
         progress = _progress(state, replicas, settings, start)
         stack.callback(progress.close)
         stop = stack.enter_context(StopRequest(num_workers=replicas.num_workers))
@@ -281,9 +291,9 @@ def _early_stopping(
     )
 
 
-def _warm_start(state: TrainState, settings: RunSettings) -> bool:
+def _warm_start(state: TrainState, settings: RunSettings, vocabulary: Vocabulary | None) -> bool:
     """Loads the weights of another run; returns whether `Model.start` is then unnecessary."""
-    complete = warm_start(state.model, settings.warm_start_from, vocabulary=settings.vocabulary)
+    complete = warm_start(state.model, settings.warm_start_from, vocabulary=vocabulary)
     state.begin_average()
     # A model that starts later makes its codes from the vectors that it has learned by then.
     return complete and state.model.start_step == 0

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from t2t_vqem.constants import MAX_SEED, UsageError
 from t2t_vqem.data import building
@@ -219,6 +220,28 @@ def test_evaluate_alone_prints_the_figures_of_a_checkpoint(request_for, capsys):
     assert "ckpt-6, dev:" in printed
 
 
+def test_a_profile_is_of_the_steps_asked_for_and_changes_nothing(request_for):
+    plain, profiled = request_for("plain"), request_for("profiled", profile_steps=[2, 4])
+    for request in (plain, profiled):
+        trainer.run(request)
+    assert_equal(saved(profiled), saved(plain))
+    (path,) = pathlib.Path(profiled.output_dir).glob("train/plugins/profile/*/*.xplane.pb")
+    space = xplane_pb2.XSpace.FromString(path.read_bytes())
+    steps = set()
+    for plane in space.planes:
+        names = {key: value.name for key, value in plane.stat_metadata.items()}
+        events = {key: value.name for key, value in plane.event_metadata.items()}
+        steps |= {
+            stat.int64_value
+            for line in plane.lines
+            for event in line.events
+            if events[event.metadata_id] == "train"
+            for stat in event.stats
+            if names[stat.metadata_id] == "step_num"
+        }
+    assert steps == {2, 3}
+
+
 def test_averaged_checkpoint_is_the_mean(request_for):
     request = request_for(save_checkpoints_steps=2)
     trainer.run(request)
@@ -326,6 +349,7 @@ def test_other_settings_in_the_same_folder(request_for, options, message):
             {"eval_early_stopping_patience": 2},
             "patience=2 needs evaluations: expected --schedule=train_and_evaluate",
         ),
+        ({"profile_steps": [5, 5]}, "profile_steps=5,5: expected the first step and the one after"),
         ({"eval_early_stopping_metric": "wer"}, "metric=wer: expected one of bleu, chrf, loss"),
         ({"schedule": "evaluate"}, "no checkpoint for the run"),
         (

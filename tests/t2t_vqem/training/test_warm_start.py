@@ -7,8 +7,10 @@ import pytest
 import tensorflow as tf
 
 from t2t_vqem.constants import UsageError
+from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.hparams.transformer import TransformerHParams
 from t2t_vqem.hparams.transformer_nat import TransformerNATHParams
+from t2t_vqem.models.base import Model
 from t2t_vqem.output_dir import OutputDir, make_model, named_weights
 from t2t_vqem.training import trainer
 from t2t_vqem.training.warm_start import warm_start
@@ -47,7 +49,7 @@ def student(problem, vocabulary, **changes):
 def test_weights_of_the_same_name_are_the_teachers(tiny_text_data, teacher_dir, vocabulary):
     model = student(tiny_text_data.dataset.problem, vocabulary)
     before = {v.path: v.numpy() for v in model.variables}
-    assert not warm_start(model, teacher_dir.path, vocabulary=vocabulary.hash)
+    assert not warm_start(model, teacher_dir.path, vocabulary=vocabulary)
     teacher = teacher_dir.build_model()
     teacher_dir.restore_for_inference(teacher)
     theirs = {v.path: v.numpy() for v in teacher.variables}
@@ -68,7 +70,7 @@ def test_a_latent_model_copies_the_codes_of_another_but_not_its_predictor(
 ):
     other_dir = untrained_run(tmp_path, STUDENT)
     model = student(tiny_text_data.dataset.problem, vocabulary)
-    assert warm_start(model, other_dir.path, vocabulary=vocabulary.hash)
+    assert warm_start(model, other_dir.path, vocabulary=vocabulary)
     other = other_dir.build_model()
     other_dir.restore_for_inference(other)
     for ours, theirs in zip(model.variables, other.variables, strict=True):
@@ -78,19 +80,55 @@ def test_a_latent_model_copies_the_codes_of_another_but_not_its_predictor(
 def test_weights_of_other_sizes_are_an_error(tiny_text_data, teacher_dir, vocabulary):
     model = student(tiny_text_data.dataset.problem, vocabulary, hidden_size=10, filter_size=14)
     with pytest.raises(UsageError, match="no weight of that .* matches .* same hidden_size"):
-        warm_start(model, teacher_dir.path, vocabulary=vocabulary.hash)
+        warm_start(model, teacher_dir.path, vocabulary=vocabulary)
 
 
-def test_another_vocabulary_is_an_error(tiny_text_data, teacher_dir, vocabulary):
-    model = student(tiny_text_data.dataset.problem, vocabulary)
+@pytest.fixture(scope="module")
+def other_vocabulary(tmp_path_factory):
+    """A vocabulary with some of the pieces of the toy text, at other ids, and some of its own."""
+    lines = ["sieben acht neun zehn elf zwanzig hundert tausend Bäume am Wasser"] * 50
+    path = tmp_path_factory.mktemp("vocabulary") / "vocab.model"
+    return Vocabulary.train(lines, 330, str(path), seed=1)
+
+
+def test_rows_of_the_pieces_that_another_vocabulary_shares_are_kept(
+    tiny_text_data, teacher_dir, vocabulary, other_vocabulary, caplog
+):
+    model = student(tiny_text_data.dataset.problem, other_vocabulary)
+    before = model.embedding.table.numpy()
+    with caplog.at_level("INFO"):
+        warm_start(model, teacher_dir.path, vocabulary=other_vocabulary)
+    teacher = teacher_dir.build_model()
+    teacher_dir.restore_for_inference(teacher)
+    theirs = {vocabulary.piece(i): row for i, row in enumerate(teacher.embedding.table.numpy())}
+    ours = [other_vocabulary.piece(i) for i in range(other_vocabulary.size)]
+    kept = [piece for piece in ours if piece in theirs]
+    moved = [i for i, piece in enumerate(ours) if piece in kept and vocabulary.piece(i) != piece]
+    assert {"<pad>", "</s>", "<0x0A>"} < set(kept) < set(ours) and moved
+    expected = [theirs.get(piece, row) for piece, row in zip(ours, before, strict=True)]
+    np.testing.assert_array_equal(model.embedding.table.numpy(), expected)
+    np.testing.assert_array_equal(
+        model.encoder.blocks[0].attention_norm.gamma.numpy(),
+        teacher.encoder.blocks[0].attention_norm.gamma.numpy(),
+    )
+    assert f"{len(kept)} of {len(ours)} pieces are in the vocabulary of that run" in caplog.text
+
+
+def test_a_model_that_does_not_name_its_rows_needs_the_same_vocabulary(
+    tiny_text_data, teacher_dir, vocabulary, other_vocabulary, monkeypatch
+):
+    model = student(tiny_text_data.dataset.problem, other_vocabulary)
+    monkeypatch.setattr(type(model), "token_variables", Model.token_variables)
+    with pytest.raises(UsageError, match="another vocabulary, and .* define token_variables"):
+        warm_start(model, teacher_dir.path, vocabulary=other_vocabulary)
     with pytest.raises(UsageError, match="that run has another vocabulary"):
-        warm_start(model, teacher_dir.path, vocabulary="0123")
+        warm_start(model, teacher_dir.path, vocabulary=None)
 
 
 def test_a_folder_without_a_run_is_an_error(tiny_text_data, vocabulary, tmp_path):
     model = student(tiny_text_data.dataset.problem, vocabulary)
     with pytest.raises(UsageError, match="is not an output directory of t2t-trainer"):
-        warm_start(model, str(tmp_path), vocabulary=vocabulary.hash)
+        warm_start(model, str(tmp_path), vocabulary=vocabulary)
 
 
 @pytest.mark.slow
