@@ -26,6 +26,8 @@ images or reconstructions, a .npz both ("images" and "reconstructions"). A file 
     t2t-decoder --output_dir=runs/nat --decode_from_file=newstest2014.en --decode_to_file=out.de \\
         --num_candidates=9 --rescore_dir=runs/base
 
+    t2t-decoder --output_dir=runs/nat --codes_report=codes
+
 A latent model decodes its best sequences of latents in one batch and returns the best translation.
 
 Problem, model, hparams and vocabulary are taken from the output directory.
@@ -39,7 +41,7 @@ from typing import NoReturn
 from absl import flags
 
 from t2t_vqem import registry
-from t2t_vqem.bin import _main, _outputs
+from t2t_vqem.bin import _main, _outputs, _report_codes
 from t2t_vqem.capabilities import ImageModel, TranslationModel
 from t2t_vqem.constants import (
     BLEU_TOKENIZERS,
@@ -207,6 +209,14 @@ flags.DEFINE_bool(
     "Latent models: keep tokens that repeat the token before them.",
     flag_values=FLAGS,
 )
+flags.DEFINE_string(
+    "codes_report",
+    None,
+    "Models with codes: write to this folder what each code stands for in the training data, or in "
+    "--decode_split: its count, its most frequent phrases or some image patches, and its nearest "
+    "codes (codes.jsonl and codes.html).",
+    flag_values=FLAGS,
+)
 flags.DEFINE_integer(
     "seed",
     0,
@@ -288,6 +298,9 @@ def main(argv: list[str]) -> None:
             "text nor images, so t2t-decoder cannot use it. For its metrics on dev, run "
             f"t2t-trainer --output_dir={FLAGS.output_dir} --schedule=evaluate"
         )
+    if FLAGS.codes_report:
+        _report_codes.run(FLAGS)
+        return
     for name in TEXT_ONLY if images else IMAGES_ONLY:
         if FLAGS[name].present:
             kinds = ("text", "images") if images else ("images", "text")

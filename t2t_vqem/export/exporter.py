@@ -30,7 +30,7 @@ from t2t_vqem.export.card import write_card
 from t2t_vqem.export.graphs import Graphs, image_graphs, text_graphs
 from t2t_vqem.export.litert import NONE
 from t2t_vqem.export.loading import LoadedRun, load_rescorer, load_run
-from t2t_vqem.export.phrases import collect_phrases, training_pairs
+from t2t_vqem.export.phrases import count_phrases, most_frequent, training_pairs
 from t2t_vqem.export.verification import verify_images, verify_text
 from t2t_vqem.export.writing import written_aside
 from t2t_vqem.files import write_file, write_json
@@ -198,7 +198,8 @@ def _write_phrases(
             scoring = Graphs(score, graphs.variables_used)
             write_file(path, litert.convert(scoring, manifest.quantize))
         model = TextRuntime(manifest, loaded.vocabulary, Interpreters(path))
-        write_json(os.path.join(folder, PHRASES), collect_phrases(model, training_pairs(dataset)))
+        counted = count_phrases(model, training_pairs(dataset))
+        write_json(os.path.join(folder, PHRASES), most_frequent(counted.phrases))
 
 
 def _open_data(run: OutputDir, data_dir: Any) -> Dataset | None:

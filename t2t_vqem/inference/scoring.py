@@ -39,8 +39,14 @@ def load_scorer(
             f"the run in {run.path} is of the model {hparams.model!r}, which cannot score given "
             f"translations. Expected one of: {capabilities.models_that_offer(PairScoringModel)}"
         )
-    model, vocabulary = run.build_model(), run.vocabulary()
+    model = run.build_model()
     _logger.info("weights of %s", run.restore_for_inference(model, checkpoint))
+    return make_scorer(run, model, batch_tokens=batch_tokens)
+
+
+def make_scorer(run: OutputDir, model: Any, *, batch_tokens: int | None = None) -> TextRuntime:
+    """Returns a `TextRuntime` whose `score` scores pairs with the model of a run, restored."""
+    hparams = run.hparams()
     latent = capabilities.offers(hparams.model, LatentTextModel)
     manifest = Manifest(
         kind=TEXT,
@@ -51,9 +57,10 @@ def load_scorer(
         max_extra_length=MAX_EXTRA_LENGTH,
         group_size=hparams.group_size,
         tokens_per_latent=model.ratio if latent else 0,
+        num_codes=hparams.num_codes if latent else 0,
     )
     settings = {"batch_tokens": batch_tokens} if batch_tokens else {}
-    return TextRuntime(manifest, vocabulary, _ScoringModel(model), **settings)
+    return TextRuntime(manifest, run.vocabulary(), _ScoringModel(model), **settings)
 
 
 class _ScoringModel:

@@ -550,3 +550,29 @@ def test_missing_run_and_missing_checkpoint(decode, source, tmp_path):
     assert "is not an output directory of t2t-trainer" in result.err
     result = decode(file, "--checkpoint=averaged", status=2)
     assert "there is no checkpoint 'averaged'" in result.err
+
+
+def test_codes_report(decode, latent_run, tmp_path):
+    """What the codes stand for is written as files, of the train split or of another."""
+
+    def report(*arguments, status=None):
+        argv = [f"--output_dir={latent_run}", f"--codes_report={tmp_path / 'codes'}", *arguments]
+        with pytest.raises(SystemExit) as caught:
+            _main.run(t2t_decoder.main, t2t_decoder.FLAGS, ["t2t-decoder", *argv])
+        assert caught.value.code == status
+        lines = (tmp_path / "codes" / "codes.jsonl").read_text("utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+
+    train = report()
+    dev = report("--decode_split=dev", "--checkpoint=best")
+    assert [line["code"] for line in train] == list(range(9))
+    assert sum(line["count"] for line in train) > 3 * sum(line["count"] for line in dev) > 0
+    assert (tmp_path / "codes" / "codes.html").exists()
+    report("--beam_size=2", status=2)
+
+
+def test_codes_report_needs_codes(run, capfd, tmp_path):
+    argv = [f"--output_dir={run.path}", f"--codes_report={tmp_path / 'codes'}"]
+    with pytest.raises(SystemExit):
+        _main.run(t2t_decoder.main, t2t_decoder.FLAGS, ["t2t-decoder", *argv])
+    assert "is of the model 'transformer', which has no codes" in capfd.readouterr().err

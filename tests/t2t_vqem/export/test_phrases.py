@@ -3,7 +3,7 @@
 import collections
 
 from t2t_vqem import runtime
-from t2t_vqem.export.phrases import collect_phrases
+from t2t_vqem.export.phrases import count_phrases, most_frequent
 
 LONG = ("one two three four five", "fünf vier drei zwei eins")
 PAIRS = [LONG, ("five", "fünf"), LONG]
@@ -11,11 +11,14 @@ PAIRS = [LONG, ("five", "fünf"), LONG]
 
 def test_phrases_are_those_of_the_scored_tokens(stored_exports):
     model = runtime.load(str(stored_exports / "latent"), interpreters=1)
-    found = collect_phrases(model, PAIRS)
+    counts = count_phrases(model, PAIRS)
+    found = most_frequent(counts.phrases)
     assert len(found) == 12
 
     expected = [collections.Counter() for _ in range(12)]
+    codes = collections.Counter()
     for score in model.score(PAIRS):
+        codes.update(score.codes)
         pieces = collections.defaultdict(str)
         for token in score.tokens:
             if token.piece not in ("</s>", "<unk>"):
@@ -23,6 +26,7 @@ def test_phrases_are_those_of_the_scored_tokens(stored_exports):
         for latent, text in pieces.items():
             expected[score.codes[latent]][text.replace("\u2581", " ").strip()] += 1
     assert [dict(phrases) for phrases in found] == expected
+    assert counts.codes.tolist() == [codes[code] for code in range(12)]
     for phrases in found:
         counts = [count for _, count in phrases]
         assert counts == sorted(counts, reverse=True)
