@@ -135,59 +135,66 @@ class VectorQuantizer(Codebooks):
         `state` holds values that were read once, because a read of a variable that is assigned
         later in the same graph may return the new value in TensorFlow.
         """
-        leading = tf.shape(x)[:-1]
         options = self.options
-        flat = tf.cast(x, tf.float32)
-        flat = tf.reshape(flat, [-1, options.num_codebooks, options.slice_width])
-        everything = flat = self._direction(flat)
-        weights = tf.ones(leading) if mask is None else tf.cast(mask, tf.float32)
+        weights = tf.ones(tf.shape(x)[:-1]) if mask is None else tf.cast(mask, tf.float32)
         weights = tf.reshape(weights, [-1])
+        slices = tf.reshape(
+            tf.cast(x, tf.float32), [-1, options.num_codebooks, options.slice_width]
+        )
+        everything = real = self._direction(slices)
         if mask is not None:  # a weight of 0 does not exclude NaN
-            flat = tf.where(weights[:, None, None] > 0, flat, 0.0)
-
-        def shaped(values: tf.Tensor, *last: int) -> tf.Tensor:
-            values = tf.reshape(values, tf.concat([leading, last], 0))
-            values.set_shape([*x.shape[:-1], *last])
-            return values
-
-        temperatures = self._temperature(state) * tf.maximum(state.distance, 1e-12)
-        parts = [
-            _EStep(*values)
-            for values in zip(
-                tf.unstack(flat, axis=1),
-                tf.unstack(self._codebooks(state)),
-                self._penalties(state),
-                tf.unstack(temperatures),
-                self._uniforms(x, rng),
-                strict=True,
-            )
-        ]
+            real = tf.where(weights[:, None, None] > 0, everything, 0.0)
+        steps = self._steps(state, real, x, rng)
         if prior is not None:
-            parts = self._with_prior(parts, prior, state, shaped)
-        parts = [self._quantize_slice(part, weights, training=rng is not None) for part in parts]
+            steps = self._with_prior(steps, prior, state, x)
+        parts = [self._quantize_slice(step, weights, training=rng is not None) for step in steps]
         vectors = quantization.straight_through(everything, tf.stack([p.vectors for p in parts], 1))
-        statistics = None
+        statistics = samples = None
         if rng is not None:
-            candidates, found = self._candidates(tf.stop_gradient(flat), weights, rng, leading)
-            statistics = Statistics(
-                counts=tf.stack([part.moments.counts for part in parts]),
-                sums=tf.stack([part.moments.sums for part in parts]),
-                distance=tf.stack([tf.reduce_sum(part.distance * weights) for part in parts]),
-                weight=tf.reduce_sum(weights),
-                candidates=candidates,
-                candidate_weights=found,
-            )
-
-        samples = None
+            statistics = self._statistics(parts, real, weights, rng, tf.shape(x))
         if self._draws(rng):
             samples = tf.stack([part.samples for part in parts], 1)
-            samples = shaped(samples, options.num_codebooks, options.num_samples)
+            samples = _shaped(samples, x, options.num_codebooks, options.num_samples)
         return Quantized(
-            vectors=tf.cast(shaped(vectors, options.width), self.compute_dtype),
-            ids=shaped(tf.stack([part.ids for part in parts], 1), options.num_codebooks),
+            vectors=tf.cast(_shaped(vectors, x, options.width), self.compute_dtype),
+            ids=_shaped(tf.stack([part.ids for part in parts], 1), x, options.num_codebooks),
             samples=samples,
             loss=tf.add_n([part.loss for part in parts]),
             statistics=statistics,
+        )
+
+    def _steps(
+        self, state: CodebookState, slices: tf.Tensor, x: tf.Tensor, rng: Rng | None
+    ) -> list["_EStep"]:
+        """Returns the inputs of the E step of each codebook, for the slices [N, C, D/C] of x."""
+        temperatures = self._temperature(state) * tf.maximum(state.distance, 1e-12)
+        values = zip(
+            tf.unstack(slices, axis=1),
+            tf.unstack(self._codebooks(state)),
+            self._penalties(state),
+            tf.unstack(temperatures),
+            self._uniforms(x, rng),
+            strict=True,
+        )
+        return [_EStep(*step) for step in values]
+
+    def _statistics(
+        self,
+        parts: list["_Slice"],
+        slices: tf.Tensor,
+        weights: tf.Tensor,
+        rng: Rng,
+        shape: tf.Tensor,
+    ) -> Statistics:
+        """Collects the statistics of all codebooks; `shape` is [B, ..., D]."""
+        candidates, found = self._candidates(tf.stop_gradient(slices), weights, rng, shape[:-1])
+        return Statistics(
+            counts=tf.stack([part.statistics.counts for part in parts]),
+            sums=tf.stack([part.statistics.sums for part in parts]),
+            distance=tf.stack([tf.reduce_sum(part.distance * weights) for part in parts]),
+            weight=tf.reduce_sum(weights),
+            candidates=candidates,
+            candidate_weights=found,
         )
 
     def _draws(self, rng: Rng | None) -> bool:
@@ -210,18 +217,18 @@ class VectorQuantizer(Codebooks):
 
     def _with_prior(
         self,
-        parts: list["_EStep"],
+        steps: list["_EStep"],
         prior: EStepPrior,
         state: CodebookState,
-        shaped: Callable[..., tf.Tensor],
+        x: tf.Tensor,
     ) -> list["_EStep"]:
         """Adds the prior of each vector, given the nearest codes of the vectors before it."""
-        plain = [part.assign(draws=False) for part in parts]
-        ids = shaped(tf.stack([found.nearest for found in plain], 1), self.options.num_codebooks)
-        found = prior.of_codes(ids)
+        plain = [step.assign(draws=False) for step in steps]
+        ids = tf.stack([found.nearest for found in plain], 1)
+        found = prior.of_codes(_shaped(ids, x, self.options.num_codebooks))
         states = tf.unstack(tf.stop_gradient(found.states), axis=-2)
         tables = tf.unstack(tf.stop_gradient(found.table))
-        biases = [None] * len(parts)
+        biases = [None] * len(steps)
         if found.bias is not None:
             biases = tf.unstack(tf.stop_gradient(found.bias))
         weights = tf.unstack(prior.weight * state.distance)
@@ -232,8 +239,8 @@ class VectorQuantizer(Codebooks):
             for states, table, bias, weight in zip(states, tables, biases, weights, strict=True)
         ]
         return [
-            part._replace(prior=prior, distance=nearest.distance)
-            for part, prior, nearest in zip(parts, priors, plain, strict=True)
+            step._replace(prior=prior, distance=nearest.distance)
+            for step, prior, nearest in zip(steps, priors, plain, strict=True)
         ]
 
     def _quantize_slice(self, step: "_EStep", weights: tf.Tensor, *, training: bool) -> "_Slice":
@@ -243,7 +250,7 @@ class VectorQuantizer(Codebooks):
         found = step.assign()
         chosen = found.nearest[:, None] if found.samples is None else found.samples
         if training and self.options.kind == "soft_em" and not self.options.num_samples:
-            vectors, moments = quantization.expectation(
+            vectors, statistics = quantization.expectation(
                 fixed_x,
                 tf.stop_gradient(codes),
                 weights,
@@ -252,14 +259,16 @@ class VectorQuantizer(Codebooks):
                 step.prior,
             )
         else:
-            vectors, moments = quantization.mean_code(codes, chosen), None
-        if training and moments is None:
-            moments = quantization.moments(fixed_x, chosen, weights, self.options.num_codes)
+            vectors, statistics = quantization.mean_code(codes, chosen), None
+        if training and statistics is None:
+            statistics = quantization.sufficient_statistics(
+                fixed_x, chosen, weights, self.options.num_codes
+            )
         loss = self.options.beta * quantization.squared_error(x, tf.stop_gradient(vectors), weights)
         if self.options.kind == "vq":
             loss += quantization.squared_error(fixed_x, vectors, weights)
         distance = found.distance if step.distance is None else step.distance
-        return _Slice(vectors, found.nearest, found.samples, distance, loss, moments)
+        return _Slice(vectors, found.nearest, found.samples, distance, loss, statistics)
 
     def _candidates(
         self, x: tf.Tensor, weights: tf.Tensor, rng: Rng, leading: tf.Tensor
@@ -354,6 +363,13 @@ class VectorQuantizer(Codebooks):
         return {**super().get_config(), **dataclasses.asdict(self.options), "seed": self.seed}
 
 
+def _shaped(values: tf.Tensor, x: tf.Tensor, *last: int) -> tf.Tensor:
+    """Reshapes values of the N vectors [B, ..., D] of x to [B, ..., *last]."""
+    values = tf.reshape(values, tf.concat([tf.shape(x)[:-1], last], 0))
+    values.set_shape([*x.shape[:-1], *last])
+    return values
+
+
 def _share(loss: tf.Tensor) -> tf.Tensor:
     """Returns the loss with its gradient, and with its value divided by the number of replicas.
 
@@ -441,4 +457,4 @@ class _Slice(NamedTuple):
     samples: tf.Tensor | None  # int32 [N, m]
     distance: tf.Tensor  # [N]
     loss: tf.Tensor  # scalar, summed
-    moments: quantization.Moments | None  # None in inference
+    statistics: quantization.SufficientStatistics | None  # None in inference

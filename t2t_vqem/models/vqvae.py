@@ -17,7 +17,7 @@ from t2t_vqem.decoding.greedy import decode
 from t2t_vqem.decoding.sampling import sampler
 from t2t_vqem.layers.code_prior import CodePrior
 from t2t_vqem.layers.convolution import ConvDecoder, ConvEncoder
-from t2t_vqem.layers.turns import Turns
+from t2t_vqem.layers.encoding_passes import EncodingPasses
 from t2t_vqem.layers.vector_quantizer import PriorStates
 from t2t_vqem.metrics.images import psnr, ssim
 from t2t_vqem.models.base import LossOutput
@@ -84,11 +84,11 @@ class VQVAE(QuantizedModel, ImageModel):
             name="encoder",
             **convolutions,
         )
-        self.turns = None
+        self.turns = None  # named as in stored checkpoints
         if hparams.encoding_turns > 1:
-            self.turns = Turns(
+            self.turns = EncodingPasses(
                 hparams.code_size,
-                num_turns=hparams.encoding_turns,
+                num_passes=hparams.encoding_turns,
                 name="turns",
                 **(convolutions | {"num_blocks": 1}),
             )

@@ -54,7 +54,7 @@ class Prior(NamedTuple):
         return -self.weight * tf.maximum(log_probs, _LEAST_LOG_PRIOR)
 
 
-class Moments(NamedTuple):
+class SufficientStatistics(NamedTuple):
     """The sufficient statistics of the M step. They are additive over batches and replicas."""
 
     counts: tf.Tensor  # float32 [K], number of vectors assigned to each code
@@ -179,7 +179,9 @@ def _first_above(rising: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     return tf.minimum(index, rising.shape[-1] - 1)
 
 
-def moments(x: tf.Tensor, ids: tf.Tensor, weights: tf.Tensor, num_codes: int) -> Moments:
+def sufficient_statistics(
+    x: tf.Tensor, ids: tf.Tensor, weights: tf.Tensor, num_codes: int
+) -> SufficientStatistics:
     """Counts and sums of the vectors assigned to each code; each of m draws has the weight 1/m.
 
     Args:
@@ -200,7 +202,7 @@ def moments(x: tf.Tensor, ids: tf.Tensor, weights: tf.Tensor, num_codes: int) ->
         index = ids[:, sample, None]
         counts = tf.tensor_scatter_nd_add(counts, index, weights)
         sums = tf.tensor_scatter_nd_add(sums, index, weighted)
-    return Moments(counts, sums)
+    return SufficientStatistics(counts, sums)
 
 
 def mean_code(codes: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
@@ -232,7 +234,7 @@ class Expectation(NamedTuple):
     """The result of an E step over all codes: the limit of infinitely many draws."""
 
     mean: tf.Tensor  # float32 [N, D], expected code of each vector
-    moments: Moments
+    statistics: SufficientStatistics
 
 
 def expectation(
@@ -271,11 +273,12 @@ def expectation(
         means = means.write(i, shares @ codes)
         shares *= weights[i][:, None]
         sums = tf.matmul(shares, block, transpose_a=True)
-        total = Moments(total.counts + tf.reduce_sum(shares, 0), total.sums + sums)
+        total = SufficientStatistics(total.counts + tf.reduce_sum(shares, 0), total.sums + sums)
         return i + 1, means, total
 
     means = tf.TensorArray(tf.float32, steps, element_shape=blocks.shape[1:])
-    start = tf.constant(0), means, Moments(tf.zeros([num_codes]), tf.zeros(codes.shape))
+    none = SufficientStatistics(tf.zeros([num_codes]), tf.zeros(codes.shape))
+    start = tf.constant(0), means, none
     _, means, total = tf.while_loop(lambda i, *_: i < steps, body, start)
     return Expectation(tf.reshape(means.stack(), [-1, x.shape[1]])[:num_vectors], total)
 
@@ -347,7 +350,7 @@ def lloyd(x: tf.Tensor, codes: tf.Tensor, iterations: int) -> tf.Tensor:
     """Runs K-means on vectors [N, D] from initial codes [K, D]; unused codes do not change."""
     weights = tf.ones([num_rows(x)])
     for _ in range(iterations):
-        found = moments(x, assign(x, codes).nearest[:, None], weights, codes.shape[0])
+        found = sufficient_statistics(x, assign(x, codes).nearest[:, None], weights, codes.shape[0])
         means = found.sums / tf.maximum(found.counts, 1.0)[:, None]
         codes = tf.where(found.counts[:, None] > 0, means, codes)
     return codes

@@ -12,10 +12,10 @@ from t2t_vqem.ops.quantization import (
     expectation,
     kmeans_plus_plus,
     lloyd,
-    moments,
     perplexity,
     squared_error,
     straight_through,
+    sufficient_statistics,
 )
 
 SIZES = [(37, 13, 5), (50, 130, 3), (3, 64, 7), (1, 2, 1)]  # N, K, D
@@ -156,7 +156,7 @@ def test_penalties_are_added_to_the_squared_distances(compiled, block):
         x, codes, tf.ones([37]), 0.5, penalties
     )
     np.testing.assert_allclose(expected.mean, shares @ codes, atol=1e-5)
-    np.testing.assert_allclose(expected.moments.counts, shares.sum(0), rtol=1e-4)
+    np.testing.assert_allclose(expected.statistics.counts, shares.sum(0), rtol=1e-4)
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -195,7 +195,7 @@ def test_prior_by_loops(compiled, first, block):
         lambda: expectation(x, codes, tf.ones([37]), 0.5, prior=prior), jit_compile=compiled
     )
     np.testing.assert_allclose(function().mean, shares @ codes, atol=1e-4)
-    np.testing.assert_allclose(function().moments.counts, shares.sum(0), rtol=1e-3)
+    np.testing.assert_allclose(function().statistics.counts, shares.sum(0), rtol=1e-3)
 
 
 def test_a_prior_is_never_held_for_all_vectors_and_codes():
@@ -261,7 +261,7 @@ def test_sufficient_statistics_by_loops():
         for code in chosen:
             counts[code] += weight / 3
             sums[code] += weight / 3 * vector
-    found = moments(x, tf.constant(ids, tf.int32), weights, 5)
+    found = sufficient_statistics(x, tf.constant(ids, tf.int32), weights, 5)
     np.testing.assert_allclose(found.counts, counts, rtol=1e-5)
     np.testing.assert_allclose(found.sums, sums, atol=1e-5)
     assert float(tf.reduce_sum(found.counts)) == pytest.approx(weights.sum())
@@ -276,8 +276,8 @@ def test_expectation_over_all_codes(compiled, block):
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     np.testing.assert_allclose(found.mean, shares @ codes, atol=1e-5)
     weighted = shares * weights[:, None]
-    np.testing.assert_allclose(found.moments.counts, weighted.sum(0), rtol=1e-4)
-    np.testing.assert_allclose(found.moments.sums, weighted.T @ x, atol=1e-4)
+    np.testing.assert_allclose(found.statistics.counts, weighted.sum(0), rtol=1e-4)
+    np.testing.assert_allclose(found.statistics.sums, weighted.T @ x, atol=1e-4)
 
 
 def test_many_draws_approach_the_expectation():
@@ -285,8 +285,8 @@ def test_many_draws_approach_the_expectation():
     count = 4000
     uniforms = np.random.default_rng(2).uniform(size=(8, count)).astype(np.float32)
     samples = assign(x, codes, temperature=1.0, uniforms=uniforms).samples
-    drawn = moments(x, samples, tf.ones([8]), 6).counts
-    exact = expectation(x, codes, tf.ones([8]), 1.0).moments.counts
+    drawn = sufficient_statistics(x, samples, tf.ones([8]), 6).counts
+    exact = expectation(x, codes, tf.ones([8]), 1.0).statistics.counts
     # The variance of a sum of 8 shares, each of `count` draws, is at most 8/(4 count).
     assert np.abs(drawn - exact).max() < 5 * math.sqrt(8 / (4 * count))
 
@@ -304,7 +304,7 @@ def test_exact_em_never_lowers_the_likelihood_and_recovers_a_mixture():
 
     reached = [log_likelihood(codes)]
     for _ in range(20):
-        found = expectation(x, codes, tf.ones([2000]), 2 * variance).moments
+        found = expectation(x, codes, tf.ones([2000]), 2 * variance).statistics
         codes = (found.sums / found.counts[:, None]).numpy()
         reached.append(log_likelihood(codes))
     assert (np.diff(reached) > -1e-2).all()  # float32 sums over 2000 vectors

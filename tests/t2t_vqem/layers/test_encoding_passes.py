@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from t2t_vqem.layers.turns import ORDERS, Turns, turns_of
+from t2t_vqem.layers.encoding_passes import ORDERS, EncodingPasses, passes_of
 
 B, H, W, FEATURES, WIDTH = 2, 4, 6, 5, 3
 
 
-def make(num_turns: int) -> tuple[Turns, tf.Tensor, tf.Tensor]:
+def make(num_passes: int) -> tuple[EncodingPasses, tf.Tensor, tf.Tensor]:
     rng = np.random.default_rng(0)
-    layer = Turns(WIDTH, num_turns=num_turns, channels=8, num_blocks=1, residual_channels=4)
+    layer = EncodingPasses(
+        WIDTH, num_passes=num_passes, channels=8, num_blocks=1, residual_channels=4
+    )
     features = tf.constant(rng.normal(size=[B, H, W, FEATURES]), tf.float32)
     latents = tf.constant(rng.normal(size=[B, H, W, WIDTH]), tf.float32)
     layer(features, latents, quantize=tf.round)
@@ -20,40 +22,40 @@ def make(num_turns: int) -> tuple[Turns, tf.Tensor, tf.Tensor]:
     return layer, features, latents
 
 
-@pytest.mark.parametrize("num_turns", ORDERS)
+@pytest.mark.parametrize("num_passes", ORDERS)
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (8, 8)])
-def test_positions_of_one_pass_are_not_adjacent(num_turns, size):
-    turns = turns_of(*size, num_turns)
-    assert turns.shape == size
-    assert turns[0, 0] == 0
+def test_positions_of_one_pass_are_not_adjacent(num_passes, size):
+    passes = passes_of(*size, num_passes)
+    assert passes.shape == size
+    assert passes[0, 0] == 0
     if size == (8, 8):
-        np.testing.assert_array_equal(np.bincount(turns.ravel()), [64 // num_turns] * num_turns)
-    if num_turns > 1:
-        assert (turns[1:] != turns[:-1]).all()
-        assert (turns[:, 1:] != turns[:, :-1]).all()
+        np.testing.assert_array_equal(np.bincount(passes.ravel()), [64 // num_passes] * num_passes)
+    if num_passes > 1:
+        assert (passes[1:] != passes[:-1]).all()
+        assert (passes[:, 1:] != passes[:, :-1]).all()
 
 
-@pytest.mark.parametrize("num_turns", [2, 4])
-def test_a_pass_depends_only_on_the_codes_of_earlier_passes(num_turns):
-    layer, features, latents = make(num_turns)
-    turns = turns_of(H, W, num_turns)
+@pytest.mark.parametrize("num_passes", [2, 4])
+def test_a_pass_depends_only_on_the_codes_of_earlier_passes(num_passes):
+    layer, features, latents = make(num_passes)
+    passes = passes_of(H, W, num_passes)
     result = layer(features, latents, quantize=tf.round).numpy()
-    np.testing.assert_array_equal(result[:, turns == 0], latents.numpy()[:, turns == 0])
-    assert (result[:, turns > 0] != latents.numpy()[:, turns > 0]).all()
-    for turn in range(num_turns):
-        other = tf.constant((turns == turn)[..., None], tf.float32)
+    np.testing.assert_array_equal(result[:, passes == 0], latents.numpy()[:, passes == 0])
+    assert (result[:, passes > 0] != latents.numpy()[:, passes > 0]).all()
+    for index in range(num_passes):
+        other = tf.constant((passes == index)[..., None], tf.float32)
         changed = layer(
             features, latents, quantize=lambda x, other=other: tf.round(x) + other
         ).numpy()
         same = (changed == result).all((0, -1))
-        assert same[turns <= turn].all()
-        assert turn == num_turns - 1 or not same[turns == turn + 1].any()
+        assert same[passes <= index].all()
+        assert index == num_passes - 1 or not same[passes == index + 1].any()
 
 
 def test_the_second_pass_equals_a_float64_computation():
     """Computes the latents of the second pass from the layer's weights and equations."""
     layer, features, latents = make(2)
-    first = turns_of(H, W, 2)[None, :, :, None] == 0
+    first = passes_of(H, W, 2)[None, :, :, None] == 0
     codes = np.where(first, np.round(latents.numpy()), 0)
     mark = np.broadcast_to(first, [B, H, W, 1])
     x = np.concatenate([codes, mark], -1).astype(np.float64)
@@ -80,7 +82,7 @@ def test_the_second_pass_equals_a_float64_computation():
 
 def test_gradients_reach_earlier_passes_through_their_codes():
     layer, features, latents = make(2)
-    second = turns_of(H, W, 2) == 1
+    second = passes_of(H, W, 2) == 1
     with tf.GradientTape() as tape:
         tape.watch(latents)
         result = layer(features, latents, quantize=tf.identity)

@@ -21,21 +21,21 @@ from t2t_vqem.layers.convolution import SMALL, Conv, ResidualBlock
 ORDERS = {1: [[0]], 2: [[0, 1], [1, 0]], 4: [[0, 2], [3, 1]]}
 
 
-def turns_of(height: int, width: int, num_turns: int) -> np.ndarray:
+def passes_of(height: int, width: int, num_passes: int) -> np.ndarray:
     """Returns the index of the pass of each position, int [h, w]."""
-    order = np.array(ORDERS[num_turns])
+    order = np.array(ORDERS[num_passes])
     repeats = (-(-height // len(order)), -(-width // len(order)))
     return np.tile(order, repeats)[:height, :width]
 
 
-class Turns(Layer):
+class EncodingPasses(Layer):
     """Corrects the latents of later passes, given the codes of earlier passes."""
 
     def __init__(
         self,
         width: int,
         *,
-        num_turns: int,
+        num_passes: int,
         channels: int,
         num_blocks: int,
         residual_channels: int,
@@ -45,7 +45,7 @@ class Turns(Layer):
 
         Args:
           width: D.
-          num_turns: number of passes, 2 or 4.
+          num_passes: number of passes, 2 or 4.
           channels: channels of the convolutions.
           num_blocks: number of residual blocks.
           residual_channels: channels inside the residual blocks.
@@ -53,7 +53,7 @@ class Turns(Layer):
         """
         super().__init__(**kwargs)
         policy = self.dtype_policy
-        self.num_turns = num_turns
+        self.num_passes = num_passes
         # Features already depend on their neighbourhood, so only the codes need a convolution.
         self.features_transform = Dense(channels, name="features", dtype=policy)
         self.codes_transform = Conv(channels, name="codes", dtype=policy)
@@ -76,16 +76,16 @@ class Turns(Layer):
         Returns:
           [B, h, w, D].
         """
-        turns = turns_of(*latents.shape[1:3], self.num_turns)[None, :, :, None]
+        passes = passes_of(*latents.shape[1:3], self.num_passes)[None, :, :, None]
         features = self.features_transform(features)
         corrected = latents
-        for turn in range(1, self.num_turns):
-            known = tf.cast(turns < turn, latents.dtype)
+        for index in range(1, self.num_passes):
+            known = tf.cast(passes < index, latents.dtype)
             codes = quantize(corrected) * known
             known *= tf.ones_like(codes[..., :1])
             x = features + self.codes_transform(tf.concat([codes, known], -1))
             for block in self.blocks:
                 x = block(x)
             change = self.output_transform(tf.nn.relu(x))
-            corrected = tf.where(tf.constant(turns == turn), latents + change, corrected)
+            corrected = tf.where(tf.constant(passes == index), latents + change, corrected)
         return corrected
