@@ -8,7 +8,7 @@ import dataclasses
 from t2t_vqem import registry
 from t2t_vqem.constants import AUTO_TOKENIZER, BLEU_TOKENIZERS
 from t2t_vqem.fields import Config, option
-from t2t_vqem.quantizer_options import check_slices, quantizer_option
+from t2t_vqem.quantizer_options import check_codebooks, quantizer_option
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,6 +85,7 @@ class BottleneckHParams(Config):
     bottleneck_kind: str = quantizer_option("kind")
     num_codes: int = quantizer_option("num_codes", 512)
     num_codebooks: int = quantizer_option("num_codebooks")
+    composition: str = quantizer_option("composition")
     code_size: int = quantizer_option("width", 64)
     num_samples: int = quantizer_option("num_samples")
     temperature: float = quantizer_option("temperature")
@@ -94,6 +95,7 @@ class BottleneckHParams(Config):
     codebook_decay: float = quantizer_option("decay", 0.99)
     revive_below: float = quantizer_option("revive_below")
     balance: float = quantizer_option("balance")
+    bottleneck_gradient: str = quantizer_option("gradient")
     codebook_start: str = option(
         "kmeans++",
         "first codes: k-means++ over the vectors of the first batches, or vectors drawn from them",
@@ -113,4 +115,4 @@ class BottleneckHParams(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_slices("code_size", self.code_size, self.num_codebooks)
+        check_codebooks(self, "code_size", "normalize_codes")

@@ -18,16 +18,18 @@ class QuantizerOptions(Config):
     num_codes: int = option(dataclasses.MISSING, "number of codes in each codebook, K", minimum=2)
     width: int = option(
         dataclasses.MISSING,
-        "width of a latent vector, all slices together; a multiple of num_codebooks",
+        "width of a latent vector, all slices together",
         minimum=1,
     )
     kind: str = option(
         "soft_em", "how codes are chosen and learned", choices=("vq", "hard_em", "soft_em")
     )
-    num_codebooks: int = option(
-        1,
-        "number of slices of a latent vector, each with its own codebook (product quantisation)",
-        minimum=1,
+    num_codebooks: int = option(1, "number of codes for each latent vector, C", minimum=1)
+    composition: str = option(
+        "product",
+        "what the codebooks quantise. product: each a slice of the vector; residual: each what the "
+        "codebooks before it left over, so that the vector is the sum of its codes",
+        choices=("product", "residual"),
     )
     num_samples: int = option(
         10,
@@ -71,26 +73,43 @@ class QuantizerOptions(Config):
         "distance; 1 or 2 remove most of the inequality, 0: only distances count",
         minimum=0,
     )
+    gradient: str = option(
+        "straight_through",
+        "gradient that the encoder gets. straight_through: that of the codes, unchanged; rotation: "
+        "turned and scaled as the codes are turned and scaled vectors (Fifty et al. 2024)",
+        choices=("straight_through", "rotation"),
+    )
     normalize: bool = option(
         False, "compare only directions: vectors and codes are scaled to length 1 first"
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_slices("width", self.width, self.num_codebooks)
+        check_codebooks(self, "width", "normalize")
 
     @property
-    def slice_width(self) -> int:
-        """Width of the part of a vector that one codebook quantises."""
-        return self.width // self.num_codebooks
+    def code_width(self) -> int:
+        """Width of the codes."""
+        return self.width if self.residual else self.width // self.num_codebooks
+
+    @property
+    def residual(self) -> bool:
+        """Whether each codebook quantises what the codebooks before it left over."""
+        return self.composition == "residual"
 
 
-def check_slices(name: str, width: int, num_codebooks: int) -> None:
-    """Raises UsageError if the width, the option `name`, is not a multiple of `num_codebooks`."""
-    if width % num_codebooks:
+def check_codebooks(config: Config, width: str, normalize: str) -> None:
+    """Raises UsageError if the options `width` and `normalize` do not fit the codebooks."""
+    size, num_codebooks = getattr(config, width), config.num_codebooks
+    if config.composition == "product" and size % num_codebooks:
         raise UsageError(
-            f"{name}={width} with num_codebooks={num_codebooks}: expected a {name} that is a "
+            f"{width}={size} with num_codebooks={num_codebooks}: expected a {width} that is a "
             "multiple of num_codebooks"
+        )
+    if config.composition == "residual" and getattr(config, normalize):
+        raise UsageError(
+            f"composition=residual with {normalize}=True: expected {normalize}=False, because what "
+            "a code of length 1 left over has another length"
         )
 
 

@@ -10,7 +10,8 @@ selects a few candidates. Positions whose 3x3 neighbourhoods do not overlap are 
 time, and each change is judged by the error in its neighbourhood.
 
 Shapes: B batch, h and w height and width of the latent grid, C codebooks, K codes of each codebook,
-d width of a code, D = C d, M candidates for a position, H, W and ch those of images.
+d width of a code, D = C d (D = d if codes are summed), M candidates for a position, H, W and ch
+those of images.
 """
 
 import functools
@@ -38,6 +39,7 @@ def search_codes(
     steps: tf.Tensor,
     decode: Callable[[tf.Tensor], tf.Tensor],
     num_passes: int,
+    residual: bool = False,
 ) -> tf.Tensor:
     """Replaces codes one by one if that reduces the error of their image.
 
@@ -52,6 +54,7 @@ def search_codes(
         vectors to their codes is a good choice.
       decode: maps vectors [B, h, w, D] to float images [B, H, W, ch].
       num_passes: number of passes, at least 0.
+      residual: whether a vector is the sum of its codes; False: they follow one another in it.
 
     Returns:
       int32 [B, h, w, C]; no image has a larger squared error than with `ids`.
@@ -61,12 +64,13 @@ def search_codes(
     pattern = tf.range(height)[:, None] % _APART * _APART + tf.range(width) % _APART
 
     def errors_of(ids: tf.Tensor) -> tf.Tensor:
-        return _errors(images, decode(_look_up(codebooks, ids)), [height, width])
+        return _errors(images, decode(_look_up(codebooks, ids, residual)), [height, width])
 
     def improve(i: tf.Tensor, ids: tf.Tensor) -> _Search:
         part, c = i % _APART**2, i // _APART**2 % num_codebooks
         changes = (pattern == part)[..., None] & (tf.range(num_codebooks) == c)
-        least, gradient = _errors_and_gradient(images, _look_up(codebooks, ids), decode, ids.shape)
+        vectors = _look_up(codebooks, ids, residual)
+        least, gradient = _errors_and_gradient(images, vectors, decode, ids.shape, residual)
         least = _around(least)
         found = ids
         own = functools.partial(_places_of, part=part)
@@ -88,10 +92,10 @@ def search_codes(
     return tf.where(improved[:, None, None, None], found, ids)
 
 
-def _look_up(codebooks: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
+def _look_up(codebooks: tf.Tensor, ids: tf.Tensor, residual: bool) -> tf.Tensor:
     """Looks up the vectors [B, h, w, D] of codes [B, h, w, C]."""
-    slices = [tf.gather(codebooks[c], ids[..., c]) for c in range(ids.shape[-1])]
-    return tf.concat(slices, -1)
+    codes = [tf.gather(codebooks[c], ids[..., c]) for c in range(ids.shape[-1])]
+    return tf.add_n(codes) if residual else tf.concat(codes, -1)
 
 
 def _errors(images: tf.Tensor, decoded: tf.Tensor, grid: list[int]) -> tf.Tensor:
@@ -109,13 +113,15 @@ def _around(errors: tf.Tensor) -> tf.Tensor:
 
 
 def _errors_and_gradient(
-    images: tf.Tensor, vectors: tf.Tensor, decode: Callable, shape: tf.TensorShape
+    images: tf.Tensor, vectors: tf.Tensor, decode: Callable, shape: tf.TensorShape, residual: bool
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the errors [B, h, w] and the gradient of their sum, [B, h, w, C, d]."""
     with tf.GradientTape() as tape:
         tape.watch(vectors)
         errors = _errors(images, decode(vectors), shape[1:3])
     gradient = tf.cast(tape.gradient(errors, vectors), tf.float32)
+    if residual:
+        return errors, tf.repeat(gradient[..., None, :], shape[-1], -2)
     return errors, tf.reshape(gradient, [*shape, vectors.shape[-1] // shape[-1]])
 
 

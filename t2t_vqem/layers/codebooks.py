@@ -1,11 +1,14 @@
 """Codebooks: their state, its EM updates, and the replacement of rarely used codes.
 
-Shapes: N vectors, D width, C codebooks, K codes of each codebook.
+Shapes: N vectors, D width, C codebooks, K codes of each codebook, W width of a code: D/C under
+product quantisation, D if the codebooks quantise residuals.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from t2t_vqem.layers.common import Layer
@@ -22,7 +25,7 @@ _FADED = 1e-12  # counts below this no longer decay, so that sums / counts stays
 class CodebookState(NamedTuple):
     """The learned state of the codebooks: variables, or their values; float32."""
 
-    codes: Any  # [C, K, D/C]; under EM the sums, codes times counts, so that both stay consistent
+    codes: Any  # [C, K, W]; under EM the sums, codes times counts, so that both stay consistent
     counts: Any  # [C, K], moving means of the number of vectors of a batch assigned to each code
     distance: Any  # [C], running mean of the squared distance of vectors to their nearest codes
     age: Any  # [], number of updates since the codes were set from data; 0: they were not yet
@@ -36,10 +39,10 @@ class Statistics(NamedTuple):
     """
 
     counts: tf.Tensor  # [C, K], number of vectors assigned to each code
-    sums: tf.Tensor  # [C, K, D/C], sum of these vectors; unused by "vq", which learns by gradient
+    sums: tf.Tensor  # [C, K, W], sum of these vectors; unused by "vq", which learns by gradient
     distance: tf.Tensor  # [C], sum of the squared distances to the nearest codes
     weight: tf.Tensor  # [], number of real vectors
-    candidates: tf.Tensor  # [C, K, D/C], for each code a vector that may replace it
+    candidates: tf.Tensor  # [C, K, W], for each code a vector that may replace it
     candidate_weights: tf.Tensor  # [K], 1 for a real vector, 0 if padding was drawn
 
 
@@ -54,19 +57,23 @@ class Codebooks(Layer):
         """Makes the variables."""
         super().__init__(**kwargs)
         self.options = options
-        slice_shape = (options.num_codebooks, options.num_codes, options.slice_width)
+        shape = (options.num_codebooks, options.num_codes, options.code_width)
         normal = keras.initializers.RandomNormal(stddev=1.0)
         self._codes = self._sums = None
         if options.kind == "vq":  # trained by gradients
             self._codes = self.add_weight(
-                shape=slice_shape, initializer=normal, dtype="float32", name="codes"
+                shape=shape, initializer=normal, dtype="float32", name="codes"
             )
         else:
-            self._sums = self._add_state(slice_shape, normal, "sums")
-        self._counts = self._add_state(slice_shape[:2], "ones", "counts")
-        self._distance = self._add_state(slice_shape[:1], "ones", "distance")
-        self._shares = self._add_state(slice_shape[:2], "ones", "shares")
+            self._sums = self._add_state(shape, normal, "sums")
+        self._counts = self._add_state(shape[:2], "ones", "counts")
+        self._distance = self._add_state(shape[:1], "ones", "distance")
+        self._shares = self._add_state(shape[:2], "ones", "shares")
         self._age = self._add_state((), "zeros", "age")
+        # Up to this age, [C], all codes are replaced by vectors of the batch. A residual codebook
+        # gets no real residuals before the codebooks before it have codes from data.
+        waits = np.arange(options.num_codebooks) if options.residual else 0
+        self._set_until = np.full([options.num_codebooks], 2 + waits, np.float32)
 
     def _add_state(self, shape: tuple[int, ...], initializer: Any, name: str) -> keras.Variable:
         # Values are summed over replicas before the assignment, so each replica assigns the same.
@@ -100,14 +107,14 @@ class Codebooks(Layer):
 
     @property
     def codebooks(self) -> tf.Tensor:
-        """float32 [C, K, D/C]."""
+        """float32 [C, K, W]."""
         return self._codebooks(self.read())
 
     def _codebooks(self, state: CodebookState) -> tf.Tensor:
         return self._direction(self._means(state))
 
     def _means(self, state: CodebookState) -> tf.Tensor:
-        """Returns the codes [C, K, D/C] before normalisation."""
+        """Returns the codes [C, K, W] before normalisation."""
         return state.codes if self.options.kind == "vq" else state.codes / state.counts[..., None]
 
     def _penalties(self, state: CodebookState) -> list[tf.Tensor | None]:
@@ -125,13 +132,46 @@ class Codebooks(Layer):
     def _direction(self, x: tf.Tensor) -> tf.Tensor:
         return tf.math.l2_normalize(x, -1, epsilon=1e-12) if self.options.normalize else x
 
+    def _parts(self, x: tf.Tensor) -> tf.Tensor:
+        """Splits vectors [..., D] into what is quantised apart: [N, S, W] with S W = D.
+
+        S is C slices under product quantisation, and 1 if the codebooks quantise residuals.
+        """
+        width = self.options.code_width
+        return tf.reshape(x, [-1, self.options.width // width, width])
+
+    def _join(self, vectors: list[tf.Tensor]) -> tf.Tensor:
+        """Joins the codes [N, W] that the codebooks chose to vectors [N, S, W]."""
+        return tf.add_n(vectors)[:, None] if self.options.residual else tf.stack(vectors, 1)
+
+    def _in_turn(self, parts: tf.Tensor, quantize: Callable[[int, tf.Tensor], Any]) -> list[Any]:
+        """Quantises vectors [N, S, W] with one codebook after the other.
+
+        Args:
+          parts: see `_parts`.
+          quantize: gets the index of a codebook and what it quantises [N, W]; the attribute
+            `vectors` of what it returns are the codes that it chose [N, W].
+
+        Returns:
+          What `quantize` returned for each codebook.
+        """
+        inputs, found = tf.unstack(parts, axis=1), []
+        for index in range(self.options.num_codebooks):
+            x = inputs[0 if self.options.residual else index]
+            found.append(quantize(index, x))
+            if self.options.residual:
+                inputs = [x - tf.stop_gradient(found[-1].vectors)]
+        return found
+
     def decode(self, ids: tf.Tensor) -> tf.Tensor:
         """Returns the vectors of codes: int32 [..., C] -> [..., D]."""
         options = self.options
         offsets = tf.range(options.num_codebooks) * options.num_codes
-        flat = tf.reshape(self.codebooks, [-1, options.slice_width])
-        slices = tf.gather(flat, ids + offsets)
-        vectors = tf.reshape(slices, tf.concat([tf.shape(ids)[:-1], [options.width]], 0))
+        flat = tf.reshape(self.codebooks, [-1, options.code_width])
+        vectors = tf.gather(flat, ids + offsets)
+        if options.residual:
+            vectors = tf.reduce_sum(vectors, -2)
+        vectors = tf.reshape(vectors, tf.concat([tf.shape(ids)[:-1], [options.width]], 0))
         vectors.set_shape([*ids.shape[:-1], options.width])
         return tf.cast(vectors, self.compute_dtype)
 
@@ -178,7 +218,7 @@ class Codebooks(Layer):
             codes = decay[..., None] * codes + (1 - keep) * statistics.sums
         used = statistics.counts / tf.maximum(tf.reduce_mean(statistics.counts, -1)[:, None], 1e-9)
         seen = statistics.distance / tf.maximum(statistics.weight, 1.0)
-        fresh = state.age < 2  # until now, distances were to codes that were not set from data
+        fresh = state.age < self._set_until  # distances were to codes that were not from data
         return CodebookState(
             codes=codes,
             counts=decay * state.counts + (1 - keep) * statistics.counts,
@@ -192,7 +232,8 @@ class Codebooks(Layer):
     ) -> tuple[CodebookState, tf.Tensor]:
         """Replaces rarely used codes by vectors of the batch; also returns which, bool [C, K]."""
         usual = tf.reduce_mean(state.counts, -1, keepdims=True)
-        dead = (state.counts < self.options.revive_below * usual) | (state.age < 2)
+        dead = state.counts < self.options.revive_below * usual
+        dead |= state.age < self._set_until[:, None]
         dead &= statistics.candidate_weights > 0
         counts = tf.where(dead, usual, state.counts)
         # Each accumulated batch contributes a candidate: their sum would lie far from the data.
@@ -236,20 +277,18 @@ class Codebooks(Layer):
           seed: seed of k-means++.
         """
         options = self.options
-        flat = tf.cast(vectors, tf.float32)
-        flat = tf.reshape(flat, [-1, options.num_codebooks, options.slice_width])
-        found = [
-            quantization.kmeans(part, options.num_codes, seed + index)
-            for index, part in enumerate(tf.unstack(self._direction(flat), axis=1))
-        ]
+        found = self._in_turn(
+            self._direction(self._parts(tf.cast(vectors, tf.float32))),
+            lambda index, x: quantization.kmeans(x, options.num_codes, seed + index),
+        )
         ones = tf.ones([options.num_codebooks, options.num_codes])
         self.assign(
             CodebookState(
-                codes=tf.stack([codes for codes, _ in found]),
+                codes=tf.stack([part.codes for part in found]),
                 counts=ones,
-                distance=tf.stack([distance for _, distance in found]),
+                distance=tf.stack([part.distance for part in found]),
                 shares=ones,
-                age=tf.constant(1.0),
+                age=tf.constant(self._set_until[-1] - 1),
             )
         )
 

@@ -1,6 +1,7 @@
 """The discrete bottleneck, which replaces vectors by codes, for our models and any Keras model.
 
-Shapes: N vectors, D width, C codebooks, K codes of each codebook, m samples.
+Shapes: N vectors, D width, C codebooks, K codes of each codebook, W width of a code (see
+`codebooks`), m samples.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ _OPTIONS = [field.name for field in dataclasses.fields(QuantizerOptions)]
 class Quantized(NamedTuple):
     """The result of quantising vectors [..., D]."""
 
-    vectors: tf.Tensor  # [..., D], with the straight-through gradient
+    vectors: tf.Tensor  # [..., D], with the gradient that the options name
     ids: tf.Tensor  # int32 [..., C], the nearest codes
     samples: tf.Tensor | None  # int32 [..., C, m], drawn codes; None if none were drawn
     loss: tf.Tensor  # float32 scalar, commitment and codebook loss, sum over real vectors
@@ -68,7 +69,7 @@ class VectorQuantizer(Codebooks):
     statistics over replicas, and pass them to `update`.
 
     Attributes:
-      codebooks: float32 [C, K, D/C].
+      codebooks: float32 [C, K, W].
     """
 
     def __init__(self, num_codes: int, width: int, *, seed: int = 0, **kwargs: Any):
@@ -138,20 +139,17 @@ class VectorQuantizer(Codebooks):
         options = self.options
         weights = tf.ones(tf.shape(x)[:-1]) if mask is None else tf.cast(mask, tf.float32)
         weights = tf.reshape(weights, [-1])
-        slices = tf.reshape(
-            tf.cast(x, tf.float32), [-1, options.num_codebooks, options.slice_width]
-        )
-        everything = real = self._direction(slices)
+        everything = real = self._direction(self._parts(tf.cast(x, tf.float32)))
         if mask is not None:  # a weight of 0 does not exclude NaN
             real = tf.where(weights[:, None, None] > 0, everything, 0.0)
-        steps = self._steps(state, real, x, rng)
+        steps = self._steps(state, x, rng)
         if prior is not None:
-            steps = self._with_prior(steps, prior, state, x)
-        parts = [self._quantize_slice(step, weights, training=rng is not None) for step in steps]
-        vectors = quantization.straight_through(everything, tf.stack([p.vectors for p in parts], 1))
-        statistics = samples = None
-        if rng is not None:
-            statistics = self._statistics(parts, real, weights, rng, tf.shape(x))
+            steps = self._with_prior(steps, real, prior, state, x)
+        parts = self._in_turn(
+            real, lambda i, x: self._quantize_part(x, steps[i], weights, training=rng is not None)
+        )
+        vectors = self._pass_gradient(everything, self._join([part.vectors for part in parts]))
+        samples = None
         if self._draws(rng):
             samples = tf.stack([part.samples for part in parts], 1)
             samples = _shaped(samples, x, options.num_codebooks, options.num_samples)
@@ -160,16 +158,21 @@ class VectorQuantizer(Codebooks):
             ids=_shaped(tf.stack([part.ids for part in parts], 1), x, options.num_codebooks),
             samples=samples,
             loss=tf.add_n([part.loss for part in parts]),
-            statistics=statistics,
+            statistics=None if rng is None else self._statistics(parts, weights, rng, tf.shape(x)),
         )
 
-    def _steps(
-        self, state: CodebookState, slices: tf.Tensor, x: tf.Tensor, rng: Rng | None
-    ) -> list["_EStep"]:
-        """Returns the inputs of the E step of each codebook, for the slices [N, C, D/C] of x."""
+    def _pass_gradient(self, x: tf.Tensor, quantized: tf.Tensor) -> tf.Tensor:
+        """Returns the quantised vectors, with the gradient of x that the options name."""
+        passing = {
+            "straight_through": quantization.straight_through,
+            "rotation": quantization.rotation,
+        }
+        return passing[self.options.gradient](x, quantized)
+
+    def _steps(self, state: CodebookState, x: tf.Tensor, rng: Rng | None) -> list["_EStep"]:
+        """Returns the inputs of the E step of each codebook."""
         temperatures = self._temperature(state) * tf.maximum(state.distance, 1e-12)
         values = zip(
-            tf.unstack(slices, axis=1),
             tf.unstack(self._codebooks(state)),
             self._penalties(state),
             tf.unstack(temperatures),
@@ -179,15 +182,11 @@ class VectorQuantizer(Codebooks):
         return [_EStep(*step) for step in values]
 
     def _statistics(
-        self,
-        parts: list["_Slice"],
-        slices: tf.Tensor,
-        weights: tf.Tensor,
-        rng: Rng,
-        shape: tf.Tensor,
+        self, parts: list["_Part"], weights: tf.Tensor, rng: Rng, shape: tf.Tensor
     ) -> Statistics:
-        """Collects the statistics of all codebooks; `shape` is [B, ..., D]."""
-        candidates, found = self._candidates(tf.stop_gradient(slices), weights, rng, shape[:-1])
+        """Collects the statistics of all codebooks; `shape` is that of the vectors, [B, ..., D]."""
+        inputs = tf.stop_gradient(tf.stack([part.x for part in parts], 1))
+        candidates, found = self._candidates(inputs, weights, rng, shape[:-1])
         return Statistics(
             counts=tf.stack([part.statistics.counts for part in parts]),
             sums=tf.stack([part.statistics.sums for part in parts]),
@@ -218,12 +217,18 @@ class VectorQuantizer(Codebooks):
     def _with_prior(
         self,
         steps: list["_EStep"],
+        parts: tf.Tensor,
         prior: EStepPrior,
         state: CodebookState,
         x: tf.Tensor,
     ) -> list["_EStep"]:
         """Adds the prior of each vector, given the nearest codes of the vectors before it."""
-        plain = [step.assign(draws=False) for step in steps]
+
+        def nearest(index: int, x: tf.Tensor) -> _Nearest:
+            found = steps[index].assign(x, draws=False)
+            return _Nearest(tf.gather(steps[index].codes, found.nearest), found)
+
+        plain = [part.found for part in self._in_turn(parts, nearest)]
         ids = tf.stack([found.nearest for found in plain], 1)
         found = prior.of_codes(_shaped(ids, x, self.options.num_codebooks))
         states = tf.unstack(tf.stop_gradient(found.states), axis=-2)
@@ -243,11 +248,13 @@ class VectorQuantizer(Codebooks):
             for step, prior, nearest in zip(steps, priors, plain, strict=True)
         ]
 
-    def _quantize_slice(self, step: "_EStep", weights: tf.Tensor, *, training: bool) -> "_Slice":
-        """Quantises one slice of the vectors with its codebook."""
-        x, codes = step.x, step.codes
+    def _quantize_part(
+        self, x: tf.Tensor, step: "_EStep", weights: tf.Tensor, *, training: bool
+    ) -> "_Part":
+        """Quantises the vectors [N, W] of one codebook."""
+        codes = step.codes
         fixed_x = tf.stop_gradient(x)
-        found = step.assign()
+        found = step.assign(x)
         chosen = found.nearest[:, None] if found.samples is None else found.samples
         if training and self.options.kind == "soft_em" and not self.options.num_samples:
             vectors, statistics = quantization.expectation(
@@ -268,7 +275,7 @@ class VectorQuantizer(Codebooks):
         if self.options.kind == "vq":
             loss += quantization.squared_error(fixed_x, vectors, weights)
         distance = found.distance if step.distance is None else step.distance
-        return _Slice(vectors, found.nearest, found.samples, distance, loss, statistics)
+        return _Part(x, vectors, found.nearest, found.samples, distance, loss, statistics)
 
     def _candidates(
         self, x: tf.Tensor, weights: tf.Tensor, rng: Rng, leading: tf.Tensor
@@ -276,13 +283,13 @@ class VectorQuantizer(Codebooks):
         """Draws a vector of the global batch for each code; each replica gives those that it holds.
 
         Args:
-          x: [N, C, D/C].
+          x: [N, C, W].
           weights: [N], 1 for real vectors.
           rng: gives the position of these rows in the global batch.
           leading: [B, ...], the axes that were flattened to N.
 
         Returns:
-          Vectors [C, K, D/C] and their weights [K], both 0 if another replica holds the vector.
+          Vectors [C, K, W] and their weights [K], both 0 if another replica holds the vector.
         """
         num_vectors, row_size = tf.shape(x)[0], tf.reduce_prod(leading[1:])
         first = tf.cast(rng.row_offset, tf.int32) * row_size
@@ -427,20 +434,19 @@ def _is_of_this_graph(x: tf.Tensor) -> bool:
 
 
 class _EStep(NamedTuple):
-    """The inputs of the E step for one codebook and its slice of the vectors."""
+    """The inputs of the E step for one codebook, except its vectors."""
 
-    x: tf.Tensor  # [N, D/C]
-    codes: tf.Tensor  # [K, D/C]
+    codes: tf.Tensor  # [K, W]
     penalties: tf.Tensor | None  # [K]
     temperature: tf.Tensor  # scalar, of softmax(-d^2/t)
     uniforms: tf.Tensor | None  # [N, m]
     prior: quantization.Prior | None = None
     distance: tf.Tensor | None = None  # [N], to the nearest code, if a prior may choose another
 
-    def assign(self, *, draws: bool = True) -> quantization.Assignment:
+    def assign(self, x: tf.Tensor, *, draws: bool = True) -> quantization.Assignment:
         """Finds the code of each vector, and draws codes if there are `uniforms`."""
         return quantization.assign(
-            tf.stop_gradient(self.x),
+            tf.stop_gradient(x),
             tf.stop_gradient(self.codes),
             temperature=self.temperature,
             uniforms=self.uniforms if draws else None,
@@ -449,10 +455,18 @@ class _EStep(NamedTuple):
         )
 
 
-class _Slice(NamedTuple):
-    """The result of one codebook for its slice of the vectors."""
+class _Nearest(NamedTuple):
+    """The nearest codes."""
 
-    vectors: tf.Tensor  # [N, D/C]
+    vectors: tf.Tensor  # [N, W]
+    found: quantization.Assignment
+
+
+class _Part(NamedTuple):
+    """The result of one codebook."""
+
+    x: tf.Tensor  # [N, W], what it quantised
+    vectors: tf.Tensor  # [N, W], the codes
     ids: tf.Tensor  # int32 [N]
     samples: tf.Tensor | None  # int32 [N, m]
     distance: tf.Tensor  # [N]

@@ -236,6 +236,7 @@ class VQVAE(QuantizedModel, ImageModel):
                 steps=tf.sqrt(self.quantizer.distance),
                 decode=self._mean_images,
                 num_passes=search_passes,
+                residual=self.quantizer.options.residual,
             )
         return tf.reshape(ids, [-1, self.num_latents, self.hparams.num_codebooks])
 

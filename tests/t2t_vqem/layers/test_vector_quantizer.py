@@ -21,7 +21,8 @@ def make(num_codes=6, width=4, *, codes=None, **kwargs) -> VectorQuantizer:
     )
     if codes is not None:
         ones = tf.ones(codes.shape[:2])
-        layer.assign(CodebookState(codes, ones, tf.ones(codes.shape[:1]), 1.0, ones))
+        age = float(len(codes)) if layer.options.residual else 1.0
+        layer.assign(CodebookState(codes, ones, tf.ones(codes.shape[:1]), age, ones))
     return layer
 
 
@@ -294,12 +295,14 @@ def test_first_codes_of_accumulated_batches_are_means_of_a_vector_of_each(kind):
         assert np.isclose(code, np.concatenate([means, others]), atol=1e-4).all(1).any()
 
 
-def test_two_replicas_see_what_one_sees():
+@pytest.mark.parametrize("composition", ["product", "residual"])
+def test_two_replicas_see_what_one_sees(composition):
     """Sums over parts with unequal numbers of real vectors equal those over the whole batch."""
     x = draw(8, 5, 4)
     mask = np.arange(40).reshape(8, 5) % 7 > 2
     mask[5:] = False
-    layer = make(12, 4, codes=draw(2, 12, 2, seed=1), kind="soft_em", num_codebooks=2)
+    codes = draw(2, 12, 2 if composition == "product" else 4, seed=1)
+    layer = make(12, 4, codes=codes, kind="soft_em", num_codebooks=2, composition=composition)
     whole = layer.quantize_vectors(tf.constant(x), mask, rng=Rng(3, 7))
     halves = [
         layer.quantize_vectors(
@@ -326,6 +329,95 @@ def test_product_quantisation_is_a_quantiser_for_each_slice():
         np.testing.assert_array_equal(output.vectors[:, part], expected.vectors)
         np.testing.assert_allclose(output.statistics.sums[index], expected.statistics.sums[0])
     np.testing.assert_array_equal(product.decode(output.ids), output.vectors)
+
+
+def residuals(x: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what each codebook quantises, float64 [C + 1, N, D], and the nearest codes [N, C]."""
+    parts, ids = [x.astype(np.float64)], []
+    for book in codes.astype(np.float64):
+        errors = ((parts[-1][:, None] - book) ** 2).sum(-1)
+        ids.append(errors.argmin(1))
+        parts.append(parts[-1] - book[ids[-1]])
+    return np.array(parts), np.array(ids).T
+
+
+def test_residual_hard_em_over_several_steps_by_loops():
+    layer = make(codes=draw(3, 6, 4), num_codebooks=3, composition="residual", decay=0.8)
+    counts, sums = np.ones((3, 6)), layer.codebooks.numpy().astype(np.float64)
+    for step in range(4):
+        x = draw(9, 3, 4, seed=step + 1)
+        mask = np.random.default_rng(step).random((9, 3)) < 0.7
+        output = layer.quantize_vectors(tf.constant(x), mask, rng=Rng(0, step))
+        codes = sums / counts[..., None]
+        parts, ids = residuals(x[mask], codes)
+        np.testing.assert_array_equal(output.ids.numpy()[mask], ids)
+        summed = sum(codes[c][ids[:, c]] for c in range(3))
+        np.testing.assert_allclose(output.vectors.numpy()[mask], summed, atol=1e-5)
+        np.testing.assert_allclose(layer.decode(output.ids), output.vectors, atol=1e-6)
+        np.testing.assert_allclose(output.loss, 0.25 * (parts[1:] ** 2).sum(), rtol=1e-4)
+        errors = (parts[1:] ** 2).sum((1, 2))
+        np.testing.assert_allclose(output.statistics.distance, errors, rtol=1e-4)
+        counts, sums = 0.8 * counts, 0.8 * sums
+        for c in range(3):
+            for vector, code in zip(parts[c], ids[:, c], strict=True):
+                counts[c, code] += 0.2
+                sums[c, code] += 0.2 * vector
+        learn(layer, output.statistics)
+        np.testing.assert_allclose(layer.codebooks, sums / counts[..., None], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_residual_gradients(kind):
+    options = {"kind": kind, "num_codebooks": 2, "composition": "residual", "temperature": 1.0}
+    layer = make(codes=draw(2, 6, 4), **options)
+    x, upstream = tf.constant(draw(5, 4, seed=1)), draw(5, 4, seed=2)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        output = layer.quantize_vectors(x, rng=Rng(0, 0))
+        used = tf.reduce_sum(output.vectors * upstream)
+    np.testing.assert_array_equal(tape.gradient(used, x), upstream)
+    codes = layer.codebooks.numpy().astype(np.float64)
+    chosen = output.ids.numpy()[..., None] if output.samples is None else output.samples.numpy()
+    first, second = (codes[c][chosen[:, c]].mean(1) for c in range(2))
+    np.testing.assert_allclose(output.vectors, first + second, rtol=1e-4, atol=1e-5)
+    expected = 2 * 0.25 * ((x - first) + (x - first - second))
+    np.testing.assert_allclose(tape.gradient(output.loss, x), expected, rtol=1e-4, atol=1e-5)
+    if kind == "vq":
+        wanted = np.zeros((2, 6, 4))
+        for ids, one, two in zip(chosen[..., 0], first - x, first + second - x, strict=True):
+            wanted[0, ids[0]] += 2 * one
+            wanted[1, ids[1]] += 2 * two
+        gradient = tape.gradient(output.loss, layer.state.codes.value)
+        np.testing.assert_allclose(tf.convert_to_tensor(gradient), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_residual_codebooks_are_set_from_data_one_after_the_other(kind):
+    layer = make(kind=kind, num_codebooks=2, composition="residual", temperature=1e-3)
+    x = draw(40, 4, seed=1)
+    for step in range(2):
+        before = layer.codebooks.numpy()
+        output = layer.quantize_vectors(tf.constant(x), rng=Rng(0, step))
+        metrics = learn(layer, output.statistics)
+        first, rest = residuals(x, before)[0][:2]
+        wanted = (first, rest)[step]  # the second codebook is set again once the first has codes
+        for code in layer.codebooks[step].numpy():
+            assert np.isclose(code, wanted, atol=1e-4).all(1).any()
+        assert metrics["codes_revived"] == (12, 6)[step]
+
+
+def test_residual_kmeans_start():
+    coarse, fine = np.eye(5)[:4] * 20, np.eye(5)[:4] - 0.25
+    choices = np.random.default_rng(0).integers(0, 4, (2, 400))
+    x = (coarse[choices[0]] + fine[choices[1]]).astype(np.float32)
+    layer = make(4, 5, num_codebooks=2, composition="residual")
+    layer.start(tf.constant(x), seed=1)
+    output = layer.quantize_vectors(tf.constant(x), rng=Rng(0, 0))
+    # Each cluster of the first codebook has its own mean of the fine parts, close to 0.
+    assert float(tf.reduce_max(tf.abs(output.vectors - x))) < 0.3
+    before = layer.codebooks.numpy()
+    assert learn(layer, output.statistics)["codes_revived"] == 0
+    np.testing.assert_allclose(layer.codebooks, before, atol=0.1)
 
 
 def test_normalized_look_up_compares_directions():
@@ -384,6 +476,10 @@ def test_eager_and_compiled_agree(kind):
     [
         ({"kind": "em"}, "kind='em' is out of range, expected one of 'vq', 'hard_em', 'soft_em'"),
         ({"num_codebooks": 3}, "width=4 with num_codebooks=3: expected a width that"),
+        (
+            {"composition": "residual", "normalize": True},
+            "normalize=True: expected normalize=False",
+        ),
     ],
 )
 def test_wrong_arguments(kwargs, message):

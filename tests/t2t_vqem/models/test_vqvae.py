@@ -249,6 +249,18 @@ def test_a_search_in_bfloat16_makes_images_nearer():
     assert (psnr(batch["images"], searched) > psnr(batch["images"], plain)).numpy().all()
 
 
+def test_residual_codes_are_summed_and_searched():
+    model, batch = started(composition="residual"), example()
+    plain, searched = (model.encode_to_codes(batch["images"], search_passes=n) for n in (0, 1))
+    books = model.quantizer.codebooks.numpy()
+    assert books.shape == (C, K, HPARAMS.code_size)
+    vectors = sum(books[c][plain[..., c]] for c in range(C))
+    expected = model._mean_images(tf.reshape(vectors, [4, 2, 3, -1]))
+    np.testing.assert_allclose(model.decode_codes(plain), np.round(expected), atol=1)
+    before, after = (psnr(batch["images"], model.decode_codes(ids)) for ids in (plain, searched))
+    assert (after.numpy() > before.numpy()).all()
+
+
 def test_samples_follow_the_prior():
     """Draws of the first two codes against the probabilities that the whole sequence gives."""
     model = started()
