@@ -608,7 +608,7 @@ def test_compiled_loss_and_gradients_equal_eager_ones():
 
 
 def test_compiled_inference_equals_eager():
-    model, batch = make(), example()
+    model, batch = make(**SCORER), example()
     options = DecodeOptions(sampling_temperature=1.0, num_candidates=2)
 
     def infer(inputs):
