@@ -26,6 +26,7 @@ _MARK = "\u2581"  # SentencePiece writes it for a space, and reads it as one
 _STAND_IN = "\U0010fffd"  # replaces it in the tokeniser: the last private-use character
 _BLANK = r"[\s\p{Z}\x1c-\x1f\x{85}]*"
 _SEPARATORS = r"\r\n|[\n\r\x0b\x0c\x1c\x1d\x1e\x{85}\x{2028}\x{2029}]"
+_REPLACEMENT = "\ufffd"
 _BATCH = 32
 
 
@@ -48,7 +49,9 @@ class TextModel(tf.Module):
         self._mark = vocabulary.encode(_MARK)[-3:]  # the ids of its three bytes
         self._stand_in = vocabulary.encode(_STAND_IN)[-4:]
         self._leading = f"^ {{0,{vocabulary.leading_spaces}}}"
-        self._pieces = tf.constant([_spelling(vocabulary.piece(i)) for i in range(vocabulary.size)])
+        pieces = [vocabulary.piece(id_) for id_ in range(vocabulary.size)]
+        self._pieces = tf.constant([_spelling(piece) for piece in pieces])
+        self._bytes = tf.constant([_byte(piece) for piece in pieces], tf.int32)
         self.serve = tf.function(
             self._serve, input_signature=[tf.TensorSpec([None], tf.string, name="text")]
         )
@@ -74,10 +77,13 @@ class TextModel(tf.Module):
         """Returns the text of tokens int32 [N, T], each row up to its EOS: strings [N]."""
         before = tf.cumsum(tf.cast(tokens == EOS_ID, tf.int32), axis=1)
         real = (before == 0) & (tokens != PAD_ID) & (tokens != FILL_ID)
-        spelt = tf.where(real, tf.gather(self._pieces, tokens), "")
+        tokens = tf.ragged.boolean_mask(tokens, real).to_tensor(-1)
+        known = tf.maximum(tokens, 0)
+        spelt = tf.where(tokens < 0, "", tf.gather(self._pieces, known))
+        values = tf.where(tokens < 0, -1, tf.gather(self._bytes, known))
+        spelt = tf.where(_invalid(values), _REPLACEMENT, spelt)
         joined = tf.strings.reduce_join(spelt, 1)
         joined = tf.strings.regex_replace(joined, self._leading, "")
-        joined = tf.strings.unicode_transcode(joined, "UTF-8", "UTF-8", errors="replace")
         return tf.strings.regex_replace(joined, _SEPARATORS, " ")
 
     def _serve(self, lines: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -106,10 +112,47 @@ class TextModel(tf.Module):
         return outputs
 
 
+def _invalid(values: tf.Tensor) -> tf.Tensor:
+    """Returns which bytes int32 [N, T] belong to no character of UTF-8; -1 stands for no byte.
+
+    SentencePiece replaces each of them, TensorFlow's own conversion several of them at once. A byte
+    that continues a character cannot begin one, so each byte is decided by its neighbours.
+    """
+    size = tf.shape(values)[1]
+    padded = tf.pad(values, [[0, 0], [0, 3]], constant_values=-1)
+    first, *rest = (padded[:, i : i + size] for i in range(4))
+    continues = [(value >= 0x80) & (value < 0xC0) for value in rest]
+    second = rest[0]  # the first two bytes exclude long forms, surrogates and too large numbers
+    begins = [
+        (first >= 0) & (first < 0x80),
+        (first >= 0xC2) & (first < 0xE0),
+        (first >= 0xE0)
+        & (first < 0xF0)
+        & ((first != 0xE0) | (second >= 0xA0))
+        & ((first != 0xED) | (second < 0xA0)),
+        (first >= 0xF0)
+        & (first < 0xF5)
+        & ((first != 0xF0) | (second >= 0x90))
+        & ((first != 0xF4) | (second < 0x90)),
+    ]
+    valid = values < 0
+    for length, begin in enumerate(begins, start=1):
+        for following in continues[: length - 1]:
+            begin &= following
+        for place in range(length):
+            valid |= tf.pad(begin, [[0, 0], [place, 0]])[:, :size]
+    return ~valid
+
+
+def _byte(piece: str) -> int:
+    """Returns the byte that a piece of the vocabulary stands for; -1 if it is no byte."""
+    return int(piece[3:5], 16) if len(piece) == 6 and piece.startswith("<0x") else -1
+
+
 def _spelling(piece: str) -> bytes:
     """Returns the bytes that a piece of the vocabulary stands for."""
-    if len(piece) == 6 and piece.startswith("<0x"):
-        return bytes([int(piece[3:5], 16)])
+    if (byte := _byte(piece)) >= 0:
+        return bytes([byte])
     return piece.replace(_MARK, " ").encode()
 
 

@@ -1,6 +1,7 @@
 """Translating with exports: line i belongs to line i, whatever the lines are."""
 
 import concurrent.futures
+import os
 import subprocess
 import sys
 
@@ -134,6 +135,22 @@ def test_progress_counts_all_lines(latent):
     done = []
     list(latent.translate(["one", "", "two"], progress=done.append))
     assert sum(done) == 3
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads Linux's /proc")
+def test_memory_does_not_grow_with_the_number_of_shapes(stored_exports):
+    model = runtime.load(str(stored_exports / "exact"), interpreters=1, threads=1)
+
+    def translate(rows: int, words: int) -> int:
+        """Translates a batch of this shape; returns the resident memory in bytes."""
+        list(model.translate([" ".join(["one"] * words)] * rows, extra_length=2))
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    shapes = [(rows, words) for rows in range(8, 0, -1) for words in range(29, 0, -1)]
+    first = max(translate(*shape) for shape in shapes[:40])  # the largest, with all buffers
+    grown = max(translate(*shape) for shape in shapes[40:]) - first
+    assert grown < 4 * 2**20  # an interpreter that keeps buffers for each shape takes far more
 
 
 @pytest.mark.parametrize(
