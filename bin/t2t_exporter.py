@@ -116,8 +116,9 @@ def main(argv: list[str]) -> None:
     )
     found = manifest.about.get("verification")
     print(f"{FLAGS.export_dir}: {'verified on dev' if found else 'not verified'}")
-    for name, value in (found or {}).items():
-        print(f"  {name}: {value['value'] if isinstance(value, dict) else value}")
+    for figures in (found, manifest.about.get("test")):
+        for name, value in (figures or {}).items():
+            print(f"  {name}: {value['value'] if isinstance(value, dict) else value}")
 
 
 def entry_point(argv: list[str] | None = None) -> NoReturn:

@@ -94,7 +94,8 @@ def write_card(manifest: Manifest, folder: str, sizes: Mapping[str, int], usage:
     sections = [
         f"# {_title(manifest)}\n\n{_summary(manifest)}",
         f"## How to run it\n\n{usage.rstrip()}",
-        f"## Quality\n\n{_figures(about.get('verification'))}",
+        f"## Quality\n\n{_figures(about)}",
+        f"## Training\n\n{_training(about)}",
         f"## Details\n\n{_table(_facts(manifest, sizes))}",
         f"## Limits\n\n{_limits(manifest)}",
     ]
@@ -118,44 +119,79 @@ def _summary(manifest: Manifest) -> str:
     )
 
 
-def _figures(found: Mapping[str, Any] | None) -> str:
+def _figures(about: Mapping[str, Any]) -> str:
+    found, test = about.get("verification"), about.get("test")
     if not found:
         return "Not verified: the export was not compared with the run on the dev split."
     if "psnr" in found:
-        return _table(
-            {
-                "images of dev": f"{found['images']:,}",
-                "PSNR of reconstructions": f"{found['psnr']:.2f} dB",
-                "PSNR of the run in TensorFlow": f"{found['psnr_of_run']:.2f} dB",
-                "codes equal to those of the run": f"{100 * found['equal_codes']:.2f} %",
-            }
-        )
+        rows = {
+            "images of dev": f"{found['images']:,}",
+            "PSNR of reconstructions": f"{found['psnr']:.2f} dB",
+            "PSNR of the run in TensorFlow": f"{found['psnr_of_run']:.2f} dB",
+            "codes equal to those of the run": f"{100 * found['equal_codes']:.2f} %",
+        }
+        if test:
+            rows["images of test"] = f"{test['images']:,}"
+            rows["PSNR of reconstructions on test"] = f"{test['psnr']:.2f} dB"
+        return _table(rows)
     rows = {
         "lines of dev": f"{found['lines']:,}",
-        "BLEU": f"{found['bleu']['value']:.2f}",
-        "BLEU of the run in TensorFlow": f"{found['bleu_of_run']:.2f}",
+        "BLEU on dev": f"{found['bleu']['value']:.2f}",
+        "BLEU of the run in TensorFlow on dev": f"{found['bleu_of_run']:.2f}",
         "texts equal to those of the run": f"{found['equal_texts']:,}",
         "translations cut by the length limit": f"{found['cut']:,}",
     }
+    signatures = f"BLEU is sacreBLEU's: `{found['bleu']['signature']}`."
+    if test:
+        rows |= {
+            "lines of test": f"{test['lines']:,}",
+            "BLEU on test": f"{test['bleu']['value']:.2f}",
+            "chrF on test": f"{test['chrf']['value']:.2f}",
+        }
+        signatures += f" chrF: `{test['chrf']['signature']}`."
     if found.get("milliseconds_a_sentence") is not None:
-        rows["milliseconds for a single sentence"] = f"{found['milliseconds_a_sentence']:.2f}"
-    return f"{_table(rows)}\n\nBLEU is sacreBLEU's: `{found['bleu']['signature']}`."
+        milliseconds = f"{found['milliseconds_a_sentence']:.2f}"
+        rows["milliseconds for a single sentence, where it was exported"] = milliseconds
+    return f"{_table(rows)}\n\n{signatures}"
+
+
+def _training(about: Mapping[str, Any]) -> str:
+    """Describes data, steps and settings."""
+    weights, examples = about["weights"], about["examples"]
+    rows = {"problem": about["problem"]}
+    rows |= {f"examples of {name}": f"{n:,}" for name, n in (examples or {}).items() if n}
+    rows |= {
+        f"sha256 of {name}": str(value)
+        for name, value in sorted((about["data_source"] or {}).items())
+    }
+    rows |= {
+        "updates": "unknown" if weights["step"] is None else f"{weights['step']:,}",
+        "checkpoint": f"{weights['checkpoint']} ({weights['sha256'][:12]})",
+        "seed": str(about["seed"]),
+        "hparams set": about["hparams_set"] or "none",
+    }
+    if about["rescorer"]:
+        checkpoint, sha256 = about["rescorer"]["checkpoint"], about["rescorer"]["sha256"]
+        rows["rescorer"] = f"{checkpoint} ({sha256[:12]})"
+    settings = {**about["problem_config"], **about["hparams"]}
+    lines = "\n".join(f"{name} = {value!r}" for name, value in settings.items())
+    return (
+        f"{_table(rows)}\n\nSettings of the data, and hyperparameters that differ from the model's "
+        f"defaults:\n\n```\n{lines}\n```"
+    )
 
 
 def _facts(manifest: Manifest, sizes: Mapping[str, int]) -> dict[str, str]:
-    about, weights = manifest.about, manifest.about["weights"]
-    facts = {
-        "problem": about["problem"],
-        "hparams set": about["hparams_set"] or "none",
-        "checkpoint": f"{weights['checkpoint']} ({weights['sha256'][:12]})",
-    }
-    if about["rescorer"]:
-        facts["rescorer"] = (
-            f"{about['rescorer']['checkpoint']} ({about['rescorer']['sha256'][:12]})"
-        )
-    facts |= {f"decoding: {name}": str(value) for name, value in manifest.decoding.items()}
-    facts |= {f"size of {name}": f"{size / 2**20:.1f} MiB" for name, size in sorted(sizes.items())}
-    return facts | {f"version of {name}": text for name, text in about["versions"].items()}
+    facts = {f"decoding: {name}": str(value) for name, value in manifest.decoding.items()}
+    facts |= {f"size of {name}": _size(size) for name, size in sorted(sizes.items())}
+    versions = manifest.about["versions"]
+    return facts | {f"version of {name}": text for name, text in versions.items()}
+
+
+def _size(num_bytes: int) -> str:
+    if num_bytes < 2**20:
+        return f"{num_bytes / 2**10:.1f} KiB"
+    return f"{num_bytes / 2**20:.1f} MiB"
 
 
 def _limits(manifest: Manifest) -> str:

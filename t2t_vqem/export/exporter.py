@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import os
 import platform
@@ -21,6 +22,8 @@ from t2t_vqem.constants import (
     LITERT,
     MAX_EXTRA_LENGTH,
     SAVED_MODEL,
+    SPLITS,
+    TEST,
     WEB,
     UsageError,
 )
@@ -31,9 +34,16 @@ from t2t_vqem.export.graphs import Graphs, image_graphs, text_graphs
 from t2t_vqem.export.litert import NONE
 from t2t_vqem.export.loading import LoadedRun, load_rescorer, load_run
 from t2t_vqem.export.phrases import count_phrases, most_frequent, training_pairs
-from t2t_vqem.export.verification import verify_images, verify_text
+from t2t_vqem.export.verification import (
+    measure_images,
+    measure_text,
+    verify_images,
+    verify_text,
+)
 from t2t_vqem.export.writing import written_aside
+from t2t_vqem.fields import default_of, to_json
 from t2t_vqem.files import write_file, write_json
+from t2t_vqem.metrics.bleu import choose_tokenizer
 from t2t_vqem.models.transformer import Transformer
 from t2t_vqem.output_dir import OutputDir
 from t2t_vqem.problem import Dataset
@@ -105,6 +115,7 @@ def export_run(
         litert.embeddings_in_int8(loaded.model)
         converted = make_graphs(loaded, options, rescorer)
     name = os.path.basename(os.path.abspath(folder))
+    dataset = _open_data(run, data_dir) if verify or phrases else None
     with written_aside(folder) as unfinished:
         _logger.info("writing the model for %s", engine)
         manifest = describe(
@@ -113,12 +124,11 @@ def export_run(
             engine=engine,
             quantize=quantize,
             files={},
-            about=about(loaded, rescorer),
+            about=about(loaded, rescorer, dataset),
         )
         home = web.model_folder(unfinished, name) if engine == WEB else unfinished
         os.makedirs(home, exist_ok=True)
         _write_model(loaded, converted, manifest, home)
-        dataset = _open_data(run, data_dir) if verify or phrases else None
         if dataset is not None and phrases and _has_phrases(manifest):
             _write_phrases(loaded, converted, manifest, home, dataset)
         sizes = _sizes(unfinished)
@@ -126,9 +136,7 @@ def export_run(
         manifest = dataclasses.replace(manifest, files=hashes)
         if verify:
             found = _verified(loaded, manifest, graphs, home, dataset)
-            manifest = dataclasses.replace(
-                manifest, about={**manifest.about, "verification": found}
-            )
+            manifest = dataclasses.replace(manifest, about={**manifest.about, **found})
         if engine == WEB:
             web.write_page(unfinished, name, manifest, loaded.vocabulary, others=web_models)
             sizes = {"the folder": sum(_sizes(unfinished).values())}
@@ -213,29 +221,45 @@ def _open_data(run: OutputDir, data_dir: Any) -> Dataset | None:
 
 def _verified(
     loaded: LoadedRun, manifest: Manifest, graphs: Graphs, folder: str, dataset: Dataset | None
-) -> dict[str, Any] | None:
-    """Compares an export with TensorFlow; returns None if there is no data for it."""
-    if dataset is None or not dataset.split(DEV)["num_examples"]:
-        return None
+) -> dict[str, Any]:
+    """Compares an export with TensorFlow on dev, and measures it on test, if there is data."""
+    if dataset is None or not _num_examples(dataset, DEV):
+        return {}
     _logger.info("comparing the export with the run on dev")
     exact = manifest.quantize == NONE and manifest.engine != CTRANSLATE2
+    exported = _served(loaded, manifest, folder)
     if manifest.kind == IMAGES:
-        used: Any
-        if manifest.engine == SAVED_MODEL:
-            used = saved_model.ServedIds(folder)
-        else:
-            used = _interpreters(manifest, folder)
-        models = (ImageRuntime(manifest, used), ImageRuntime(manifest, graphs))
-        return verify_images(*models, dataset, exact=exact)
-    exported: Any
-    if manifest.engine == SAVED_MODEL:
-        exported = saved_model.Served(folder)
-    elif manifest.engine == CTRANSLATE2:
-        exported = ctranslate2_model.Served(manifest, loaded.vocabulary, folder)
+        reference = ImageRuntime(manifest, graphs)
+        found = {"verification": verify_images(exported, reference, dataset, exact=exact)}
+        measure = functools.partial(measure_images, exported, dataset)
     else:
-        exported = TextRuntime(manifest, loaded.vocabulary, _interpreters(manifest, folder))
-    reference = TextRuntime(manifest, loaded.vocabulary, graphs)
-    return verify_text(exported, reference, dataset, exact=exact)
+        reference = TextRuntime(manifest, loaded.vocabulary, graphs)
+        name, language = loaded.run.hparams().bleu_tokenizer, manifest.languages[1]
+        tokenizer = choose_tokenizer(name, language)
+        verified = verify_text(exported, reference, dataset, exact=exact, tokenizer=tokenizer)
+        found = {"verification": verified}
+        measure = functools.partial(measure_text, exported, dataset, tokenizer=tokenizer)
+    if _num_examples(dataset, TEST):
+        _logger.info("measuring the export on test")
+        found["test"] = measure(split=TEST)
+    return found
+
+
+def _num_examples(dataset: Dataset, split: str) -> int:
+    return dataset.manifest["splits"].get(split, {}).get("num_examples", 0)
+
+
+def _served(loaded: LoadedRun, manifest: Manifest, folder: str) -> Any:
+    """Returns the model in an export, as whoever serves it uses it."""
+    if manifest.engine == CTRANSLATE2:
+        return ctranslate2_model.Served(manifest, loaded.vocabulary, folder)
+    if manifest.kind == IMAGES:
+        saved = manifest.engine == SAVED_MODEL
+        used = saved_model.ServedIds(folder) if saved else _interpreters(manifest, folder)
+        return ImageRuntime(manifest, used)
+    if manifest.engine == SAVED_MODEL:
+        return saved_model.Served(folder)
+    return TextRuntime(manifest, loaded.vocabulary, _interpreters(manifest, folder))
 
 
 def _interpreters(manifest: Manifest, folder: str) -> Backend:
@@ -300,12 +324,31 @@ def describe(
     )
 
 
-def about(loaded: LoadedRun, rescorer: LoadedRun | None) -> dict[str, Any]:
-    """Returns the origin of an export, as JSON."""
+def about(
+    loaded: LoadedRun, rescorer: LoadedRun | None, dataset: Dataset | None = None
+) -> dict[str, Any]:
+    """Returns the origin of an export, as JSON.
+
+    Args:
+        loaded: the run.
+        rescorer: the run that chooses among candidates.
+        dataset: the data of the run, if it still exists.
+    """
     settings = loaded.run.settings()
+    hparams = settings.hparams
+    changed = [
+        field.name
+        for field in dataclasses.fields(hparams)
+        if getattr(hparams, field.name) != default_of(field)
+    ]
     return {
         "problem": settings.problem,
+        "problem_config": to_json(settings.problem_config),
+        "data_source": settings.data_source,
+        "examples": dataset and {s: _num_examples(dataset, s) for s in SPLITS},
+        "seed": settings.seed,
         "hparams_set": settings.hparams_set,
+        "hparams": {name: to_json(hparams)[name] for name in changed},
         "weights": loaded.weights(),
         "rescorer": rescorer and rescorer.weights(),
         "versions": {

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from t2t_vqem.constants import DEV, UsageError
-from t2t_vqem.metrics.bleu import sacrebleu_score
+from t2t_vqem.metrics.bleu import chrf_score, sacrebleu_score
 from t2t_vqem.metrics.images import psnr
 from t2t_vqem.problem import Dataset
 from t2t_vqem.runtime import ImageRuntime, TextRuntime
@@ -27,7 +27,7 @@ _logger = logging.getLogger(__name__)
 
 
 def verify_text(
-    exported: TextRuntime, reference: TextRuntime, dataset: Dataset, *, exact: bool
+    exported: TextRuntime, reference: TextRuntime, dataset: Dataset, *, exact: bool, tokenizer: str
 ) -> dict[str, Any]:
     """Translates the dev split with both models and compares the texts.
 
@@ -36,6 +36,7 @@ def verify_text(
         reference: the same functions, computed by TensorFlow.
         dataset: the data of the run.
         exact: whether both compute in the same precision, so that texts must be equal.
+        tokenizer: sacreBLEU's tokenizer.
 
     Returns:
         The results, as JSON.
@@ -59,7 +60,10 @@ def verify_text(
             f"lines of dev differ. {source!r} gives {our!r}, expected {their!r}. Nothing was "
             "written; please report this"
         )
-    scores = [sacrebleu_score([h.text for h in found], references) for found in (ours, theirs)]
+    scores = [
+        sacrebleu_score([h.text for h in found], references, tokenizer=tokenizer)
+        for found in (ours, theirs)
+    ]
     lost = scores[1].value - scores[0].value
     if lost > _BLEU_TOLERANCE:
         _logger.warning("the export has %.2f BLEU less than the run on dev", lost)
@@ -71,6 +75,22 @@ def verify_text(
         "bleu_of_run": scores[1].value,
         "cut": sum(h.cut for h in ours),
         "milliseconds_a_sentence": milliseconds_each(exported, sources),
+    }
+
+
+def measure_text(
+    exported: TextRuntime, dataset: Dataset, split: str, tokenizer: str
+) -> dict[str, Any]:
+    """Translates a split with an export; returns its BLEU and chrF, as JSON."""
+    texts = [h.text for h in exported.translate(dataset.sources(split))]
+    references = dataset.references(split)
+    bleu = sacrebleu_score(texts, references, tokenizer=tokenizer)
+    chrf = chrf_score(texts, references)
+    scores = {"bleu": bleu, "chrf": chrf}
+    return {
+        "split": split,
+        "lines": len(texts),
+        **{k: {"value": s.value, "signature": s.signature} for k, s in scores.items()},
     }
 
 
@@ -92,7 +112,7 @@ def verify_images(
     images = dataset.images(DEV)
     ours, theirs = (model.encode(images) for model in (exported, reference))
     ratios = [
-        float(np.mean(psnr(tf.constant(images), tf.constant(model.decode(codes)))))
+        _mean_psnr(images, model.decode(codes))
         for model, codes in ((exported, ours), (reference, theirs))
     ]
     difference = abs(ratios[0] - ratios[1])
@@ -110,3 +130,14 @@ def verify_images(
         "psnr": ratios[0],
         "psnr_of_run": ratios[1],
     }
+
+
+def measure_images(exported: ImageRuntime, dataset: Dataset, split: str) -> dict[str, Any]:
+    """Reconstructs a split with an export; returns the mean PSNR, as JSON."""
+    images = dataset.images(split)
+    psnr_db = _mean_psnr(images, exported.reconstruct(images))
+    return {"split": split, "images": len(images), "psnr": psnr_db}
+
+
+def _mean_psnr(images: np.ndarray, others: np.ndarray) -> float:
+    return float(np.mean(psnr(tf.constant(images), tf.constant(others))))

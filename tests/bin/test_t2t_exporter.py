@@ -64,6 +64,13 @@ def test_float32_is_exact_and_int8_is_small(export, untrained_run, tmp_path):
         assert manifest.about["verification"]["lines"] == 40
         assert f'runtime.load("{folder.name}")' in card
         assert manifest.about["verification"]["bleu"]["signature"] in card
+        test = manifest.about["test"]
+        assert (test["split"], test["lines"]) == ("test", 30)
+        for score in ("bleu", "chrf"):
+            assert test[score]["signature"] in card
+        assert "| examples of train | 2,000 |" in card
+        assert "hidden_size = 192\n" in card and "vocab_size = 320\n" in card
+        assert f"| size of model.tflite | {sizes[folder == small] / 2**20:.1f} MiB |" in card
 
     # CTranslate2 in 8 bits, loaded by the package of that name alone.
     folder, printed = export(run, "peer", options, "--quantize=int8", "--format=ctranslate2")
@@ -106,6 +113,7 @@ def test_plug_in_in_bfloat16_is_exported_in_float32(export, untrained_run, tmp_p
         run = untrained_run(tmp_path / "run", hparams)
         assert run.build_model().compute_dtype == "bfloat16"
         path, printed = export(run, "exported", "--decode_hparams=extra_length=4")
+        assert "  split: test\n  lines: 30\n  bleu: " in printed
         # Verified against the same weights in float32: all texts are equal.
         assert "  lines: 40\n  equal_texts: 40\n" in printed
         lines = ["one two three", "ten"]
