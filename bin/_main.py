@@ -20,6 +20,7 @@ _EXPECTED = (
     "tf.function retracing",
     "Collective all_reduce tensors",
     "Check health not enabled",
+    "Assets written to",  # in a temporary folder, on the way to an export
     # A checkpoint that does not match the model is an error with its own message.
     "being deleted with unrestored values",
     "Value in checkpoint could not be found in the restored object",

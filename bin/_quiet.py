@@ -1,4 +1,4 @@
-"""Hides the harmless lines that TensorFlow's C++ code logs at every start.
+"""Hides the harmless lines that TensorFlow's C++ code logs at every start, and in exports.
 
 Until TensorFlow has read TF_CPP_MIN_LOG_LEVEL, its libraries log everything to file descriptor 2,
 and on a machine without a GPU the search for one ends with a line that looks like an error. So
@@ -29,6 +29,8 @@ HARMLESS = "|".join(
         # There is no driver, no GPU, or no visible GPU.
         r"E\d{4} .* cuda_platform\.cc:\d+\] failed call to cuInit: .*(303|CUDA_ERROR_NO_DEVICE)",
         r"E\d{4} .* Unable to register cu(DNN|BLAS|FFT) factory: .* already been registered",
+        r"E\d{4} .* oneDNN supports DT_INT64 only on platforms with AVX-512\. Falling back",
+        r"normalizer\.cc\(\d+\) LOG\(INFO\)",  # SentencePiece in tensorflow-text
     ]
 )
 _FILTER = (
@@ -99,7 +101,13 @@ def _find_devices(tensorflow: ModuleType) -> None:
 
 @contextlib.contextmanager
 def harmless_lines_hidden() -> Iterator[None]:
-    """Hides the lines that match `HARMLESS` while the block writes to file descriptor 2."""
+    """Hides the lines that match `HARMLESS` while the block writes to file descriptor 2.
+
+    Nothing is hidden if the user has set TF_CPP_MIN_LOG_LEVEL to another level.
+    """
+    if os.environ.get(LEVEL, ERRORS) != ERRORS:
+        yield
+        return
     try:
         real = os.dup(2)
         process = subprocess.Popen(

@@ -21,7 +21,7 @@ from typing import NoReturn
 from absl import flags
 
 from t2t_vqem import registry
-from t2t_vqem.bin import _main
+from t2t_vqem.bin import _main, _quiet
 from t2t_vqem.constants import CTRANSLATE2, LITERT, SAVED_MODEL, WEB, UsageError
 
 FLAGS = flags.FlagValues()
@@ -102,18 +102,20 @@ def main(argv: list[str]) -> None:
     from t2t_vqem.export.exporter import export_run
     from t2t_vqem.output_dir import OutputDir
 
-    manifest = export_run(
-        OutputDir(FLAGS.output_dir),
-        FLAGS.export_dir,
-        engine=FLAGS.format,
-        quantize=FLAGS.quantize,
-        checkpoint=FLAGS.checkpoint,
-        options=parse_options(FLAGS.decode_hparams, "--decode_hparams: "),
-        rescore_dir=FLAGS.rescore_dir,
-        data_dir=FLAGS.data_dir,
-        verify=FLAGS.verify,
-        web_models=FLAGS.web_models,
-    )
+    options = parse_options(FLAGS.decode_hparams, "--decode_hparams: ")
+    with _quiet.harmless_lines_hidden():
+        manifest = export_run(
+            OutputDir(FLAGS.output_dir),
+            FLAGS.export_dir,
+            engine=FLAGS.format,
+            quantize=FLAGS.quantize,
+            checkpoint=FLAGS.checkpoint,
+            options=options,
+            rescore_dir=FLAGS.rescore_dir,
+            data_dir=FLAGS.data_dir,
+            verify=FLAGS.verify,
+            web_models=FLAGS.web_models,
+        )
     found = manifest.about.get("verification")
     print(f"{FLAGS.export_dir}: {'verified on dev' if found else 'not verified'}")
     for figures in (found, manifest.about.get("test")):

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from t2t_vqem.constants import UsageError
+from t2t_vqem.runtime._quiet import hide_announcement
 from t2t_vqem.runtime.model_file import only
 
 # Size of a model file in bytes above which several threads make an operation faster. Below it,
@@ -57,6 +58,7 @@ class Interpreters:
             threads = min(cores, _MAX_THREADS) if os.path.getsize(path) >= _LARGE else 1
         self._path, self._threads = path, threads
         self._limit = interpreters or max(1, cores // threads)
+        hide_announcement()
         self._signatures = self._interpreter(path=path).get_signature_list()
         # Open, because another file may replace it before a function is called for the first time.
         self._file = open(path, "rb")  # noqa: SIM115

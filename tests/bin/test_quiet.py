@@ -28,11 +28,15 @@ HARMLESS = (
     "To enable the following instructions: AVX2 FMA, in other operations, rebuild TensorFlow with\n"
     "E0000 00:00:1795833494.667734   10722 cuda_platform.cc:52] failed call to cuInit: INTERNAL: "
     "CUDA error: Failed call to cuInit: UNKNOWN ERROR (303)\n"
+    "E0000 00:00:1795847793.066799   18734 util.cc:131] oneDNN supports DT_INT64 only on platforms "
+    "with AVX-512. Falling back to the default Eigen-based implementation if present.\n"
+    "normalizer.cc(51) LOG(INFO) precompiled_charsmap is empty. use identity normalization.\n"
 )
 ERRORS = (
     "E0000 00:00:1795833494.667734   10722 cuda_platform.cc:52] failed call to cuInit: INTERNAL: "
     "CUDA error: Failed call to cuInit: CUDA_ERROR_SYSTEM_DRIVER_MISMATCH\n"
     "E0000 00:00:1795833494.667734   10722 x.cc:1] something else\n"
+    "normalizer.cc(51) LOG(ERROR) something else\n"
     "a warning of Python\n"
     "a line without an end"
 )

@@ -199,6 +199,32 @@ def test_nothing_heavy_is_imported(stored_exports):
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+    assert result.stderr == ""  # nor is anything announced
+
+
+def test_other_lines_than_the_announcement_are_passed_on(stored_exports):
+    program = (
+        "import os, sys, tempfile\n"
+        "from t2t_vqem import runtime\n"
+        "file = tempfile.TemporaryFile\n"
+        "def with_an_error():\n"
+        "    made = file()\n"
+        "    made.write(b'ERROR: of another thread\\n')\n"
+        "    made.flush()\n"
+        "    return made\n"
+        "tempfile.TemporaryFile = with_an_error\n"
+        "if sys.argv[1:]: os.close(2)\n"
+        f"model = runtime.load({str(stored_exports / 'greedy')!r})\n"
+        "print(len(list(model.translate(['one', 'two']))))\n"
+    )
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert (result.stdout, result.stderr) == ("2\n", "ERROR: of another thread\n")
+    without = subprocess.run([*command, "closed"], capture_output=True, text=True)
+    assert (without.stdout, without.returncode) == ("2\n", 0)
+    verbose = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0"}
+    result = subprocess.run(command, capture_output=True, text=True, env=verbose)
+    assert "XNNPACK delegate" in result.stderr
 
 
 def test_images_are_sampled_by_their_number(stored_exports):
