@@ -12,7 +12,7 @@ from t2t_vqem.constants import EOS_ID, FILL_ID, PAD_ID
 from t2t_vqem.decoding.greedy import ChooseFn, log_normalizer, most_probable, take
 from t2t_vqem.ops.blocks import in_blocks
 from t2t_vqem.ops.masks import mask_padding_token
-from t2t_vqem.ops.shapes import Size, larger, sizes
+from t2t_vqem.ops.shapes import Size, is_for_interpreter, larger, reshaped, sizes
 
 # The largest number of logits in memory, 128 MiB: those of all positions of a batch take gigabytes
 # if the vocabulary is large.
@@ -41,7 +41,7 @@ def best_candidates(scores: tf.Tensor, num_candidates: int, num_best: int = 1) -
 
 
 def choose_tokens(
-    logits_fn: LogitsFn, x: tf.Tensor, vocab_size: int
+    logits_fn: LogitsFn, x: tf.Tensor, vocab_size: int, *, longest: int | None = None
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the most probable token of each position, except PAD.
 
@@ -49,6 +49,7 @@ def choose_tokens(
       logits_fn: computes logits.
       x: [N, T, D], the input of `logits_fn`.
       vocab_size: V.
+      longest: the largest T, for graphs in which it is unknown.
 
     Returns:
       int32 [N, T], and their log-probabilities, float32 [N, T], nats.
@@ -60,8 +61,10 @@ def choose_tokens(
         return tokens, take(logits, tokens) - log_normalizer(logits)
 
     rows = [tf.reshape(x, [-1, x.shape[-1]])]
-    found = in_blocks(choose, rows, [(tf.int32, []), (tf.float32, [])], vocab_size, block=_LOGITS)
-    tokens, log_probs = (tf.reshape(y, sizes(x)[:-1]) for y in found)
+    most = x.shape[0] * longest if x.shape[0] and longest else None
+    outputs = [(tf.int32, []), (tf.float32, [])]
+    found = in_blocks(choose, rows, outputs, vocab_size, block=_LOGITS, most_rows=most)
+    tokens, log_probs = (reshaped(y, sizes(x)[:-1]) for y in found)
     return tokens, log_probs
 
 
@@ -90,7 +93,16 @@ class Placed(NamedTuple):
     latents: tf.Tensor  # int32 [N, T], index of the latent that a token belongs to; -1 for none
 
     def fit(self, length: Size) -> "Placed":
-        """Cuts or pads the rows to `length` tokens."""
+        """Cuts or pads the rows to `length` tokens.
+
+        In a graph for an interpreter, removes the tokens beyond it instead: changing sizes takes
+        longer.
+        """
+        if is_for_interpreter():
+            inside = _positions(self.tokens) < length
+            return Placed(
+                *(tf.where(inside, x, empty) for x, empty in zip(self, _EMPTY, strict=True))
+            )
         missing = larger(length - sizes(self.tokens)[1], 0)
         return Placed(
             *(
@@ -101,6 +113,11 @@ class Placed(NamedTuple):
 
 
 _EMPTY = Placed(PAD_ID, 0.0, -1)
+
+
+def _positions(x: tf.Tensor) -> tf.Tensor:
+    """Returns the positions of x [N, T]: int32 [1, T]."""
+    return tf.range(sizes(x)[1])[None]
 
 
 def end_at_eos(
@@ -121,7 +138,7 @@ def end_at_eos(
     """
     lengths = counts[:, None] * tokens_per_latent
     tokens = tf.pad(tokens, [[0, 0], [0, 1]])
-    positions = tf.range(sizes(tokens)[1])[None]
+    positions = _positions(tokens)
     inside = positions < lengths
     tokens = tf.where(inside, tokens, EOS_ID)
     tokens = tf.where(lengths > 0, tokens, PAD_ID)

@@ -143,12 +143,12 @@ class TokenEmbedding(Layer):
 
     def call(self, ids: tf.Tensor) -> tf.Tensor:
         """Looks up embeddings: int [...] -> [..., D], scaled by sqrt(D)."""
-        return tf.cast(self._rows(ids) * self.width**0.5, self.compute_dtype)
+        return tf.cast(self._scaled(ids), self.compute_dtype)
 
-    def _rows(self, ids: tf.Tensor) -> tf.Tensor:
-        """Looks up rows of the table: int [...] -> [..., D]."""
+    def _scaled(self, ids: tf.Tensor) -> tf.Tensor:
+        """Looks up rows of the table, scaled by sqrt(D): int [...] -> [..., D]."""
         if self._int8 is None:
-            return tf.gather(tf.convert_to_tensor(self.table), ids)
+            return tf.gather(tf.convert_to_tensor(self.table), ids) * self.width**0.5
         rows, scales = (tf.gather(x, ids) for x in self._int8)
         return tf.cast(rows, tf.float32) * tf.bitcast(scales, tf.float32)
 
@@ -162,7 +162,7 @@ class TokenEmbedding(Layer):
         scales = np.abs(table).max(1, keepdims=True) / 127
         rows = np.round(table / np.where(scales > 0, scales, 1))
         # As integers, since LiteRT's converter would take the scales for weights to be quantised.
-        bits = scales.astype(np.float32).view(np.int32)
+        bits = (scales * self.width**0.5).astype(np.float32).view(np.int32)
         self._int8 = tf.constant(rows, tf.int8), tf.constant(bits, tf.int32)
 
     def logits(self, x: tf.Tensor) -> tf.Tensor:
@@ -173,7 +173,8 @@ class TokenEmbedding(Layer):
 
     def logits_of(self, x: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
         """Computes one logit each: x [..., D] and int [...] -> float32 [...]."""
-        return tf.reduce_sum(tf.cast(x, tf.float32) * tf.cast(self._rows(ids), tf.float32), -1)
+        rows = tf.cast(self._scaled(ids), tf.float32)
+        return tf.reduce_sum(tf.cast(x, tf.float32) * rows, -1) * self.width**-0.5
 
 
 class FeedForward(Layer):

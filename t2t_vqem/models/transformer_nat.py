@@ -31,7 +31,14 @@ from t2t_vqem.models.bottleneck import QuantizedModel, make_quantizer, start_qua
 from t2t_vqem.ops.losses import TokenLoss, token_cross_entropy
 from t2t_vqem.ops.masks import MASKED, mask_padding_token, num_tokens, padding_bias, padding_mask
 from t2t_vqem.ops.random import Rng, dropout, uniform_from_bits
-from t2t_vqem.ops.shapes import Size, rounded_up, sizes, smaller
+from t2t_vqem.ops.shapes import (
+    Size,
+    is_for_interpreter,
+    reshaped,
+    rounded_up,
+    sizes,
+    smaller,
+)
 
 if TYPE_CHECKING:  # hparams/ is a higher layer than models/
     from t2t_vqem.hparams.transformer_nat import TransformerNATHParams
@@ -199,8 +206,16 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
         x = self.lengthen(self.from_latent(vectors), rng=rng)
         if unmasked is not None:
             x = tf.where(unmasked.shown[..., None], unmasked.embedded, x)
-        bias = padding_bias(tf.repeat(latent_mask, self.ratio, axis=1))
+        bias = padding_bias(self._mask_of_tokens(latent_mask))
         return self.decoder(self._with_positions(x, rng), bias, *source, rng=rng)
+
+    def _mask_of_tokens(self, latent_mask: tf.Tensor) -> tf.Tensor:
+        """Repeats the mask of latents bool [N, L] for the tokens of each: [N, T]."""
+        if not is_for_interpreter():
+            return tf.repeat(latent_mask, self.ratio, axis=1)
+        mask = tf.expand_dims(latent_mask, -1) & tf.ones([self.ratio], tf.bool)
+        num, length = sizes(latent_mask)
+        return reshaped(mask, [num, length * self.ratio])
 
     def loss(self, batch: dict[str, tf.Tensor], rng: Rng | None = None) -> LossOutput:
         """Cross-entropy of tokens given latents and of latents, and commitment loss, in nats.
@@ -355,6 +370,8 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
         else:
             longest = tf.maximum(longest, 1)
             found = translate(smaller(max_length, longest * self.ratio + 1), longest)
+        if num == 1:
+            return found
         chosen = candidates.best_candidates(found.scores, num, options.num_best)
         return tf.nest.map_structure(lambda x: tf.gather(x, chosen), found)
 
@@ -457,11 +474,13 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
         keep_repeats: bool,
     ) -> _Made:
         """Decodes all tokens of latents, at most `length` in each row."""
-        mask = tf.range(length)[None] < latents.counts[:, None]
-        vectors = self.quantizer.decode(tf.expand_dims(tf.maximum(latents.ids[:, :length], 0), -1))
-        x = self._decode_vectors(vectors, mask, source)
+        ids = latents.ids[:, :length]
+        vectors = self.quantizer.decode(tf.expand_dims(tf.maximum(ids, 0), -1))
+        x = self._decode_vectors(vectors, ids >= 0, source)
         embedding = self.embedding
-        tokens, log_probs = candidates.choose_tokens(embedding.logits, x, embedding.vocab_size)
+        tokens, log_probs = candidates.choose_tokens(
+            embedding.logits, x, embedding.vocab_size, longest=self._position_limit
+        )
         # An EOS after the last latent is not predicted by the decoder: its probability is 1.
         raw = candidates.end_at_eos(tokens, log_probs, latents.counts, self.ratio)
         placed = candidates.remove_fill(raw) if self.hparams.whole_words else raw

@@ -17,6 +17,7 @@ def in_blocks(
     numbers: int,
     *,
     block: int,
+    most_rows: int | None = None,
 ) -> list[tf.Tensor]:
     """Applies a function to all rows, block by block.
 
@@ -26,6 +27,7 @@ def in_blocks(
       outputs: type and shape of each result of `function`, without the axis of rows.
       numbers: number of intermediate values for each row.
       block: the largest number of intermediate values in memory.
+      most_rows: the largest N, for graphs in which it is unknown.
 
     Returns:
       The outputs, [N, ...] each.
@@ -35,7 +37,10 @@ def in_blocks(
     if isinstance(rows, int) and blocks <= 1:
         return list(function(*inputs))
     if not isinstance(rows, int):
-        return _in_blocks_of(max(LEAST_ROWS, block // numbers), function, inputs, outputs, rows)
+        block_rows = max(LEAST_ROWS, block // numbers)
+        if most_rows is not None and most_rows <= block_rows:
+            return list(function(*inputs))
+        return _in_blocks_of(block_rows, function, inputs, outputs, rows)
     block_rows = -(-rows // blocks)
     signature = [tf.TensorSpec([block_rows, *shape], dtype) for dtype, shape in outputs]
     results = tf.map_fn(
