@@ -110,9 +110,9 @@ def export_run(
     if web_models and engine != WEB:
         raise UsageError(f"--web_models is only for --format={WEB}, got --format={engine}")
     graphs = converted = make_graphs(loaded, options, rescorer)
-    if engine in (LITERT, WEB) and quantize == litert.INT8:
+    if engine in (LITERT, WEB):
         graphs.trace()  # the graphs to compare the export with
-        litert.embeddings_in_int8(loaded.model)
+        litert.prepare(loaded.model, quantize)
         converted = make_graphs(loaded, options, rescorer)
     name = os.path.basename(os.path.abspath(folder))
     dataset = _open_data(run, data_dir) if verify or phrases else None

@@ -9,9 +9,10 @@ shifts all logits of a query equally, so its gradient is rounding noise, which A
 
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
-from t2t_vqem.layers.common import Dense, Layer
+from t2t_vqem.layers.common import Dense, Layer, LayerNorm
 from t2t_vqem.ops.random import Rng, dropout
 from t2t_vqem.ops.shapes import reshaped, sizes
 
@@ -45,7 +46,13 @@ def combine_heads(x: tf.Tensor) -> tf.Tensor:
 
 
 def attend(
-    query: tf.Tensor, memory: KeyValue, bias: tf.Tensor, rate: float = 0.0, rng: Rng | None = None
+    query: tf.Tensor,
+    memory: KeyValue,
+    bias: tf.Tensor,
+    rate: float = 0.0,
+    rng: Rng | None = None,
+    *,
+    is_scaled: bool = False,
 ) -> tf.Tensor:
     """Scaled dot-product attention (Vaswani et al. 2017, equation 1), softmax in float32.
 
@@ -55,11 +62,13 @@ def attend(
       bias: float32, broadcastable to [B, H, T, S].
       rate: dropout probability of the attention weights.
       rng: None for inference.
+      is_scaled: whether the query already has the factor (D/H)^-1/2.
 
     Returns:
       [B, H, T, D/H].
     """
-    query = query * tf.cast(query.shape[-1] ** -0.5, query.dtype)
+    if not is_scaled:
+        query = query * tf.cast(query.shape[-1] ** -0.5, query.dtype)
     logits = tf.matmul(query, memory.key, transpose_b=True)
     weights = tf.nn.softmax(tf.cast(logits, tf.float32) + bias)
     weights = dropout(tf.cast(weights, query.dtype), rate, rng)
@@ -73,6 +82,7 @@ class SelfAttention(Layer):
         super().__init__(**kwargs)
         self.num_heads = num_heads
         self.attention_dropout = attention_dropout
+        self._is_folded = False
         args = {"use_bias": False, "dtype": self.dtype_policy}
         self.query_key_value = Dense(3 * width, fused=3, name="qkv", **args)
         self.output_transform = Dense(width, name="output", **args)
@@ -85,8 +95,18 @@ class SelfAttention(Layer):
     def call(self, x: tf.Tensor, bias: tf.Tensor, rng: Rng | None = None) -> tf.Tensor:
         """Attends from every position of x [B, T, D] to every position that the bias allows."""
         query, memory = self._project(x)
-        attended = attend(query, memory, bias, self.attention_dropout, rng)
+        attended = attend(
+            query, memory, bias, self.attention_dropout, rng, is_scaled=self._is_folded
+        )
         return self.output_transform(combine_heads(attended))
+
+    def fold(self, norm: LayerNorm) -> None:
+        """Makes the norm before it and the factor of queries part of the projection."""
+        scale = np.ones(self.query_key_value.units)
+        width = len(scale) // 3
+        scale[:width] = (width // self.num_heads) ** -0.5
+        norm.fold_into(self.query_key_value, scale)
+        self._is_folded = True
 
     def step(
         self, x: tf.Tensor, cache: KeyValue, here: tf.Tensor, bias: tf.Tensor
@@ -104,7 +124,8 @@ class SelfAttention(Layer):
         """
         query, new = self._project(x)
         cache = KeyValue(*(write_position(c, n, here) for c, n in zip(cache, new, strict=True)))
-        return self.output_transform(combine_heads(attend(query, cache, bias))), cache
+        attended = attend(query, cache, bias, is_scaled=self._is_folded)
+        return self.output_transform(combine_heads(attended)), cache
 
 
 class CrossAttention(Layer):
@@ -114,10 +135,17 @@ class CrossAttention(Layer):
         super().__init__(**kwargs)
         self.num_heads = num_heads
         self.attention_dropout = attention_dropout
+        self._is_folded = False
         args = {"use_bias": False, "dtype": self.dtype_policy}
         self.query_transform = Dense(width, name="query", **args)
         self.key_value = Dense(2 * width, fused=2, name="kv", **args)
         self.output_transform = Dense(width, name="output", **args)
+
+    def fold(self, norm: LayerNorm) -> None:
+        """Makes the norm of queries and their factor part of the projection."""
+        width = self.query_transform.units
+        norm.fold_into(self.query_transform, np.full(width, (width // self.num_heads) ** -0.5))
+        self._is_folded = True
 
     def project_memory(self, memory: tf.Tensor) -> KeyValue:
         """Returns keys and values of memory [B, S, D], computed once per sentence in decoding."""
@@ -131,7 +159,9 @@ class CrossAttention(Layer):
         if not isinstance(memory, KeyValue):
             memory = self.project_memory(memory)
         query = split_heads(self.query_transform(x), self.num_heads)
-        attended = attend(query, memory, bias, self.attention_dropout, rng)
+        attended = attend(
+            query, memory, bias, self.attention_dropout, rng, is_scaled=self._is_folded
+        )
         return self.output_transform(combine_heads(attended))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from t2t_vqem.ops.random import Rng, dropout
-from t2t_vqem.ops.shapes import Size, reshaped, sizes
+from t2t_vqem.ops.shapes import Size, is_for_interpreter, reshaped, sizes
 
 
 def sinusoidal_positions(length: int, width: int) -> np.ndarray:
@@ -84,6 +84,7 @@ class Dense(Layer):
         self.use_bias = use_bias
         self.fused = fused
         self.scale = scale
+        self._folded: tuple[tf.Tensor, tf.Tensor] | None = None
 
     def build(self, input_shape):
         fan_in = input_shape[-1]
@@ -98,12 +99,28 @@ class Dense(Layer):
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps [..., in] to [..., out]."""
-        kernel = tf.cast(self.kernel, self.compute_dtype)
+        kernel, bias = self._folded or (self.kernel, self.bias)
+        kernel = tf.cast(kernel, self.compute_dtype)
         # One matrix product over all rows: XLA and oneDNN run [B*T, D] faster than a batch of them.
-        rows = tf.reshape(x, [-1, x.shape[-1]]) @ kernel
-        if self.bias is not None:
-            rows += tf.cast(self.bias, rows.dtype)
-        return reshaped(rows, [*sizes(x)[:-1], self.units])
+        # LiteRT takes rows of any shape.
+        as_rows = not is_for_interpreter()
+        rows = (tf.reshape(x, [-1, x.shape[-1]]) if as_rows else x) @ kernel
+        if bias is not None:
+            rows += tf.cast(bias, rows.dtype)
+        return reshaped(rows, [*sizes(x)[:-1], self.units]) if as_rows else rows
+
+    def fold(self, gain: np.ndarray, offset: np.ndarray, scale: np.ndarray) -> None:
+        """From now on maps x as it has mapped gain * x + offset, and scales the result.
+
+        Args:
+          gain: [in].
+          offset: [in].
+          scale: [out].
+        """
+        kernel = np.array(self.kernel, np.float64)
+        bias = offset @ kernel + (0 if self.bias is None else np.array(self.bias))
+        kernel, bias = gain[:, None] * kernel * scale, bias * scale
+        self._folded = tf.constant(kernel, tf.float32), tf.constant(bias, tf.float32)
 
 
 class LayerNorm(Layer):
@@ -112,6 +129,7 @@ class LayerNorm(Layer):
     def __init__(self, *, epsilon: float = 1e-6, **kwargs):
         super().__init__(**kwargs)
         self.epsilon = epsilon
+        self._is_folded = False
 
     def build(self, input_shape):
         self.gamma = self.add_weight(shape=input_shape[-1:], initializer="ones", name="gamma")
@@ -123,7 +141,15 @@ class LayerNorm(Layer):
         centred = x - tf.reduce_mean(x, -1, keepdims=True)
         variance = tf.reduce_mean(tf.square(centred), -1, keepdims=True)
         normal = centred * tf.math.rsqrt(variance + self.epsilon)
-        return tf.cast(normal * self.gamma + self.beta, self.compute_dtype)
+        if not self._is_folded:
+            normal = normal * self.gamma + self.beta
+        return tf.cast(normal, self.compute_dtype)
+
+    def fold_into(self, dense: Dense, scale: np.ndarray | None = None) -> None:
+        """From now on leaves gain and bias to the layer after it; see `Dense.fold`."""
+        scale = np.ones(dense.units) if scale is None else scale
+        dense.fold(np.array(self.gamma), np.array(self.beta), scale)
+        self._is_folded = True
 
 
 class TokenEmbedding(Layer):

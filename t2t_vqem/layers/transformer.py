@@ -42,6 +42,13 @@ class TransformerBlock(Layer):
             dtype=self.dtype_policy,
         )
 
+    def fold(self) -> None:
+        """Folds what is linear into one product, for an export: it cannot be trained afterwards."""
+        self.attention.fold(self.attention_norm)
+        if self.cross is not None:
+            self.cross.fold(self.cross_norm)
+        self.feed_forward_norm.fold_into(self.feed_forward.expand)
+
     def call(
         self,
         x: tf.Tensor,
