@@ -82,7 +82,9 @@ async function each(items, signal, compute) {
 }
 
 // Keeps all files for a visit without a network. Browsers have service workers only on HTTPS and
-// on this machine.
+// on this machine. `updateViaCache`: a new files.js is seen at once.
 function keepForLater() {
-  navigator.serviceWorker?.register("service_worker.js").catch((error) => console.warn(error));
+  navigator.serviceWorker
+    ?.register("service_worker.js", { updateViaCache: "none" })
+    .catch((error) => console.warn(error));
 }
