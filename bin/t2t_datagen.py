@@ -12,9 +12,13 @@ result. Prints a report of what was kept and what was dropped and why; it is als
         --data_dir=data --problem_params='beam_size=4'
 
 Translates the training sources of translate_ende_multi30k, whose data is in --data_dir, with the
-run in --teacher_dir, which was trained on them. The translations become the targets. On several
-machines that share the folders, run it with --num_shards=4 and --shard=0 to --shard=3, and then
-without these flags to combine the shards.
+run in --teacher_dir, which was trained on them. The translations become the targets.
+
+    t2t-datagen --problem=translate_ende_wmt14 --tfds_dir=prepared --data_dir=data \\
+        --num_shards=4 --shard=0
+
+On several machines that share the folders, run it with --shard=0 to --shard=3, and then without
+--shard and --num_shards, which checks and combines the shards.
 """
 
 import os
@@ -65,14 +69,14 @@ flags.DEFINE_string(
 flags.DEFINE_integer(
     "shard",
     None,
-    "For distilled problems: translate only this shard, 0 to --num_shards - 1.",
+    "Make only this share of the data, 0 to --num_shards - 1.",
     lower_bound=0,
     flag_values=FLAGS,
 )
 flags.DEFINE_integer(
     "num_shards",
     None,
-    "For distilled problems: number of shards.",
+    "Number of shares that the work is divided into.",
     lower_bound=1,
     flag_values=FLAGS,
 )
@@ -98,11 +102,11 @@ def main(argv: list[str]) -> None:
     data_dir = os.path.expanduser(FLAGS.data_dir)
     given = {name: FLAGS[name].value for name in _SOURCE_FLAGS}
     shard = {name: FLAGS[name].value for name in _SHARD_FLAGS}
-    problem_class.check_flags(**given, **shard)
+    problem_class.check_flags(**given)
     if (FLAGS.shard is None) != (FLAGS.num_shards is None):
         raise UsageError(
             f"got --shard={FLAGS.shard} and --num_shards={FLAGS.num_shards}: give both to "
-            "translate one shard, or neither to translate everything and combine the shards."
+            "make one shard, or neither to make everything and combine the shards."
         )
 
     problem = make_problem(
@@ -113,7 +117,8 @@ def main(argv: list[str]) -> None:
         problem_params=FLAGS.problem_params,
     )
     if FLAGS.shard is not None:
-        print(problem.translate_shard(data_dir, **given, **shard))
+        workers = FLAGS.num_workers
+        print(problem.generate_shard(data_dir, num_workers=workers, **given, **shard))
         return
     dataset = problem.generate(data_dir, num_workers=FLAGS.num_workers, **given)
     print(dataset.report)

@@ -99,7 +99,7 @@ class DistilledProblem(TextProblem):
     those of the teacher's decoding.
     """
 
-    accepts = ("teacher_dir", "checkpoint", "shard", "num_shards")
+    accepts = ("teacher_dir", "checkpoint")
     base: ClassVar[type[TextProblem]]
     keep_unfinished = True
 
@@ -129,48 +129,14 @@ class DistilledProblem(TextProblem):
         teacher = Teacher(flags.teacher_dir, flags.checkpoint, base, options, engine)
         return TeacherSource(teacher, os.path.expanduser(self.config.extra_sources))
 
-    def translate_shard(
-        self,
-        data_dir: str,
-        *,
-        shard: int,
-        num_shards: int,
-        progress: bool = True,
-        **flags: Any,
-    ) -> str:
-        """Translates one of several shards, and returns a message that says what is left to do.
-
-        Shards can be translated at the same time, on machines that share `data_dir`. Afterwards
-        `generate` combines them, and translates what is missing.
-
-        Args:
-            data_dir: as in `generate`.
-            shard: number of the shard, from 0 to `num_shards` - 1.
-            num_shards: number of shards.
-            progress: whether to show progress.
-            **flags: as in `generate`.
-
-        Raises:
-            UsageError: as in `generate`; or another process is translating for the same folder with
-                another teacher or other settings.
-        """
-        if not 0 <= shard < num_shards:
-            raise UsageError(
-                f"shard {shard} of {num_shards}: expected a number from 0 to {num_shards - 1}."
-            )
-        self.check_flags(**flags)
-        source = self._source(SourceFlags(data_dir, **flags))
-        identity = self._identity(source)
-        name = f"shard-{shard}-of-{num_shards}"
-        directory, defaults = os.path.join(data_dir, self.name), self.setting_defaults()
-        with building.shared_work(directory, identity, name, defaults=defaults) as scratch:
-            if scratch is None:
-                return f"{directory} is ready: nothing to do."
-            done, total = self._distillation(source, scratch).translate(
-                shard=shard, num_shards=num_shards, progress=progress
-            )
-        rest = "When all shards are done, run the command without --shard to combine them."
-        return f"shard {shard} of {num_shards} is done. {done} of {total} parts are done. {rest}"
+    def build_shard(
+        self, directory: str, scratch: str, source: TeacherSource, **shard: Any
+    ) -> tuple[int, int]:
+        """Translates a share of the sources; see `Problem.build_shard`."""
+        del directory
+        return self._distillation(source, scratch).translate(
+            shard=shard["shard"], num_shards=shard["num_shards"], progress=shard["progress"]
+        )
 
     def _distillation(self, source: TeacherSource, scratch: str) -> Distillation:
         from t2t_vqem.inference.distillation import Distillation

@@ -195,7 +195,9 @@ def full_disk_explained(path: str, kept: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked(path: str, conflict: str, *, remedy: str, shared: bool = False) -> Iterator[None]:
+def locked(
+    path: str, conflict: str, *, remedy: str, shared: bool = False, wait: bool = False
+) -> Iterator[None]:
     """Holds a lock against other processes.
 
     The operating system releases the lock when the process ends, in any way; a lock file left by a
@@ -207,12 +209,13 @@ def locked(path: str, conflict: str, *, remedy: str, shared: bool = False) -> It
         conflict: the message if another process holds the lock: who does what and where.
         remedy: what to do about it, a complete sentence.
         shared: whether other processes may hold the lock at the same time if they also share it.
+        wait: whether to wait for another process to release the lock, instead of an error.
 
     Raises:
         LockedError: another process holds the lock.
         UsageError: the file cannot be written.
     """
-    file = _open_locked(path, f"{conflict} ({{holder}}). {remedy}", shared)
+    file = _open_locked(path, f"{conflict} ({{holder}}). {remedy}", shared, wait)
     try:
         if not shared:
             file.truncate(0)
@@ -226,7 +229,7 @@ def locked(path: str, conflict: str, *, remedy: str, shared: bool = False) -> It
                 os.unlink(path)
 
 
-def _open_locked(path: str, conflict: str, shared: bool) -> TextIO:
+def _open_locked(path: str, conflict: str, shared: bool, wait: bool) -> TextIO:
     while True:
         try:
             os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
@@ -239,10 +242,13 @@ def _open_locked(path: str, conflict: str, shared: bool) -> TextIO:
                 f"{path} cannot be written ({error.strerror}: {error.filename})"
             ) from error
         if not _try_lock(file, shared=shared):
-            with file:
-                file.seek(0)
-                holder = file.read().strip() or "a process that shares it"
-            raise LockedError(conflict.replace("{holder}", holder))
+            file.seek(0)
+            holder = file.read().strip() or "a process that shares it"
+            if not wait:
+                file.close()
+                raise LockedError(conflict.replace("{holder}", holder))
+            _logger.info("%s", conflict.replace("{holder}", holder))
+            fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         # The previous holder may have deleted the file meanwhile: then lock the current one.
         if _is_at(file, path):
             return file

@@ -94,6 +94,14 @@ class ImageProblem(Problem):
             progress=progress,
         )
 
+    def build_shard(
+        self, directory: str, scratch: str, source: ImageSource, **shard: Any
+    ) -> tuple[int, int]:
+        """Writes a share of the records; see `Problem.build_shard`."""
+        return image_building.build_image_shard(
+            directory, scratch, source, self.image_shape, **shard
+        )
+
     def model_arguments(self, vocabulary: Vocabulary | None) -> dict[str, Any]:
         """Returns the shape of the images."""
         del vocabulary

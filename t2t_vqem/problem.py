@@ -36,8 +36,6 @@ _FLAGS = {  # the flags that a problem may accept, and what each one names
     "tfds_dir": "the folder with data sets that TFDS has prepared",
     "teacher_dir": "the output directory of the teacher's run",
     "checkpoint": "the teacher's weights",
-    "shard": "the number of a shard of the teacher's work",
-    "num_shards": "the number of shards",
 }
 _SOURCES = ("source_dir", "tfds_dir", "teacher_dir")  # each of them names a complete source
 
@@ -407,6 +405,89 @@ class Problem(abc.ABC):
             defaults=self.setting_defaults(),
         )
         return self.open(data_dir, manifest)
+
+    def build_shard(
+        self,
+        directory: str,
+        scratch: str,
+        source: Any,
+        *,
+        shard: int,
+        num_shards: int,
+        num_workers: int,
+        progress: bool,
+    ) -> tuple[int, int]:
+        """Does a share of the work of `build`, which then finds the finished parts.
+
+        The arguments are those of `build` and of `generate_shard`.
+
+        Returns:
+            The number of finished parts, including those of other shards, and of all parts.
+        """
+        del num_workers
+        return sample_building.build_sample_shard(
+            directory, scratch, source, shard=shard, num_shards=num_shards, progress=progress
+        )
+
+    def generate_shard(
+        self,
+        data_dir: str,
+        *,
+        shard: int,
+        num_shards: int,
+        num_workers: int | None = None,
+        progress: bool = True,
+        **flags: Any,
+    ) -> str:
+        """Makes one of several shards, and returns a message that says what is left to do.
+
+        Shards can be made at the same time, on machines that share `data_dir`. Afterwards
+        `generate` combines them, and makes what is missing; the data is the same as without shards.
+
+        Args:
+            data_dir: as in `generate`.
+            shard: number of the shard, from 0 to `num_shards` - 1.
+            num_shards: number of shards.
+            num_workers: as in `generate`.
+            progress: whether to show progress.
+            **flags: as in `generate`.
+
+        Raises:
+            UsageError: as in `generate`; or another process makes a shard of the same data from
+                another source or with other settings.
+        """
+        if not 0 <= shard < num_shards:
+            raise UsageError(
+                f"shard {shard} of {num_shards}: expected a number from 0 to {num_shards - 1}."
+            )
+        self._check_build_shard()
+        self.check_flags(**flags)
+        source = self._source(SourceFlags(data_dir, **flags))
+        directory, name = os.path.join(data_dir, self.name), f"shard-{shard}-of-{num_shards}"
+        identity, defaults = self._identity(source), self.setting_defaults()
+        with building.shared_work(directory, identity, name, defaults=defaults) as scratch:
+            if scratch is None:
+                return f"{directory} is ready: nothing to do."
+            done, total = self.build_shard(
+                os.path.dirname(scratch),
+                scratch,
+                source,
+                shard=shard,
+                num_shards=num_shards,
+                num_workers=num_workers or default_num_workers(),
+                progress=progress,
+            )
+        rest = "When all shards are done, run the command without --shard to combine them."
+        return f"shard {shard} of {num_shards} is done. {done} of {total} parts are done. {rest}"
+
+    def _check_build_shard(self) -> None:
+        """Raises an error if a subclass has its own `build`, but no `build_shard` for it."""
+        owner = next(c for c in type(self).__mro__ if {"build", "build_shard"} & vars(c).keys())
+        if "build_shard" not in vars(owner):
+            raise UsageError(
+                f"{self.name} cannot be made in shards, because it has its own `build`. Omit "
+                "--shard and --num_shards, or define `build_shard`."
+            )
 
     def _identity(self, source: Any) -> dict[str, Any]:
         """Returns the source and the settings that identify the data, see `building.build`."""

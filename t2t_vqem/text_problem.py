@@ -226,7 +226,19 @@ class TextProblem(Problem):
         self, directory: str, scratch: str, source: PairSource, *, num_workers: int, progress: bool
     ) -> dict[str, Any]:
         """Writes records, vocabulary, lengths, and the dev and test text; see `Problem.build`."""
-        settings = text_building.TextSettings(
+        return text_building.build_text(
+            directory, scratch, source, self._settings, num_workers=num_workers, progress=progress
+        )
+
+    def build_shard(
+        self, directory: str, scratch: str, source: PairSource, **shard: Any
+    ) -> tuple[int, int]:
+        """Encodes a share of the text; see `Problem.build_shard`."""
+        return text_building.build_text_shard(directory, scratch, source, self._settings, **shard)
+
+    @property
+    def _settings(self) -> text_building.TextSettings:
+        return text_building.TextSettings(
             languages=self.languages,
             vocab_size=self.config.vocab_size,
             vocab_sample=self.config.vocab_sample,
@@ -240,9 +252,6 @@ class TextProblem(Problem):
             ),
             seed=self.config.seed,
             sentencepiece_model=os.path.expanduser(self.config.sentencepiece_model),
-        )
-        return text_building.build_text(
-            directory, scratch, source, settings, num_workers=num_workers, progress=progress
         )
 
     def model_arguments(self, vocabulary: Vocabulary | None) -> dict[str, Any]:

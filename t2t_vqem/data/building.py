@@ -17,12 +17,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from t2t_vqem.constants import UsageError
-from t2t_vqem.files import full_disk_explained, locked, move, write_json
+from t2t_vqem.data.records import RecordReader, Schema
+from t2t_vqem.files import full_disk_explained, locked, move, write_file, write_json
 
 MANIFEST = "manifest.json"
 REPORT = "report.txt"  # what was kept and what was dropped, for people to read
 SCRATCH = "scratch"  # inside NAME.partial: temporary files
 _IDENTITY = "identity.json"
+_SHARED = "shared"  # marks temporary files that several processes made, which are costly
 _CHECKSUM = "checksum"  # key of the manifest's own hash
 _logger = logging.getLogger(__name__)
 
@@ -102,6 +104,7 @@ def shared_work(
             yield None
         else:
             _start(partial, scratch, identity, keep=True, defaults=defaults)
+            write_file(os.path.join(scratch, _SHARED), b"")
             yield scratch
 
 
@@ -116,6 +119,30 @@ def _locked(
         remedy="Wait until it is done.",
         shared=shared,
     )
+
+
+def preparing(scratch: str) -> contextlib.AbstractContextManager[None]:
+    """Locks the work before the parts, which the first of several processes does for all."""
+    return locked(
+        os.path.join(scratch, "preparing.lock"),
+        "another process prepares the text and the vocabulary",
+        remedy="Waiting for it.",
+        wait=True,
+    )
+
+
+def check_shard(path: str, num_examples: int, schema: Schema) -> None:
+    """Checks that a finished shard has all its records.
+
+    Raises:
+        UsageError: it is missing or damaged, or has another number of records.
+    """
+    found = len(RecordReader([path], schema))
+    if found != num_examples:
+        raise UsageError(
+            f"{path}: {found:,} records, expected {num_examples:,}. Delete {os.path.dirname(path)} "
+            "and run t2t-datagen again."
+        )
 
 
 def _full_disk_explained(directory: str) -> contextlib.AbstractContextManager[None]:
@@ -199,6 +226,7 @@ def _start(
     if before == identity:
         _logger.info("continuing from the files of an earlier run in %s", partial)
         return
+    keep = keep or os.path.exists(os.path.join(scratch, _SHARED))
     if keep and before is not None:
         compare(before, identity, partial, defaults)
     if not keep and os.path.isdir(partial):

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from t2t_vqem.constants import SPLITS, UsageError
-from t2t_vqem.data.building import REPORT, remove_unfinished
+from t2t_vqem.data.building import REPORT, check_shard, remove_unfinished
 from t2t_vqem.data.image_source import ImageSource, Unreadable
 from t2t_vqem.data.progress import Progress
 from t2t_vqem.data.records import Field, RecordWriter, Schema
@@ -82,12 +82,13 @@ def build_images(
     """
     remove_unfinished(scratch)
     parts = [part for s in SPLITS for part in _parts(directory, scratch, source, s, shape)]
-    open_parts = [part for part in parts if not os.path.exists(part.result)]
-    total = sum(part.num_images for part in parts)
-    with Progress("writing", total, "images", enabled=progress) as bar:
-        bar.advance(total - sum(part.num_images for part in open_parts), skipped=True)
-        for number, _ in run_tasks(_write_part, open_parts, num_workers):
-            bar.advance(open_parts[number].num_images)
+    _write_parts(parts, num_workers, progress)
+    for part in parts:
+        check_shard(
+            os.path.join(directory, part.shard),
+            part.num_images - len(_dropped([part])),
+            schema(shape),
+        )
     dropped = {split: _dropped(part for part in parts if part.split == split) for split in SPLITS}
     splits = {}
     for split in SPLITS:
@@ -106,6 +107,38 @@ def build_images(
     ) as file:
         file.write(report + "\n")
     return {"schema": schema(shape).to_json(), "splits": splits}
+
+
+def build_image_shard(
+    directory: str,
+    scratch: str,
+    source: ImageSource,
+    shape: tuple[int, int, int],
+    *,
+    shard: int,
+    num_shards: int,
+    num_workers: int,
+    progress: bool,
+) -> tuple[int, int]:
+    """Writes every `num_shards`-th part, from the one with the number `shard` on.
+
+    The other arguments are those of `build_images`, which combines the parts.
+
+    Returns:
+        The number of finished parts, including those of other shards, and of all parts.
+    """
+    parts = [part for s in SPLITS for part in _parts(directory, scratch, source, s, shape)]
+    _write_parts(parts[shard::num_shards], num_workers, progress)
+    return sum(os.path.exists(part.result) for part in parts), len(parts)
+
+
+def _write_parts(parts: list[_Part], num_workers: int, progress: bool) -> None:
+    open_parts = [part for part in parts if not os.path.exists(part.result)]
+    total = sum(part.num_images for part in parts)
+    with Progress("writing", total, "images", enabled=progress) as bar:
+        bar.advance(total - sum(part.num_images for part in open_parts), skipped=True)
+        for number, _ in run_tasks(_write_part, open_parts, num_workers):
+            bar.advance(open_parts[number].num_images)
 
 
 def schema(shape: tuple[int, int, int]) -> Schema:

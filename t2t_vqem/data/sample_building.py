@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from t2t_vqem.constants import SPLITS, UsageError
+from t2t_vqem.data.building import check_shard
 from t2t_vqem.data.progress import Progress
 from t2t_vqem.data.records import RecordWriter, Schema, lengths_file
 from t2t_vqem.files import replacing, writing
@@ -93,6 +94,7 @@ def build_samples(
         if not os.path.exists(result):
             _write_split(directory, scratch, source, split, shard, progress)
         count = len(np.load(result))
+        check_shard(os.path.join(directory, shard), count, source.schema)
         if not count:
             raise UsageError(
                 f"{source.describe()}: the {split} split is empty, expected at least one sample."
@@ -101,6 +103,30 @@ def build_samples(
             shutil.copy(result, os.path.join(directory, lengths))
         splits[split] = {"shards": [shard], "num_examples": count}
     return {"schema": source.schema.to_json(), "splits": splits}
+
+
+def build_sample_shard(
+    directory: str,
+    scratch: str,
+    source: Samples,
+    *,
+    shard: int,
+    num_shards: int,
+    progress: bool,
+) -> tuple[int, int]:
+    """Writes every `num_shards`-th split, from the one with the number `shard` on.
+
+    The other arguments are those of `build_samples`, which combines the splits.
+
+    Returns:
+        The number of finished splits, including those of other shards, and of all splits.
+    """
+    results = {split: os.path.join(scratch, lengths_file(split)) for split in SPLITS}
+    for split in SPLITS[shard::num_shards]:
+        if not os.path.exists(results[split]):
+            name = f"{split}-00000-of-00001.array_record"
+            _write_split(directory, scratch, source, split, name, progress)
+    return sum(map(os.path.exists, results.values())), len(results)
 
 
 def _write_split(

@@ -19,7 +19,7 @@ import numpy as np
 
 from t2t_vqem.constants import INPUTS, SPLITS, TARGETS, TRAIN, UsageError
 from t2t_vqem.data import sentencepiece_model
-from t2t_vqem.data.building import REPORT, remove_unfinished
+from t2t_vqem.data.building import REPORT, check_shard, preparing, remove_unfinished
 from t2t_vqem.data.filters import find_duplicates, hash_pair
 from t2t_vqem.data.progress import Progress
 from t2t_vqem.data.records import lengths_file
@@ -72,6 +72,55 @@ def build_text(
         UsageError: the text cannot be used; the message has file and line.
         OSError: the disk is full.
     """
+    parts = _prepare(directory, scratch, source, settings, progress)
+    remove_unfinished(scratch)
+    _encode_parts(parts, num_workers, progress)
+    splits = {
+        split: _join(directory, [p for p in parts if p.split == split], source.corpora(split))
+        for split in SPLITS
+    }
+    report = format_report(splits, settings)
+    if not splits[TRAIN]["num_examples"]:
+        raise UsageError(f"no training pair is left:\n{report}")
+    with open(os.path.join(directory, REPORT), "w", encoding="utf-8") as file:
+        file.write(report + "\n")
+    vocabulary = Vocabulary(os.path.join(directory, VOCABULARY))
+    return {
+        "schema": schema(vocabulary.size).to_json(),
+        "vocabulary": {"file": VOCABULARY, "size": vocabulary.size, "sha256": vocabulary.hash},
+        "splits": splits,
+    }
+
+
+def build_text_shard(
+    directory: str,
+    scratch: str,
+    source: PairSource,
+    settings: TextSettings,
+    *,
+    shard: int,
+    num_shards: int,
+    num_workers: int,
+    progress: bool,
+) -> tuple[int, int]:
+    """Encodes every `num_shards`-th part, from the one with the number `shard` on.
+
+    The first process copies the text and trains the vocabulary; the others wait for it. The other
+    arguments are those of `build_text`, which combines the parts.
+
+    Returns:
+        The number of finished parts, including those of other shards, and of all parts.
+    """
+    with preparing(scratch):
+        parts = _prepare(directory, scratch, source, settings, progress)
+    _encode_parts(parts[shard::num_shards], num_workers, progress)
+    return sum(os.path.exists(part.result) for part in parts), len(parts)
+
+
+def _prepare(
+    directory: str, scratch: str, source: PairSource, settings: TextSettings, progress: bool
+) -> list[Part]:
+    """Copies the text and makes the vocabulary, if that is not done; returns the parts."""
     marks = {}
     hashes = os.path.join(scratch, _HASHES) if settings.filters.duplicates else None
     for split in SPLITS:
@@ -84,27 +133,11 @@ def build_text(
     if hashes:
         _write_duplicates(scratch, hashes)
     vocabulary = _make_vocabulary(directory, marks[TRAIN], settings)
-    parts = [
+    return [
         part
         for split in SPLITS
         for part in _parts(directory, scratch, marks[split], settings, vocabulary.hash)
     ]
-    remove_unfinished(scratch)
-    _encode_parts(parts, num_workers, progress)
-    splits = {
-        split: _join(directory, [p for p in parts if p.split == split], source.corpora(split))
-        for split in SPLITS
-    }
-    report = format_report(splits, settings)
-    if not splits[TRAIN]["num_examples"]:
-        raise UsageError(f"no training pair is left:\n{report}")
-    with open(os.path.join(directory, REPORT), "w", encoding="utf-8") as file:
-        file.write(report + "\n")
-    return {
-        "schema": schema(vocabulary.size).to_json(),
-        "vocabulary": {"file": VOCABULARY, "size": vocabulary.size, "sha256": vocabulary.hash},
-        "splits": splits,
-    }
 
 
 class _Marks(NamedTuple):
@@ -243,11 +276,14 @@ def _encode_parts(parts: list[Part], num_workers: int, progress: bool) -> None:
 
 
 def _join(directory: str, parts: list[Part], corpora: list[Corpus]) -> dict[str, Any]:
-    """Writes the lengths of a split and returns its entry in the manifest."""
+    """Checks the shards of a split, writes its lengths, returns its entry in the manifest."""
     split, settings = parts[0].split, parts[0].settings
     results = [read_result(part) for part in parts]
+    record_schema = schema(Vocabulary(os.path.join(directory, VOCABULARY)).size)
+    for part, result in zip(parts, results, strict=True):
+        check_shard(os.path.join(directory, part.shard), len(result.lengths), record_schema)
     lengths = np.concatenate([result.lengths for result in results])
-    dropped, altered, kept = (sum(column) for column in list(zip(*results, strict=True))[1:])
+    dropped, altered, kept = (sum(column) for column in list(zip(*results, strict=True))[1:4])
     np.save(os.path.join(directory, lengths_file(split)), lengths)
     found = {}
     if settings.sentencepiece_model:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -79,18 +80,34 @@ class PartResult(NamedTuple):
         dropped: number of pairs for each of `Filters.reasons`.
         altered: numbers of ALTERED for each side, [2, 3].
         kept: number of pairs of each corpus.
+        vocabulary: hash of the vocabulary.
     """
 
     lengths: np.ndarray
     dropped: np.ndarray
     altered: np.ndarray
     kept: np.ndarray
+    vocabulary: np.ndarray
 
 
 def read_result(part: Part) -> PartResult:
-    """Returns the result of an encoded part."""
-    with np.load(part.result) as file:
-        return PartResult(**file)
+    """Returns the result of an encoded part.
+
+    Raises:
+        UsageError: it is damaged, or the part was encoded with another vocabulary.
+    """
+    remedy = f"Delete {part.directory} and run t2t-datagen again."
+    try:
+        with np.load(part.result) as file:
+            result = PartResult(**file)
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        raise UsageError(f"{part.result}: cannot be read ({error}). {remedy}") from error
+    if str(result.vocabulary) != part.vocabulary_hash:
+        raise UsageError(
+            f"{part.shard} was encoded with another vocabulary (hash "
+            f"{str(result.vocabulary)[:12]}, expected {part.vocabulary_hash[:12]}). {remedy}"
+        )
+    return result
 
 
 def encode_part(part: Part) -> None:
@@ -170,6 +187,7 @@ class _Encoder:
             np.array([self._dropped[reason] for reason in self._filters.reasons]),
             self._altered,
             np.bincount(corpora, minlength=len(self._part.ends)),
+            np.array(self._part.vocabulary_hash),
         )
 
 

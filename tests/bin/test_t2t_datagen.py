@@ -149,7 +149,7 @@ def test_does_not_import_tensorflow(tmp_path, text):
     )
 
 
-STAGES = ["identity.json", "train.json", "vocab.model", "train-00000.npz", "dev-00000.npz"]
+STAGES = ["identity.json", "train.marks.json", "vocab.model", "train-00000.npz", "dev-00000.npz"]
 
 
 @pytest.mark.slow
@@ -184,3 +184,33 @@ def test_a_killed_command_continues_to_the_same_result(tmp_path):
     subprocess.run([*COMMAND, *arguments, f"--data_dir={tmp_path}/killed"], check=True)
     assert contents(killed) == expected
     assert os.listdir(tmp_path / "killed") == ["translate_text"]
+
+
+@pytest.mark.slow
+def test_shards_by_concurrent_processes_of_which_one_is_killed(tmp_path):
+    write_toy_text(tmp_path / "text", train=20_000)
+    arguments = [
+        *COMMAND,
+        "--problem=translate_text",
+        f"--source_dir={tmp_path}/text",
+        "--problem_params=vocab_size=320,vocab_sample=3000",
+        "--num_workers=1",
+    ]
+    subprocess.run([*arguments, f"--data_dir={tmp_path}/whole"], check=True)
+    expected = contents(tmp_path / "whole/translate_text")
+
+    arguments.append(f"--data_dir={tmp_path}/shards")
+    shards = [[*arguments, f"--shard={shard}", "--num_shards=2"] for shard in range(2)]
+    killed, other = map(subprocess.Popen, shards)  # one of them waits for the vocabulary
+    wait_until(
+        lambda: killed.poll() is not None or list(tmp_path.glob("shards/*.partial/vocab.model")),
+        "vocab.model",
+    )
+    killed.kill()
+    killed.wait()
+    assert other.wait() == 0
+    assert not (tmp_path / "shards/translate_text").exists()
+    subprocess.run(shards[0], check=True)
+    subprocess.run(arguments, check=True)
+    assert contents(tmp_path / "shards/translate_text") == expected
+    assert os.listdir(tmp_path / "shards") == ["translate_text"]

@@ -56,6 +56,35 @@ class Squares(Problem):
         return {"image": np.stack([empty if r is None else r["image"] for r in records])}
 
 
+def test_a_problem_with_its_own_build_is_not_made_in_shards(tmp_path):
+    with pytest.raises(UsageError, match="squares cannot be made in shards, .* own `build`"):
+        Squares().generate_shard(str(tmp_path), shard=0, num_shards=2)
+
+
+class Counts(Problem):
+    """A problem of plain samples."""
+
+    schema = Schema([Field("number", "int32", (None,))])
+
+    def generate_samples(self, split):
+        return [{"number": np.arange(n)} for n in range({"train": 9, "dev": 3, "test": 2}[split])]
+
+
+@pytest.mark.parametrize("problem", [Counts(), Echo(TextConfig(vocab_size=280))])
+def test_any_problem_is_made_in_shards(tmp_path, problem):
+    whole = problem.generate(str(tmp_path / "whole"), progress=False)
+    for shard in (1, 0):
+        words = problem.generate_shard(
+            str(tmp_path / "shards"), shard=shard, num_shards=2, num_workers=1, progress=False
+        )
+    assert "3 of 3 parts are done." in words
+    combined = problem.generate(str(tmp_path / "shards"), progress=False)
+    for path in pathlib.Path(whole.directory).iterdir():
+        assert (pathlib.Path(combined.directory) / path.name).read_bytes() == path.read_bytes()
+    words = problem.generate_shard(str(tmp_path / "shards"), shard=0, num_shards=2)
+    assert words.endswith("is ready: nothing to do.")
+
+
 def test_the_name_is_the_class_name_unless_given():
     class Named(Echo):
         name = "other"

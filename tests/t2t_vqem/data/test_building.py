@@ -205,8 +205,10 @@ def test_work_that_is_to_be_kept_is_never_removed(tmp_path):
         pass
     with pytest.raises(UsageError, match=message):
         build(str(tmp_path / "data" / "toy"), other, Maker(), keep=True)
+    with pytest.raises(UsageError, match=message):  # because several processes worked on it
+        build(str(tmp_path / "data" / "toy"), other, Maker())
     assert names(tmp_path / "data/toy.partial") == before
-    assert build(str(tmp_path / "data" / "toy"), other, Maker())["config"]["size"] == 4
+    assert build(str(tmp_path / "data" / "toy"), IDENTITY, Maker())["config"]["size"] == 3
 
 
 def test_a_share_that_was_killed_goes_on(tmp_path):
@@ -215,4 +217,4 @@ def test_a_share_that_was_killed_goes_on(tmp_path):
         write_json(f"{scratch}/first", "first", shared=True)
     (tmp_path / "data" / "toy.a.lock").touch()
     with share(tmp_path, "a") as scratch:
-        assert names(tmp_path / "data/toy.partial/scratch") == ["first", "identity.json"]
+        assert names(tmp_path / "data/toy.partial/scratch") == ["first", "identity.json", "shared"]

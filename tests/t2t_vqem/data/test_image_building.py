@@ -1,12 +1,13 @@
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
 
 from t2t_vqem.constants import DEV, SPLITS, TEST, TRAIN, UsageError
 from t2t_vqem.data import image_building
-from t2t_vqem.data.image_building import build_images
+from t2t_vqem.data.image_building import build_image_shard, build_images
 from t2t_vqem.data.image_source import ArrayImages, ImageSource, Unreadable
 from t2t_vqem.data.records import RecordReader, RecordWriter, Schema
 
@@ -76,6 +77,30 @@ def read(folder: pathlib.Path, manifest: dict, split: str) -> np.ndarray:
 def contents(folder: pathlib.Path) -> dict[str, bytes]:
     """Returns the files of a data set, without temporary ones."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_combined_shards_equal_the_whole(tmp_path, small_parts, monkeypatch):
+    expected = run(tmp_path / "whole", Holes([1, 5]))
+    for shard in (1, 0):
+        (tmp_path / "shards/scratch").mkdir(parents=True, exist_ok=True)
+        done = build_image_shard(
+            str(tmp_path / "shards"),
+            str(tmp_path / "shards/scratch"),
+            Holes([1, 5]),
+            SHAPE,
+            shard=shard,
+            num_shards=2,
+            num_workers=1,
+            progress=False,
+        )
+    assert done == (6, 6)
+    monkeypatch.setattr(image_building, "_write_part", None)  # everything is written already
+    assert run(tmp_path / "shards", Holes([1, 5])) == expected
+    assert contents(tmp_path / "shards") == contents(tmp_path / "whole")
+    first, second = sorted((tmp_path / "shards").glob("train-*"))
+    shutil.copy(second, first)
+    with pytest.raises(UsageError, match=r"train-00000\S*: 1 records, expected 3\. Delete"):
+        run(tmp_path / "shards", Holes([1, 5]))
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 13])

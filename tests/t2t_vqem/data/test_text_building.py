@@ -13,7 +13,7 @@ from t2t_vqem.data import text_building, text_parts
 from t2t_vqem.data.filters import Filters
 from t2t_vqem.data.groups import GROUP_SIZES, group_words
 from t2t_vqem.data.records import RecordReader, RecordWriter, Schema
-from t2t_vqem.data.text_building import TextSettings, build_text
+from t2t_vqem.data.text_building import TextSettings, build_text, build_text_shard
 from t2t_vqem.data.text_source import GeneratedPairs
 from t2t_vqem.data.vocabulary import Vocabulary
 
@@ -243,6 +243,57 @@ def test_continues_from_finished_parts_to_the_same_result(
     assert run(tmp_path / "cut", GeneratedPairs("x", {})) == expected  # the text is not read again
     assert len(numbers) - before == 6 - stop_at
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+
+
+def run_shard(folder: pathlib.Path, source, shard: int, num_shards: int) -> tuple[int, int]:
+    (folder / "scratch").mkdir(parents=True, exist_ok=True)
+    return build_text_shard(
+        str(folder),
+        str(folder / "scratch"),
+        source,
+        filtered(duplicates=True),
+        shard=shard,
+        num_shards=num_shards,
+        num_workers=1,
+        progress=False,
+    )
+
+
+def test_combined_shards_equal_the_whole(tmp_path, small_parts, monkeypatch):
+    source = source_of(pairs_of(45), dev=pairs_of(13, seed=5))
+    expected = run(tmp_path / "whole", source, filtered(duplicates=True))
+    done = [run_shard(tmp_path / "shards", source, shard, 3) for shard in (2, 0, 1, 1)]
+    assert done == [(3, 9), (6, 9), (9, 9), (9, 9)]  # 6 parts of train, 2 of dev, 1 of test
+    monkeypatch.setattr(text_building, "encode_part", None)  # everything is encoded already
+    combined = run(tmp_path / "shards", GeneratedPairs("x", {}), filtered(duplicates=True))
+    assert combined == expected
+    assert contents(tmp_path / "shards") == contents(tmp_path / "whole")
+
+
+def test_combining_checks_the_shards(tmp_path, small_parts):
+    source = source_of(pairs_of(20))
+    run_shard(tmp_path, source, 0, 1)
+    whole = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    shard, result = tmp_path / "train-00001-of-00003.array_record", tmp_path / "scratch"
+    other = tmp_path / "train-00002-of-00003.array_record"
+    for damage, message in [
+        (lambda: shard.unlink(), r"train-00001.*cannot be read \(No such file"),
+        (lambda: shard.write_bytes(shard.read_bytes()[:-9]), "train-00001.*incomplete or not a"),
+        (lambda: shutil.copy(other, shard), r"train-00001\S*: \d records, expected \d\. Delete "),
+        (
+            lambda: (result / "train-00001.npz").write_bytes(b"PK\x03\x04"),
+            r"train-00001\.npz: cannot be read",
+        ),
+        (
+            lambda: Vocabulary.train(["a b c"] * 9, 264, str(tmp_path / "vocab.model"), 0),
+            "dev-00000.* was encoded with another vocabulary|train-00000.* another vocabulary",
+        ),
+    ]:
+        for path, content in whole.items():
+            path.write_bytes(content)
+        damage()
+        with pytest.raises(UsageError, match=message):
+            run(tmp_path, source, filtered(duplicates=True))
 
 
 def test_files_of_killed_workers_are_removed(tmp_path, small_parts):
