@@ -10,7 +10,7 @@ from absl import flags
 
 from t2t_vqem.bin import _quiet
 from t2t_vqem.constants import UsageError
-from t2t_vqem.files import FULL_DISK
+from t2t_vqem.files import FULL_DISK, check_local
 
 USAGE_STATUS = 2
 STOPPED_STATUS = 75  # EX_TEMPFAIL of sysexits.h: run the command again to continue
@@ -117,6 +117,11 @@ def _parse(flag_values: flags.FlagValues, argv: list[str]) -> list[str]:
         rest = flag_values(argv)
     except flags.Error as error:
         raise UsageError(f"{error} (--help lists the flags)") from error
+    for name in flag_values:
+        values = flag_values[name].value
+        for value in values if isinstance(values, list) else [values]:
+            if isinstance(value, str):
+                check_local(value, f"--{name}")
     if len(rest) > 1:
         raise UsageError(f"unexpected argument {rest[1]!r}: arguments are written --flag=value")
     return rest

@@ -18,6 +18,7 @@ from t2t_vqem.capabilities import ImageModel, LatentTextModel, TranslationModel,
 from t2t_vqem.constants import NotExportableError, UsageError
 from t2t_vqem.export import cached
 from t2t_vqem.export.cached import AUTO, LITERT, TENSORFLOW
+from t2t_vqem.files import check_local
 from t2t_vqem.inference.run_problem import problem_of_run
 from t2t_vqem.problem import Dataset, make_problem
 from t2t_vqem.runtime import ImageRuntime, TextRuntime
@@ -70,6 +71,7 @@ def load(
     Raises:
         UsageError: the folder holds neither a run nor an export, or the model cannot be loaded.
     """
+    _check_local(folder=folder)
     path = os.path.abspath(os.path.expanduser(os.fspath(folder)))
     if engine not in (AUTO, LITERT, TENSORFLOW):
         raise UsageError(registry.unknown_name("engine", engine, [AUTO, LITERT, TENSORFLOW]))
@@ -494,8 +496,10 @@ def generate(
         UsageError: an unknown name or setting, or an unusable source.
     """
     registry.load_plugins(t2t_usr_dir)
+    params = _as_text(problem_params)
+    _check_local(data_dir=data_dir, problem_params=params, **sources)
     folder = os.path.expanduser(os.fspath(data_dir))
-    made = make_problem(problem, folder, problem_params=_as_text(problem_params))
+    made = make_problem(problem, folder, problem_params=params)
     return made.generate(folder, num_workers=num_workers, **sources)
 
 
@@ -531,6 +535,7 @@ def train(
         raise UsageError(
             registry.unknown_name("argument", unknown[0], [*trainer.Request.__dataclass_fields__])
         )
+    _check_local(output_dir=output_dir, **request)
     return trainer.run(
         trainer.Request(
             output_dir=os.fspath(output_dir),
@@ -539,6 +544,13 @@ def train(
             **request,
         )
     )
+
+
+def _check_local(**values: Any) -> None:
+    """Checks that no argument is a path of a bucket; see `files.check_local`."""
+    for name, value in values.items():
+        if isinstance(value, (str, os.PathLike)):
+            check_local(os.fspath(value), name)
 
 
 def _as_text(overrides: Mapping[str, Any] | str) -> str:

@@ -11,6 +11,7 @@ import errno
 import json
 import logging
 import os
+import re
 import shutil
 import socket
 import stat
@@ -30,6 +31,9 @@ class LockedError(UsageError):
     """Another process holds a lock."""
 
 
+_REMOTE = re.compile(
+    r"(?:^|[=|,'\"\[(]\s*)((?:gs|s3a?|r2|hdfs|az|abfss?|wasbs?|dbfs|cns)://[^\s,|'\"\])]*)"
+)
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 _logger = logging.getLogger(__name__)
 
@@ -132,6 +136,26 @@ def _sync(path: str) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def check_local(text: str, name: str) -> None:
+    """Checks that no path in a text is one of a bucket or another remote store.
+
+    Args:
+        text: a path, or settings that hold paths: "train=[gs://b/a.tsv]".
+        name: where it is given, such as a flag.
+
+    Raises:
+        UsageError: there is such a path; the message says how to use the files nevertheless.
+    """
+    found = _REMOTE.search(text)
+    if found:
+        raise UsageError(
+            f"{name}: {found[1]} is not on this machine, expected a path in its file system. Mount "
+            "the bucket and give the folder that it is mounted at (gs:// with gcsfuse, s3:// with "
+            "mount-s3, others with rclone mount), or copy the files first (gcloud storage cp, aws "
+            "s3 cp)."
+        )
 
 
 def is_special(path: str) -> bool:

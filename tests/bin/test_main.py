@@ -36,6 +36,24 @@ def status(*arguments: str) -> int | None:
     return caught.value.code
 
 
+@pytest.mark.parametrize(
+    "params",
+    ["a=gs://bucket/x", "train=[a.tsv, 's3://b/x.tsv*2']", "s=a.en|hdfs://h/x", "abfss://c@a/x"],
+)
+def test_paths_of_buckets_are_refused_with_what_to_do(params, capsys):
+    assert status(f"--params={params}") == 2
+    message = capsys.readouterr().err
+    assert "--params: " in message
+    assert "is not on this machine, expected a path in its file system. Mount the bu" in message
+
+
+@pytest.mark.parametrize(
+    "params", ["a=gs:/x", "url=https://host/x", "gs", "a=logs://x", "a=b gs://"]
+)
+def test_other_values_are_no_paths_of_buckets(params):
+    assert status(f"--params={params}") is None
+
+
 def test_the_status_is_main_s():
     assert status() is None  # which is success
     assert status("--depth=4") == 4

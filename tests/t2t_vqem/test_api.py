@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import t2t_vqem as t2t
+from t2t_vqem.constants import UsageError
 from t2t_vqem.export import cached
 from t2t_vqem.hparams.transformer import TransformerHParams
 from t2t_vqem.hparams.transformer_nat import TransformerNATHParams
@@ -250,3 +251,14 @@ def test_images_from_data_to_samples(tmp_path):
 def test_an_argument_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(t2t.UsageError, match="Did you mean train_steps"):
         t2t.train(tmp_path, train_step=3)
+
+
+def test_paths_of_buckets_are_refused():
+    for call in (
+        lambda: t2t.load("gs://bucket/run"),
+        lambda: t2t.generate("image_digits", data_dir="s3://bucket/data"),
+        lambda: t2t.generate("translate_text", data_dir="data", source_dir="gs://bucket/text"),
+        lambda: t2t.train("gs://bucket/run", problem="image_digits"),
+    ):
+        with pytest.raises(UsageError, match="bucket/.* is not on this machine, .* Mount the buck"):
+            call()
