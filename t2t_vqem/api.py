@@ -1,5 +1,8 @@
 """The Python API: load a trained model and use it, make data, train.
 
+Imports here are those of `runtime`, so that an export is loaded with the packages that
+requirements-runtime.txt lists. Functions for runs import what they need.
+
 Each function does what a command does: `load` what t2t-decoder needs, `generate` what t2t-datagen
 does, `train` what t2t-trainer does. All names are importable from `t2t_vqem`.
 """
@@ -19,8 +22,6 @@ from t2t_vqem.constants import NotExportableError, UsageError
 from t2t_vqem.export import cached
 from t2t_vqem.export.cached import AUTO, LITERT, TENSORFLOW
 from t2t_vqem.files import check_local
-from t2t_vqem.inference.run_problem import problem_of_run
-from t2t_vqem.problem import Dataset, make_problem
 from t2t_vqem.runtime import ImageRuntime, TextRuntime
 from t2t_vqem.runtime import load as load_export
 from t2t_vqem.runtime.manifest import MANIFEST
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from t2t_vqem.inference.images import ImageDecoder
     from t2t_vqem.inference.translate import Translator as RunTranslator
     from t2t_vqem.output_dir import OutputDir
+    from t2t_vqem.problem import Dataset
     from t2t_vqem.training.trainer import Outcome
 
 _MOST_KEPT = 4  # compiled searches in memory, one for each combination of options and seed
@@ -121,6 +123,8 @@ def _load_run(
     int8: bool,
     threads: int | None,
 ) -> Translator | ImageCodec:
+    from t2t_vqem.inference.run_problem import problem_of_run
+
     problem = problem_of_run(path)
     images = problem.needs_a(ImageModel)
     if not images and not problem.needs_a(TranslationModel):
@@ -495,6 +499,8 @@ def generate(
     Raises:
         UsageError: an unknown name or setting, or an unusable source.
     """
+    from t2t_vqem.problem import make_problem
+
     registry.load_plugins(t2t_usr_dir)
     params = _as_text(problem_params)
     _check_local(data_dir=data_dir, problem_params=params, **sources)

@@ -1,6 +1,7 @@
 """What an installation contains: one name, all files, working commands."""
 
 import configparser
+import importlib.metadata
 import os
 import pathlib
 import re
@@ -109,3 +110,51 @@ def test_every_command_is_installed_and_has_help(site, wheel):
     for command in commands:
         output = run_installed(site, sys.executable, str(site / "bin" / command), "--help")
         assert f"Flags of {command}:" in output
+
+
+def needed_by(name: str, found: set[str]) -> set[str]:
+    """Adds the distributions that one needs, itself among them, to `found`; returns `found`."""
+    if name not in found:
+        found.add(name)
+        for line in importlib.metadata.requires(name) or ():
+            if "extra ==" not in line:
+                try:
+                    needed_by(re.match(r"[\w.-]+", line)[0].lower().replace("_", "-"), found)
+                except importlib.metadata.PackageNotFoundError:
+                    continue  # for another platform or Python
+    return found
+
+
+def test_a_machine_that_only_serves_needs_no_tensorflow(wheel, stored_exports, tmp_path):
+    """As in requirements-runtime.txt, in a new environment; packages are linked, not loaded."""
+    environment = tmp_path / "environment"
+    python = environment / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
+    (packages,) = environment.glob("lib/python*/site-packages")
+    lines = (ROOT / "requirements-runtime.txt").read_text().splitlines()
+    wanted = [re.match(r"[\w-]+", line)[0] for line in lines if line and not line.startswith("#")]
+    for name in set().union(*(needed_by(name, set()) for name in wanted)):
+        for top in {file.parts[0] for file in importlib.metadata.files(name)} - {".."}:
+            target = packages / top
+            if not target.exists():
+                target.symlink_to(importlib.metadata.distribution(name).locate_file(top))
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-index"]
+    subprocess.run([*pip, "--no-deps", str(wheel)], check=True)
+    program = (
+        "import importlib.util, sys\n"
+        "assert not any(map(importlib.util.find_spec, ('tensorflow', 'keras', 'absl', 'gin')))\n"
+        "import t2t_vqem as t2t\n"
+        f"assert t2t.__file__.startswith({str(packages)!r}), t2t.__file__\n"
+        f"with t2t.load({str(stored_exports / 'exact')!r}) as translator:\n"
+        "    print(len(translator.translate(['one two', ''])))\n"
+        f"with t2t.load({str(stored_exports / 'images')!r}) as codec:\n"
+        "    print(*codec.sample(3).shape)\n"
+        "from t2t_vqem import runtime\n"
+        f"print(len(list(runtime.load({str(stored_exports / 'latent')!r}).translate(['one']))))\n"
+    )
+    result = subprocess.run(
+        [str(python), "-I", "-c", program], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == ["2", "3 8 8 1", "1"]
+    assert result.stderr == ""
