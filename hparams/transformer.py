@@ -38,6 +38,11 @@ class TransformerHParams(HParams):
     relu_dropout: float = option(
         0.1, "dropout probability inside the feed-forward layers", minimum=0, below=1
     )
+    rematerialize: bool = option(
+        False,
+        "compute the activations of each layer again in the backward pass, instead of storing "
+        "them: a step takes less memory and more time (benchmarks/rematerialization.py)",
+    )
     label_smoothing: float = option(
         0.1,
         "probability mass of the training target that is spread over the vocabulary",

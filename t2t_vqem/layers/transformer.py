@@ -89,7 +89,16 @@ class TransformerBlock(Layer):
 class TransformerStack(Layer):
     """A stack of blocks with a final normalisation: an encoder, or with a memory a decoder."""
 
-    def __init__(self, num_layers: int, width: int, filter_size: int, num_heads: int, **kwargs):
+    def __init__(
+        self,
+        num_layers: int,
+        width: int,
+        filter_size: int,
+        num_heads: int,
+        *,
+        rematerialize: bool = False,
+        **kwargs,
+    ):
         """Makes the stack.
 
         Args:
@@ -97,10 +106,13 @@ class TransformerStack(Layer):
           width: D.
           filter_size: inner size of the feed-forward layers.
           num_heads: H; must divide D.
+          rematerialize: whether training computes each block again in the backward pass, instead of
+            storing its activations (Chen et al. 2016).
           **kwargs: arguments of `TransformerBlock`, and Keras layer arguments.
         """
         layer_args = {key: kwargs.pop(key) for key in ("name", "dtype") if key in kwargs}
         super().__init__(**layer_args)
+        self.rematerialize = rematerialize
         self.num_heads = num_heads
         self.head_dim = width // num_heads
         self.blocks = [
@@ -130,7 +142,10 @@ class TransformerStack(Layer):
         """
         memories = memory if isinstance(memory, list) else [memory] * len(self.blocks)
         for block, block_memory in zip(self.blocks, memories, strict=True):
-            x = block(x, bias, block_memory, memory_bias, rng=rng)
+            if self.rematerialize and rng is not None:
+                x = _rematerialized(block, x, bias, block_memory, memory_bias, rng)
+            else:
+                x = block(x, bias, block_memory, memory_bias, rng=rng)
         return self.norm(x)
 
     def project_memory(self, memory: tf.Tensor, times: int = 1) -> list[KeyValue]:
@@ -164,3 +179,29 @@ class TransformerStack(Layer):
             x, cache = block.step(x, caches[i], here, bias, memory, memory_bias)
             new_caches.append(cache)
         return self.norm(x), new_caches
+
+
+def _rematerialized(
+    block: TransformerBlock,
+    x: tf.Tensor,
+    bias: tf.Tensor,
+    memory: tf.Tensor | KeyValue | None,
+    memory_bias: tf.Tensor | None,
+    rng: Rng,
+) -> tf.Tensor:
+    """Applies a block of which the backward pass computes the activations again.
+
+    The second computation draws the same random numbers. So the gradients are those of the block
+    itself, except for rounding where a compiler orders the operations in another way.
+    """
+    start = rng.copy()
+    generators = [rng]  # of the forward pass; afterwards the list is empty
+
+    def apply(x: tf.Tensor, *flat: tf.Tensor) -> tf.Tensor:
+        own = generators.pop() if generators else start.copy()
+        packed = tf.nest.pack_sequence_as(memory, flat) if flat else None
+        return block(x, bias, packed, memory_bias, rng=own)
+
+    # Gradients flow to the arguments and to the block's weights. Biases have none.
+    flat = [] if memory is None else tf.nest.flatten(memory)
+    return tf.recompute_grad(apply)(x, *flat)

@@ -62,6 +62,7 @@ class Transformer(Model, TranslationModel, ScoringModel, PairScoringModel):
             "residual_dropout": hparams.dropout,
             "attention_dropout": hparams.attention_dropout,
             "relu_dropout": hparams.relu_dropout,
+            "rematerialize": hparams.rematerialize,
             "dtype": policy,
         }
         self.encoder = TransformerStack(hparams.num_encoder_layers, name="encoder", **args)

@@ -101,6 +101,7 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
             filter_size=filter_size,
             num_heads=hparams.num_heads,
             attention_dropout=hparams.attention_dropout,
+            rematerialize=hparams.rematerialize,
             name="predictor",
             dtype=policy,
         )
@@ -127,6 +128,7 @@ class TransformerNAT(QuantizedModel, LatentTextModel, PairScoringModel):
             "residual_dropout": hparams.dropout,
             "attention_dropout": hparams.attention_dropout,
             "relu_dropout": hparams.relu_dropout,
+            "rematerialize": hparams.rematerialize,
             "dtype": self.dtype_policy,
         }
 

@@ -8,6 +8,8 @@ ThreeFry generator costs several times more on a CPU. The mixing function is Ell
 32-bit finaliser `lowbias32`, with the second key added between its two multiplications.
 """
 
+import copy
+
 import tensorflow as tf
 
 _GOLDEN = 0x9E3779B9
@@ -87,6 +89,10 @@ class Rng:
         self._key = hash_bits(_uint32(step), _uint32(seed), tf.constant(_GOLDEN, tf.uint32))
         self._row_offset = _uint32(row_offset)
         self._place = 0
+
+    def copy(self) -> "Rng":
+        """Returns a generator that from now on draws what this one draws."""
+        return copy.copy(self)
 
     def _next_key(self) -> tf.Tensor:
         """Returns the key of the next call site, and increments `_place`, its number."""

@@ -2,11 +2,13 @@ import dataclasses
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from t2t_vqem import registry
 from t2t_vqem.hparams.transformer import TransformerHParams
 from t2t_vqem.hparams.transformer_nat import TransformerNATHParams
-from t2t_vqem.training.state import TrainState
+from t2t_vqem.ops.random import Rng
+from t2t_vqem.training.state import TrainState, raw
 from t2t_vqem.training.step import TrainStep
 from t2t_vqem.training.strategies import Replicas, make_strategy
 
@@ -95,3 +97,56 @@ def test_the_e_step_with_a_prior_resumes_exactly(toy_batches, tmp_path):
     advance(batches[2:], 2)
     for path, weights in averaged_weights(state).items():
         np.testing.assert_array_equal(weights, expected[path], err_msg=path)
+
+
+def loss_and_gradients(hparams, batch, *, compiled=False):
+    """Returns the loss and its gradients in training, and the number of products in the graph."""
+    state, _ = make_run(hparams, ["cpu:0"])
+    variables = raw(state.model.trainable_variables)
+
+    def compute():
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(variables)
+            loss = state.model.loss(batch, rng=Rng(3, tf.constant(5))).loss
+        return loss, tape.gradient(
+            loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+
+    function = tf.function(compute, autograph=False, jit_compile=compiled)
+    operations = function.get_concrete_function().graph.get_operations()
+    products = sum(operation.type in ("MatMul", "BatchMatMulV2") for operation in operations)
+    loss, gradients = function()
+    names = [variable.path for variable in state.model.trainable_variables]
+    values = [tf.convert_to_tensor(gradient).numpy() for gradient in gradients]
+    return float(loss), dict(zip(names, values, strict=True)), products
+
+
+@pytest.mark.parametrize("hparams", [TRANSFORMER, NAT["soft_em"]], ids=["transformer", "nat"])
+def test_rematerialised_gradients_are_those_of_stored_activations(toy_batches, hparams):
+    (batch,) = toy_batches(1)
+    more = {"num_encoder_layers": 2, "attention_dropout": 0.2, "relu_dropout": 0.2}
+    hparams = dataclasses.replace(hparams, **more)
+    loss, gradients, products = loss_and_gradients(hparams, batch)
+    again = dataclasses.replace(hparams, rematerialize=True)
+    loss_again, gradients_again, products_again = loss_and_gradients(again, batch)
+    assert loss_again == pytest.approx(loss, rel=1e-6)
+    for name, value in gradients.items():
+        slack = 1e-5 * np.abs(value).max()
+        np.testing.assert_allclose(gradients_again[name], value, 1e-4, slack, err_msg=name)
+    # Each block has 4 projections, 2 products of attention, or 9 in all with cross-attention.
+    num_blocks = {"transformer": (2, 1), "transformer_nat": (3, 2)}[hparams.model]
+    assert products_again - products == num_blocks[0] * 6 + num_blocks[1] * 11
+
+
+@pytest.mark.slow
+def test_rematerialisation_can_be_compiled_and_divided_among_replicas(toy_batches):
+    batches = toy_batches(3)
+    again = dataclasses.replace(TRANSFORMER, rematerialize=True)
+    _, gradients, _ = loss_and_gradients(TRANSFORMER, batches[0], compiled=True)
+    _, gradients_again, _ = loss_and_gradients(again, batches[0], compiled=True)
+    for name, value in gradients.items():
+        slack = 1e-5 * np.abs(value).max()
+        np.testing.assert_allclose(gradients_again[name], value, 1e-4, slack, err_msg=name)
+    expected = train(TRANSFORMER, ["cpu:0"], batches)
+    for name, value in train(again, ["cpu:0", "cpu:1"], batches).items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-5, err_msg=name)
