@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.metadata
+import itertools
 import logging
 import os
 import sys
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple, TextIO
 from absl import flags
 
 from t2t_vqem import __version__, capabilities
-from t2t_vqem.capabilities import LatentTextModel
+from t2t_vqem.capabilities import LatentTextModel, TokenModel
 from t2t_vqem.constants import NotExportableError, UsageError
 from t2t_vqem.data.lines import read_stream
 from t2t_vqem.data.progress import Progress
@@ -26,11 +27,14 @@ from t2t_vqem.inference.text_files import LineList, Lines, open_lines, read_line
 from t2t_vqem.metrics import bleu
 from t2t_vqem.runtime.text import DEFAULT_BATCH_TOKENS, WINDOW_LINES
 
+# Flags for models that translate token by token, which only TensorFlow computes.
+_TOKEN_MODELS = ("prefix_file", "ensemble_dirs", "return_alignment")
 # Flags that have no effect on scoring given translations.
 _TRANSLATING = (
     *("beam_size", "alpha", "extra_length", "num_best", "num_candidates", "rescore_dir"),
     *("sampling_temp", "sampling_keep_top_k", "seed", "keep_repeats", "return_latents"),
     "bleu_tokenizer",
+    *_TOKEN_MODELS,
 )
 
 _logger = logging.getLogger(__name__)
@@ -61,16 +65,28 @@ def run(values: flags.FlagValues) -> None:
     if values.score:
         _score(values, ScoreFormat(name, with_tokens=values.score_tokens))
         return
-    form = TranslationFormat(name, num_best=values.num_best, with_latents=values.return_latents)
+    form = TranslationFormat(
+        name,
+        num_best=values.num_best,
+        with_latents=values.return_latents,
+        with_alignment=values.return_alignment,
+    )
     if values.decode_interactive:
         _interact(make_translator(values)[0], form)
         return
     source, references = _source_and_references(values)
+    if values.prefix_file:
+        source = _Pairs(source, _prefixes(values, source))
     translator, identity = make_translator(values)
     with Progress("translating", source.num_lines, "lines") as progress:
 
-        def translate(lines: Iterable[str], first_index: int) -> Iterator[Any]:
-            return translator.translate(lines, first_index=first_index, progress=progress.advance)
+        def translate(lines: Iterable[Any], first_index: int) -> Iterator[Any]:
+            options = {"first_index": first_index, "progress": progress.advance}
+            if values.prefix_file:
+                pairs, again = itertools.tee(lines)
+                lines = (line for line, _ in pairs)
+                options["prefixes"] = (prefix for _, prefix in again)
+            return translator.translate(lines, **options)
 
         identity["output_format"] = name
         written = _write(translate, form, source, values.decode_to_file, identity, progress)
@@ -81,6 +97,18 @@ def run(values: flags.FlagValues) -> None:
         tokenizer = _bleu_tokenizer(values)
         print(bleu.sacrebleu_score(hypotheses, references, tokenizer=tokenizer), file=report)
         print(bleu.chrf_score(hypotheses, references), file=report)
+
+
+def _prefixes(values: flags.FlagValues, source: Lines) -> list[str]:
+    """Returns the prefix of the translation of each line."""
+    prefixes = read_lines(values.prefix_file)
+    if len(prefixes) != source.num_lines:
+        raise UsageError(
+            f"--prefix_file={values.prefix_file} has {len(prefixes)} lines, and there are "
+            f"{source.num_lines} to translate: expected one prefix for each line, which may be "
+            "empty"
+        )
+    return prefixes
 
 
 def _score(values: flags.FlagValues, form: ScoreFormat) -> None:
@@ -135,6 +163,11 @@ def _check(values: flags.FlagValues) -> None:
         raise UsageError(
             f"--score_file is only for --decode_from_file, not for {chosen[0]}: omit it"
         )
+    if values.prefix_file and values.decode_interactive:
+        raise UsageError(
+            "--prefix_file has the prefixes of all lines, so it cannot be used with "
+            "--decode_interactive: give --decode_from_file"
+        )
     if values.score:
         _check_scoring(values)
     elif values.score_tokens:
@@ -188,6 +221,10 @@ def _bleu_tokenizer(values: flags.FlagValues) -> str:
 
 def make_translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
     """Returns the translator of the run, and everything that its translations depend on."""
+    for name in _TOKEN_MODELS:
+        if values[name].value:
+            _check_token_model(values, name)
+            return _tensorflow_translator(values)
     return _by_engine(values, _litert_translator, _tensorflow_translator)
 
 
@@ -255,6 +292,21 @@ def _load_cached(values: flags.FlagValues, graph: dict[str, Any]) -> tuple[Any, 
     return model, identity
 
 
+def _check_token_model(values: flags.FlagValues, name: str) -> None:
+    from t2t_vqem.output_dir import OutputDir
+
+    model = OutputDir(values.output_dir).hparams().model
+    if not capabilities.offers(model, TokenModel):
+        raise UsageError(
+            f"--{name} needs a model that {TokenModel.offers}, and the run in {values.output_dir} "
+            f"is of {model}. Expected one of: {capabilities.models_that_offer(TokenModel)}"
+        )
+    if values.engine == cached.LITERT or values.int8:
+        raise UsageError(
+            f"--{name} is computed by TensorFlow: omit --engine=litert and --int8, or --{name}"
+        )
+
+
 def _options(values: flags.FlagValues) -> Any:
     """Returns the `DecodeOptions`."""
     from t2t_vqem.decoding.options import completed
@@ -290,13 +342,25 @@ def _tensorflow_translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any
         "xla": values.xla,
     }
     rescorer, rescorer_hash = _rescorer(values, output_dir.vocabulary())
+    others = [
+        (run, run.find_checkpoint(values.checkpoint))
+        for run in map(OutputDir, values.ensemble_dirs)
+    ]
     translator = translate.load_translator(
-        output_dir, checkpoint, options, **settings, rescorer=rescorer
+        output_dir,
+        checkpoint,
+        options,
+        ensemble=others,
+        **settings,
+        rescorer=rescorer,
+        align=values.return_alignment,
     )
     identity = {
         "engine": cached.TENSORFLOW,
         "checkpoint": checkpoint_hash(checkpoint),
         "rescorer": rescorer_hash,
+        "ensemble": [checkpoint_hash(path) for _, path in others],
+        "return_alignment": values.return_alignment,
         "return_latents": values.return_latents,
         "max_length": output_dir.hparams().max_length,
         **dataclasses.asdict(options),

@@ -175,6 +175,27 @@ flags.DEFINE_bool(
     "Latent models: write each sentence's codes and a tab before its translation.",
     flag_values=FLAGS,
 )
+flags.DEFINE_string(
+    "prefix_file",
+    None,
+    "Models that translate token by token: file with the text that the translation of each line "
+    "must begin with; an empty line for none.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_list(
+    "ensemble_dirs",
+    [],
+    "Models that translate token by token: further runs with the same vocabulary, whose "
+    "probabilities are averaged with those of --output_dir.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_bool(
+    "return_alignment",
+    False,
+    "Models that translate token by token: write after each translation the word alignment by "
+    "attention, 'SOURCE-TARGET' from 0.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_integer(
     "num_best",
     1,
@@ -274,10 +295,11 @@ LATENT_TEXT_ONLY = ("num_candidates", "rescore_dir", "return_latents", "keep_rep
 TEXT_ONLY = (
     *("decode_interactive", "score_file", "bleu_tokenizer", "beam_size", "alpha", "extra_length"),
     *("num_best", "score", "score_tokens", "output_format", "engine", "int8"),
+    *("prefix_file", "ensemble_dirs", "return_alignment"),
     *LATENT_TEXT_ONLY,
 )
 OUTPUTS = ("decode_to_file", "encode_to_file")
-INPUTS = ("decode_from_file", "score_file")
+INPUTS = ("decode_from_file", "score_file", "prefix_file")
 IMAGES_ONLY = ("encode_to_file", "search_passes", "num_samples")
 
 

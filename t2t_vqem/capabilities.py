@@ -52,6 +52,24 @@ class TranslationModel(Capability):
         """
 
 
+class TokenModel(TranslationModel):
+    """Translates token by token; its `infer` takes a `prefix` that translations begin with."""
+
+    offers = "translates token by token"
+
+    @abc.abstractmethod
+    def step_fn(self, inputs: Tensor, max_length: Any, **options: Any) -> tuple[Any, Any]:
+        """Returns a `decoding.greedy.StepFn` for sources [B, S], and its empty cache."""
+
+    @abc.abstractmethod
+    def attention_weights(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Returns how much each target position [B, T] attends to each source position [B, S].
+
+        Returns:
+            float32 [B, T, S]; a row sums to 1.
+        """
+
+
 class LatentTextModel(TranslationModel):
     """Translates with discrete latents; `infer` takes a `rescorer` to choose among candidates."""
 

@@ -4,6 +4,7 @@ Shapes: B batch, k beam size, T output positions, V vocabulary. In the step func
 b*k + k - 1 are the live hypotheses of sentence b.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -52,6 +53,7 @@ def beam_search(
     max_length: Size,
     first_length: Size | None = None,
     num_best: int = 1,
+    mask_fn: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
 ) -> Decoded:
     """Finds the hypotheses with the highest log-probability divided by the length penalty.
 
@@ -67,6 +69,8 @@ def beam_search(
       max_length: T, at least the largest limit.
       first_length: number of positions in the given cache, as in `greedy.run_steps`.
       num_best: n, the number of hypotheses to return, at most k.
+      mask_fn: (logits, position) -> logits with those of impossible tokens masked; None: all are
+        possible. Log-probabilities are those of the unmasked logits.
 
     Returns:
       Tokens [B * n, T] and their scores [B * n]. Rows b*n ... belong to sentence b, the best one
@@ -95,7 +99,7 @@ def beam_search(
         cache=cache,
     )
     beams = run_steps(
-        lambda beams: _grow(beams, step_fn, limits, beam_size, alpha),
+        lambda beams: _grow(beams, step_fn, limits, beam_size, alpha, mask_fn),
         is_open,
         start,
         max_length=max_length,
@@ -115,6 +119,7 @@ def _grow(
     limits: tf.Tensor,
     beam_size: int,
     alpha: float | tf.Tensor,
+    mask_fn: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None,
 ) -> _Beams:
     """Adds one token to every live hypothesis, and separates finished from live ones."""
     batch, _, max_length = sizes(beams.live.tokens)
@@ -127,7 +132,8 @@ def _grow(
     # Of 2k candidates, at least k do not end here: each of the k parents has only one EOS. They are
     # among the 2k best of each parent.
     num_next = min(2 * beam_size, logits.shape[-1])
-    log_probs, next_tokens = tf.math.top_k(logits, num_next)
+    possible = logits if mask_fn is None else mask_fn(logits, position)
+    log_probs, next_tokens = tf.math.top_k(possible, num_next)
     log_probs -= tf.expand_dims(log_normalizer(logits), -1)
     totals = tf.reshape(beams.live_scores, [-1, 1]) + log_probs
     totals, log_probs, next_tokens = (

@@ -13,8 +13,8 @@ Given translations have a score instead:
     tsv    line of the input from 1, score, number of tokens
     jsonl  {"line": 1, "score": ..., "num_tokens": ...}
 
-With latents or tokens there is one more field. Scores are log-probabilities in nats; those of a
-beam search are divided by its length penalty.
+With latents, an alignment or tokens there is one more field. Scores are log-probabilities in nats;
+those of a beam search are divided by its length penalty.
 """
 
 from __future__ import annotations
@@ -47,11 +47,13 @@ class TranslationFormat:
       name: One of `TEXT_FORMATS`.
       num_best: Translations of a line, at most.
       with_latents: Whether to write the codes of each.
+      with_alignment: Whether to write the word alignment of each, as the last field.
     """
 
     name: str
     num_best: int = 1
     with_latents: bool = False
+    with_alignment: bool = False
 
     def record(self, index: int, hypothesis: Hypothesis) -> str:
         """Returns what is written for line `index` of the input, from 0."""
@@ -65,19 +67,25 @@ class TranslationFormat:
             )
         if self.num_best > 1:
             return "\n".join(_BAR.join([str(index), *self._parts(h)]) for h in found)
+        if self.with_alignment:
+            return f"{hypothesis.text}{_BAR}{_pairs(hypothesis)}"
         return f"{_codes(hypothesis)}\t{hypothesis.text}" if self.with_latents else hypothesis.text
 
     def _parts(self, hypothesis: Hypothesis) -> list[str]:
         parts = [hypothesis.text, _number(hypothesis.score)]
+        parts += [_pairs(hypothesis)] if self.with_alignment else []
         return [_codes(hypothesis), *parts] if self.with_latents else parts
 
     def _fields(self, hypothesis: Hypothesis) -> dict[str, Any]:
         fields = {"text": hypothesis.text, "score": round(hypothesis.score, 6)}
+        if self.with_alignment:
+            fields["alignment"] = hypothesis.alignment
         return {**fields, "codes": hypothesis.codes} if self.with_latents else fields
 
     def _columns(self, hypothesis: Hypothesis) -> list[str]:
-        text = hypothesis.text.replace("\t", " ")
-        return [text, _codes(hypothesis)] if self.with_latents else [text]
+        columns = [hypothesis.text.replace("\t", " ")]
+        columns += [_codes(hypothesis)] if self.with_latents else []
+        return [*columns, _pairs(hypothesis)] if self.with_alignment else columns
 
     def best(self, lines: Iterable[str]) -> list[str]:
         """Returns the best translation of each line of the input, from the lines of an output."""
@@ -87,16 +95,20 @@ class TranslationFormat:
             rows = [line.split("\t") for line in lines]
             return [row[3] for row in rows if row[1] == "1"]
         if self.num_best > 1:
-            return _first_of_each(lines, self.with_latents)
+            return _first_of_each(lines, self.with_latents, self.with_alignment)
+        if self.with_alignment:
+            return [line.rpartition(_BAR)[0] for line in lines]
         return [line.partition("\t")[2] for line in lines] if self.with_latents else list(lines)
 
 
-def _first_of_each(lines: Iterable[str], with_latents: bool) -> list[str]:
+def _first_of_each(lines: Iterable[str], with_latents: bool, with_alignment: bool) -> list[str]:
     best: dict[str, str] = {}
     for line in lines:
         index, _, rest = line.partition(_BAR)
         if with_latents:
             rest = rest.partition(_BAR)[2]
+        if with_alignment:
+            rest = rest.rpartition(_BAR)[0]
         best.setdefault(index, rest.rpartition(_BAR)[0])  # the text may hold bars itself
     return list(best.values())
 
@@ -137,6 +149,10 @@ class ScoreFormat:
 
 def _codes(hypothesis: Hypothesis) -> str:
     return " ".join(map(str, hypothesis.codes))
+
+
+def _pairs(hypothesis: Hypothesis) -> str:
+    return " ".join(f"{source}-{target}" for source, target in hypothesis.alignment)
 
 
 def _number(value: float) -> str:

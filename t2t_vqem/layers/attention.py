@@ -67,12 +67,19 @@ def attend(
     Returns:
       [B, H, T, D/H].
     """
+    weights = attention_weights(query, memory, bias, is_scaled=is_scaled)
+    weights = dropout(tf.cast(weights, query.dtype), rate, rng)
+    return tf.matmul(weights, memory.value)
+
+
+def attention_weights(
+    query: tf.Tensor, memory: KeyValue, bias: tf.Tensor, *, is_scaled: bool = False
+) -> tf.Tensor:
+    """Returns the weights of `attend`: float32 [B, H, T, S]; a row sums to 1."""
     if not is_scaled:
         query = query * tf.cast(query.shape[-1] ** -0.5, query.dtype)
     logits = tf.matmul(query, memory.key, transpose_b=True)
-    weights = tf.nn.softmax(tf.cast(logits, tf.float32) + bias)
-    weights = dropout(tf.cast(weights, query.dtype), rate, rng)
-    return tf.matmul(weights, memory.value)
+    return tf.nn.softmax(tf.cast(logits, tf.float32) + bias)
 
 
 class SelfAttention(Layer):
@@ -163,6 +170,11 @@ class CrossAttention(Layer):
             query, memory, bias, self.attention_dropout, rng, is_scaled=self._is_folded
         )
         return self.output_transform(combine_heads(attended))
+
+    def weights(self, x: tf.Tensor, memory: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+        """Returns how much x [B, T, D] attends to memory [B, S, D]: float32 [B, H, T, S]."""
+        query = split_heads(self.query_transform(x), self.num_heads)
+        return attention_weights(query, self.project_memory(memory), bias)
 
 
 def write_position(cache: tf.Tensor, new: tf.Tensor, here: tf.Tensor) -> tf.Tensor:

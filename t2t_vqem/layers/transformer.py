@@ -148,6 +148,24 @@ class TransformerStack(Layer):
                 x = block(x, bias, block_memory, memory_bias, rng=rng)
         return self.norm(x)
 
+    def attention_weights(
+        self, x: tf.Tensor, bias: tf.Tensor, memory: tf.Tensor, memory_bias: tf.Tensor, layer: int
+    ) -> tf.Tensor:
+        """Returns the mean over heads of a block's attention to memory: float32 [B, T, S].
+
+        Args:
+          x: [B, T, D], the input of the stack.
+          bias: of self-attention.
+          memory: [B, S, D].
+          memory_bias: of cross-attention.
+          layer: index of the block.
+        """
+        for block in self.blocks[:layer]:
+            x = block(x, bias, memory, memory_bias)
+        block = self.blocks[layer]
+        x += block.attention(block.attention_norm(x), bias)
+        return tf.reduce_mean(block.cross.weights(block.cross_norm(x), memory, memory_bias), 1)
+
     def project_memory(self, memory: tf.Tensor, times: int = 1) -> list[KeyValue]:
         """Returns the keys and values of memory [B, S, D] for each block, each row `times` times.
 

@@ -9,12 +9,13 @@ import keras
 import tensorflow as tf
 
 from t2t_vqem import registry
-from t2t_vqem.capabilities import PairScoringModel, ScoringModel, TranslationModel
+from t2t_vqem.capabilities import PairScoringModel, ScoringModel, TokenModel
 from t2t_vqem.constants import MAX_EXTRA_LENGTH, PAD_ID, UsageError
 from t2t_vqem.decoding import candidates
 from t2t_vqem.decoding.beam import beam_search
 from t2t_vqem.decoding.greedy import POSITION_MULTIPLE, Decoded, Scored, StepFn, decode
 from t2t_vqem.decoding.options import DecodeOptions, SearchSettings
+from t2t_vqem.decoding.prefix import begin_with, prefix_mask
 from t2t_vqem.decoding.sampling import sampler
 from t2t_vqem.layers.common import TokenEmbedding, position_table
 from t2t_vqem.layers.transformer import TransformerStack
@@ -35,7 +36,7 @@ if TYPE_CHECKING:  # hparams/ is a higher layer than models/
 
 
 @registry.models.register()
-class Transformer(Model, TranslationModel, ScoringModel, PairScoringModel):
+class Transformer(Model, TokenModel, ScoringModel, PairScoringModel):
     """Encoder-decoder Transformer (Vaswani et al. 2017), pre-norm, all embeddings shared.
 
     The hparams set the depths of encoder and decoder separately, for example a deep encoder with a
@@ -147,6 +148,26 @@ class Transformer(Model, TranslationModel, ScoringModel, PairScoringModel):
         log_probs = self._log_probs(targets, *self.encode(inputs), mask_padding_token)
         return Scored(tf.reduce_sum(log_probs, 1), log_probs)
 
+    def attention_weights(self, inputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+        """Returns the mean over heads of the last but one decoder layer's attention to the source.
+
+        Of all layers that one corresponds best to word alignments (Garg et al. 2019). A decoder of
+        one layer has only that.
+
+        Args:
+          inputs: int32 [B, S], each ending in EOS, then PAD.
+          targets: int32 [B, T], likewise.
+
+        Returns:
+          float32 [B, T, S]; row t is the attention when token t is predicted.
+        """
+        memory, memory_bias = self.encode(inputs)
+        shifted = tf.pad(targets[:, :-1], [[0, 0], [1, 0]], constant_values=PAD_ID)
+        x = self._with_positions(self.embedding(shifted))
+        layer = max(0, len(self.decoder.blocks) - 2)
+        bias = causal_bias(sizes(targets)[1])
+        return self.decoder.attention_weights(x, bias, memory, memory_bias, layer)
+
     def step_fn(
         self,
         inputs: tf.Tensor,
@@ -194,6 +215,7 @@ class Transformer(Model, TranslationModel, ScoringModel, PairScoringModel):
         seed: int | tf.Tensor = 0,
         row_ids: tf.Tensor | None = None,
         settings: SearchSettings | None = None,
+        prefix: tf.Tensor | None = None,
     ) -> Decoded:
         """Translates source ids by greedy search, beam search or sampling.
 
@@ -205,6 +227,9 @@ class Transformer(Model, TranslationModel, ScoringModel, PairScoringModel):
           seed: seed of sampling.
           row_ids: int32 [B]; the samples of a row depend on the seed and its id (default: index).
           settings: settings of the search that replace those of the options.
+          prefix: int32 [B, P], tokens that each translation begins with, then PAD. They count in
+            the score like others. A row with a prefix that is longer than the source has at most
+            `options.extra_length` more tokens than that.
 
         Returns:
           tokens int32 [B * num_best, max_length], PAD after EOS, and scores float32 [B * num_best];
@@ -216,7 +241,10 @@ class Transformer(Model, TranslationModel, ScoringModel, PairScoringModel):
             )
         settings = settings or options.settings
         source_lengths = num_tokens(inputs)
-        limits = tf.minimum(source_lengths + settings.extra_length, max_length)
+        lengths_before = source_lengths
+        if prefix is not None:
+            lengths_before = tf.maximum(source_lengths, num_tokens(prefix))
+        limits = tf.minimum(lengths_before + settings.extra_length, max_length)
         limits = tf.where(source_lengths > 0, limits, 0)  # 0 for rows that only pad the batch
         # Most translations are at most a quarter longer than their source.
         usual = rounded_up(-(-(5 * sizes(inputs)[1] + 16) // 4), POSITION_MULTIPLE)
@@ -227,10 +255,14 @@ class Transformer(Model, TranslationModel, ScoringModel, PairScoringModel):
         lengths = {"max_length": max_length, "first_length": first_length}
         if options.beam_size > 1:
             sizes_of = {"num_best": options.num_best, **lengths}
+            if prefix is not None:
+                sizes_of["mask_fn"] = prefix_mask(prefix, options.beam_size)
             return beam_search(step, cache, limits, options.beam_size, settings.alpha, **sizes_of)
         choose = None
         if settings.samples:
             if row_ids is None:
                 row_ids = tf.range(sizes(inputs)[0])
             choose = sampler(settings.temperature, settings.top_k, seed=seed, row_ids=row_ids)
+        if prefix is not None:
+            choose = begin_with(prefix, choose)
         return decode(step, cache, limits, choose_fn=choose, **lengths)

@@ -26,6 +26,7 @@ class Hypothesis(NamedTuple):
     others: tuple[Hypothesis, ...] = ()  # the other hypotheses, best first
     tokens: tuple[Token, ...] = ()  # without EOS; only from an exported model
     raw_tokens: tuple[Token, ...] = ()  # the tokens before removals; only from latent models
+    alignment: tuple[tuple[int, int], ...] = ()  # (source word, word), if it was asked for
 
 
 class PairScore(NamedTuple):

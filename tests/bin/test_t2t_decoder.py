@@ -576,3 +576,43 @@ def test_codes_report_needs_codes(run, capfd, tmp_path):
     with pytest.raises(SystemExit):
         _main.run(t2t_decoder.main, t2t_decoder.FLAGS, ["t2t-decoder", *argv])
     assert "is of the model 'transformer', which has no codes" in capfd.readouterr().err
+
+
+def test_prefixes_ensembles_and_alignments(decode, run, untrained_run, tmp_path):
+    """Of three lines, one without prefix; the second run has other weights."""
+    other = untrained_run(tmp_path / "other", TransformerHParams(**SIZES), best=5).path
+    source, prefixes = tmp_path / "source.en", tmp_path / "prefixes.de"
+    source.write_text("one two three\nfour five\n\nsix\n")
+    prefixes.write_text("drei zwei\n\neins\nsechs\n")
+    files = [f"--decode_from_file={source}", f"--prefix_file={prefixes}"]
+    more = [f"--ensemble_dirs={other}", "--return_alignment", "--output_format=jsonl"]
+    found = [json.loads(line)["translations"][0] for line in decode(*files, *more).out.splitlines()]
+    assert found[0]["text"].startswith("drei zwei")
+    assert found[3]["text"].startswith("sechs")
+    assert found[2] == {"text": "", "score": 0.0, "alignment": []}
+    for line, number in zip(found, (3, 2, 0, 1), strict=True):
+        words = len(line["text"].split())
+        assert [target for _, target in line["alignment"]] == list(range(words))
+        assert all(0 <= source < number for source, _ in line["alignment"])
+    apart = decode(*files, "--output_format=jsonl").out.splitlines()
+    scores = [json.loads(line)["translations"][0]["score"] for line in apart]
+    assert scores[0] != found[0]["score"]  # the other model has its share
+
+
+def test_token_models_only(decode, latent_run, tmp_path):
+    """What a latent model, another engine or other files do not allow is refused."""
+    source = tmp_path / "source.en"
+    source.write_text("one\ntwo\n")
+    file = f"--decode_from_file={source}"
+    for flag in (f"--prefix_file={source}", f"--ensemble_dirs={latent_run}", "--return_alignment"):
+        error = decode(file, f"--output_dir={latent_run}", flag, status=2).err
+        assert "needs a model that translates token by token" in error
+        assert "Expected one of: transformer" in error
+    error = decode(file, f"--ensemble_dirs={latent_run}", status=2).err
+    assert "an ensemble needs models that translate token by token" in error
+    error = decode(file, "--return_alignment", "--engine=litert", status=2).err
+    assert "is computed by TensorFlow: omit --engine=litert" in error
+    prefixes = tmp_path / "prefixes"
+    prefixes.write_text("eins\n")
+    error = decode(file, f"--prefix_file={prefixes}", status=2).err
+    assert "has 1 lines, and there are 2 to translate" in error

@@ -50,6 +50,32 @@ def test_what_is_written_for_a_line(arguments, expected):
     assert TranslationFormat(**arguments).record(4, BEST) == expected
 
 
+ALIGNED = BEST._replace(alignment=((0, 0), (2, 1)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"name": "text"}, "zwei\teins ||| drei ||| 0-0 2-1"),
+        (
+            {"name": "text", "num_best": 2},
+            "4 ||| zwei\teins ||| drei ||| -0.500000 ||| 0-0 2-1\n4 ||| zwei ||| -1.250000 ||| ",
+        ),
+        ({"name": "tsv"}, "5\t1\t-0.500000\tzwei eins ||| drei\t0-0 2-1"),
+        (
+            {"name": "jsonl"},
+            '{"line": 5, "translations": [{"text": "zwei\\teins ||| drei", "score": -0.5, '
+            '"alignment": [[0, 0], [2, 1]]}]}',
+        ),
+    ],
+)
+def test_an_alignment_is_the_last_field(arguments, expected):
+    form = TranslationFormat(**arguments, with_alignment=True)
+    assert form.record(4, ALIGNED) == expected
+    text = ALIGNED.text.replace("\t", " ") if form.name == "tsv" else ALIGNED.text
+    assert form.best(expected.split("\n")) == [text]
+
+
 def test_json_lines_hold_everything():
     record = TranslationFormat("jsonl", num_best=2, with_latents=True).record(4, BEST)
     assert json.loads(record) == {

@@ -10,6 +10,7 @@ import tensorflow as tf
 from t2t_vqem import registry
 from t2t_vqem.decoding.options import DecodeOptions
 from t2t_vqem.hparams.transformer import TransformerHParams
+from t2t_vqem.models.ensemble import Ensemble
 from t2t_vqem.ops.masks import causal_bias, padding_bias, padding_mask
 from t2t_vqem.ops.random import Rng
 
@@ -242,3 +243,74 @@ def test_one_batch_can_be_learned_by_heart():
     assert last < 0.1 * first
     decoded = model.infer(batch["inputs"], DecodeOptions(), max_length=5)
     np.testing.assert_array_equal(decoded.tokens, batch["targets"])
+
+
+def test_attention_weights_are_those_of_the_last_layer_but_one(float64_network):
+    model, batch = make(num_decoder_layers=2), example()
+    weights = model.attention_weights(batch["inputs"], batch["targets"]).numpy()
+    network = float64_network(model, HPARAMS.num_heads)
+    for row, (source, target) in enumerate(zip(*(batch[s].numpy() for s in batch), strict=True)):
+        source, target = source[source > 0], target[target > 0]
+        memory = network.stack(network.embed(source), "encoder", 2)
+        x = network.embed(np.concatenate([[0], target[:-1]]))
+        block = "decoder/block_0"
+        norm = network.norm(x, block, "attention_norm")
+        q, k, v = np.split(network.dense(norm, block, "attention/qkv"), 3, -1)
+        x = x + network.dense(network.attention(q, k, v, True), block, "attention/output")
+        query = network.dense(network.norm(x, block, "cross_norm"), block, "cross/query")
+        key = np.split(network.dense(memory, block, "cross/kv"), 2, -1)[0]
+        expected, size = 0.0, query.shape[1] // HPARAMS.num_heads
+        for head in range(HPARAMS.num_heads):
+            part = slice(size * head, size * (head + 1))
+            exp = np.exp(query[:, part] @ key[:, part].T / np.sqrt(size))
+            expected = expected + exp / exp.sum(-1, keepdims=True) / HPARAMS.num_heads
+        shape = expected.shape
+        np.testing.assert_allclose(weights[row, : shape[0], : shape[1]], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_an_ensemble_averages_probabilities(logits_of, beam_size):
+    """It searches the mean of the models' distributions, here computed in float64."""
+    models = [make(), make(hidden_size=12, num_encoder_layers=2)]
+    for variable in models[1].variables:
+        variable.assign(variable.numpy()[..., ::-1])
+    inputs = example()["inputs"]
+    options = DecodeOptions(beam_size=beam_size, extra_length=3)
+    ensemble = Ensemble(models)
+    found = ensemble.infer(inputs, options, max_length=10)
+    references = [logits_of(model) for model in models]
+    for row, source in enumerate(inputs.numpy()):
+        tokens = [int(token) for token in found.tokens[row] if token]
+        total, before = 0.0, [0]
+        for token in tokens:
+            shares = [np.exp(f(source[source > 0], np.array(before))[-1]) for f in references]
+            for share in shares:
+                share[0] = 0  # PAD
+            mean = np.mean([share / share.sum() for share in shares], 0)
+            if beam_size == 1:
+                assert token == mean.argmax()
+            total += np.log(mean[token])
+            before.append(token)
+        if beam_size > 1:
+            total /= ((5 + len(tokens)) / 6) ** 0.6
+        np.testing.assert_allclose(found.scores[row], total, rtol=1e-4)
+    single = [Ensemble([models[0]]), models[0]]
+    alone, plain = (each.infer(inputs, options, max_length=10) for each in single)
+    np.testing.assert_array_equal(alone.tokens, plain.tokens)
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_a_translation_begins_with_its_prefix_and_is_scored_as_a_whole(beam_size):
+    model, inputs = make(), example()["inputs"]
+    prefix = tf.constant([[7, 9, 4], [5, 0, 0], [0, 0, 0]])
+    options = DecodeOptions(beam_size=beam_size, extra_length=3, alpha=0.0)
+    found = model.infer(inputs, options, max_length=12, prefix=prefix)
+    plain = model.infer(inputs, options, max_length=12)
+    tokens = found.tokens.numpy()
+    assert tokens[0, :3].tolist() == [7, 9, 4] and tokens[1, 0] == 5
+    np.testing.assert_array_equal(tokens[2], plain.tokens[2])
+    scored = model.score_pairs(inputs, found.tokens)
+    np.testing.assert_allclose(found.scores, scored.scores, rtol=1e-4)
+    longer = tf.repeat(prefix[:1], 3, axis=1)[:, :9]  # longer than the source allows
+    found = model.infer(inputs[:1, :2], options, max_length=16, prefix=longer)
+    assert found.tokens.numpy()[0, :9].tolist() == longer.numpy()[0].tolist()
