@@ -171,7 +171,7 @@ class CrossAttention(Layer):
         )
         return self.output_transform(combine_heads(attended))
 
-    def weights(self, x: tf.Tensor, memory: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    def weights_on(self, x: tf.Tensor, memory: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
         """Returns how much x [B, T, D] attends to memory [B, S, D]: float32 [B, H, T, S]."""
         query = split_heads(self.query_transform(x), self.num_heads)
         return attention_weights(query, self.project_memory(memory), bias)

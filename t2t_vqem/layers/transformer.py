@@ -164,7 +164,7 @@ class TransformerStack(Layer):
             x = block(x, bias, memory, memory_bias)
         block = self.blocks[layer]
         x += block.attention(block.attention_norm(x), bias)
-        return tf.reduce_mean(block.cross.weights(block.cross_norm(x), memory, memory_bias), 1)
+        return tf.reduce_mean(block.cross.weights_on(block.cross_norm(x), memory, memory_bias), 1)
 
     def project_memory(self, memory: tf.Tensor, times: int = 1) -> list[KeyValue]:
         """Returns the keys and values of memory [B, S, D] for each block, each row `times` times.
