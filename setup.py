@@ -51,6 +51,9 @@ EXTRAS = {
     ],
     "bleu": ["sacremoses>=0.1,<0.3"],  # Moses tokens, for the compound-split BLEU of the literature
     "zst": ["backports.zstd>=1,<2"],  # text files compressed by zstd
+    "mlflow": ["mlflow-skinny>=2.20,<4"],  # t2t-trainer --trackers
+    "wandb": ["wandb>=0.19,<1"],
+    "sweep": ["optuna>=4,<6"],  # docs/sweeps.md
     "server": [  # t2t-server
         "httptools>=0.6.3,<1",
         "pillow>=11,<14",
@@ -58,7 +61,10 @@ EXTRAS = {
         "uvicorn>=0.54,<0.60",  # whose protocol is extended
     ],
 }
-EXTRAS["all"] = sorted({name for names in EXTRAS.values() for name in names})
+APART = ("mlflow", "sweep", "wandb")  # with dozens of dependencies, which only their users need
+EXTRAS["all"] = sorted(
+    {name for extra, names in EXTRAS.items() if extra not in APART for name in names}
+)
 EXTRAS["dev"] = [
     "httpx>=0.28,<1",
     "hypothesis>=6",

@@ -102,6 +102,13 @@ def _define_flags() -> None:
         "10,20.",
         flag_values=FLAGS,
     )
+    flags.DEFINE_list(
+        "trackers",
+        [],
+        "Experiment trackers that get settings and metrics of the run: wandb, mlflow. Where they "
+        "store them is set in the environment, as they document it.",
+        flag_values=FLAGS,
+    )
     text(
         "checkpoint",
         None,
@@ -164,6 +171,7 @@ def main(argv: list[str]) -> int:
             keep_checkpoint_max=FLAGS.keep_checkpoint_max,
             log_step_count_steps=FLAGS.log_step_count_steps,
             profile_steps=_steps("profile_steps"),
+            trackers=FLAGS.trackers,
             checkpoint=FLAGS.checkpoint,
         )
     )

@@ -8,7 +8,8 @@
     best/          the weights with the best result on the dev split
     averaged/      the mean of the weights of several checkpoints, by t2t-avg-all
     metrics.jsonl  the metrics of training and of each evaluation
-    train/, eval/  the same for TensorBoard
+    train/, eval/  the same for TensorBoard; its file beside them has the hyperparameters
+    trackers.json  ids of the run in experiment trackers, if there are any
     trainer.lock   held while t2t-trainer trains here
 
 A later command finds here what it need not be told again.

@@ -19,6 +19,8 @@ from t2t_vqem.inference.image_files import encode_png, image_grid
 from t2t_vqem.runtime import TextRuntime
 
 JSON_LINES, PAGE = "codes.jsonl", "codes.html"
+PROJECTOR = "projector_config.pbtxt"  # the name that TensorBoard looks for
+_LABEL_PHRASES = 3
 _MOST_NEAREST = 5
 _MOST_PATCHES = 12
 
@@ -57,6 +59,7 @@ class Report(NamedTuple):
     """All codes of a model, in order, and for images the patches of each as a PNG file."""
 
     codes: list[Code]
+    codebooks: np.ndarray  # float [C, K, D/C]
     pictures: list[bytes | None] | None = None
 
 
@@ -94,7 +97,8 @@ def text_report(
         [
             Code(0, code, count, count / max(1, found.codes.sum()), nearest[code], phrases[code])
             for code, count in enumerate(found.codes.tolist())
-        ]
+        ],
+        codebook[None],
     )
 
 
@@ -128,7 +132,7 @@ def image_report(images: np.ndarray, codes: np.ndarray, codebooks: np.ndarray) -
             share = count / max(1, codes[..., number].size)
             lines.append(Code(number, code, count, share, nearest[code], patches=where))
             pictures.append(encode_png(image_grid(np.stack(patches))) if patches else None)
-    return Report(lines, pictures)
+    return Report(lines, codebooks, pictures)
 
 
 def _grid(size: tuple[int, int], num_latents: int) -> tuple[int, int]:
@@ -143,7 +147,11 @@ def _grid(size: tuple[int, int], num_latents: int) -> tuple[int, int]:
 
 
 def write_report(folder: str, title: str, report: Report) -> None:
-    """Writes `codes.jsonl`, in the order of the codes, and the page `codes.html`, by frequency."""
+    """Writes `codes.jsonl`, in the order of the codes, and the page `codes.html`, by frequency.
+
+    And the files that TensorBoard's projector shows, started with this folder as --logdir: the
+    vectors of each codebook, with code, count and phrases as labels.
+    """
     os.makedirs(folder, exist_ok=True)
     lines = [
         {name: value for name, value in code._asdict().items() if value is not None}
@@ -152,6 +160,31 @@ def write_report(folder: str, title: str, report: Report) -> None:
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     write_file(os.path.join(folder, JSON_LINES), text.encode())
     write_file(os.path.join(folder, PAGE), _page(title, report).encode())
+    files = _projector_files(report)
+    for name, text in files.items():
+        write_file(os.path.join(folder, name), text.encode())
+
+
+def _projector_files(report: Report) -> dict[str, str]:
+    """Returns the contents of the files for TensorBoard's projector, by name."""
+    files, config = {}, ""
+    for number, codebook in enumerate(report.codebooks):
+        vectors, labels = f"vectors_{number}.tsv", f"labels_{number}.tsv"
+        codes = [code for code in report.codes if code.codebook == number]
+        rows = [(code.code, code.count, _label(code)) for code in codes]
+        table = [("code", "count", "stands for"), *rows]
+        files[labels] = "".join("\t".join(map(str, row)) + "\n" for row in table)
+        files[vectors] = "".join("\t".join(map(repr, row)) + "\n" for row in codebook.tolist())
+        config += (
+            f'embeddings {{\n  tensor_name: "codebook {number}"\n  tensor_path: "{vectors}"\n'
+            f'  metadata_path: "{labels}"\n}}\n'
+        )
+    return {**files, PROJECTOR: config}
+
+
+def _label(code: Code) -> str:
+    phrases = [phrase for phrase, _ in code.phrases or ()]
+    return " | ".join(phrases[:_LABEL_PHRASES]).replace("\t", " ") or f"code {code.code}"
 
 
 def _page(title: str, report: Report) -> str:

@@ -12,6 +12,8 @@ import tensorflow as tf
 from t2t_vqem.files import write_file
 from t2t_vqem.inference.image_files import encode_png
 from t2t_vqem.output_dir import OutputDir
+from t2t_vqem.training.hparams_summary import write_hparams
+from t2t_vqem.training.trackers import Trackers
 
 METRICS = "metrics.jsonl"
 TRAIN = "train"
@@ -51,7 +53,14 @@ class MetricsLog:
     run so far, including the time before restarts) and the metrics.
     """
 
-    def __init__(self, output_dir: OutputDir, *, start_step: int, is_chief: bool):
+    def __init__(
+        self,
+        output_dir: OutputDir,
+        *,
+        start_step: int,
+        is_chief: bool,
+        trackers: Trackers | None = None,
+    ):
         """Opens the log of a run that continues from `start_step`.
 
         Metrics of later steps, written before a kill, are dropped: these steps are repeated.
@@ -60,7 +69,9 @@ class MetricsLog:
             output_dir: folder of the run.
             start_step: number of updates applied so far.
             is_chief: whether this process writes. Other processes only read the existing log.
+            trackers: experiment trackers, which get the metrics too.
         """
+        self._trackers = trackers
         self._is_chief = is_chief
         self._output_dir = output_dir
         self._path = output_dir.join(METRICS)
@@ -119,6 +130,13 @@ class MetricsLog:
             for name, value in figures.items():
                 tf.summary.write(name, tf.constant(np.float32(value)), metadata=_SCALAR)
         writer.flush()
+        if self._trackers:
+            self._trackers.write(kind, step, figures)
+
+    def write_hparams(self, values: Mapping[str, float | str]) -> None:
+        """Writes the hyperparameters for TensorBoard, which has a table of runs with them."""
+        if self._is_chief:
+            write_hparams(self._writer(""), values)
 
     def write_pictures(
         self,
@@ -153,6 +171,8 @@ class MetricsLog:
         return self._writers[kind]
 
     def close(self) -> None:
-        """Closes the files of the summaries."""
+        """Closes the files of the summaries, and the trackers."""
         for writer in self._writers.values():
             writer.close()
+        if self._trackers:
+            self._trackers.close()

@@ -34,6 +34,7 @@ from t2t_vqem.training.signals import StoppedError, StopRequest
 from t2t_vqem.training.state import TrainState
 from t2t_vqem.training.step import TrainStep
 from t2t_vqem.training.strategies import AUTO, Replicas, make_strategy
+from t2t_vqem.training.trackers import Trackers, check_trackers, shown_settings
 from t2t_vqem.training.warm_start import warm_start
 from t2t_vqem.training.workers import (
     check_same_start,
@@ -76,6 +77,7 @@ class Request:
     keep_checkpoint_max: int = 10
     log_step_count_steps: int = 100
     profile_steps: Sequence[int] = ()
+    trackers: Sequence[str] = ()
     checkpoint: str | None = None
 
 
@@ -98,6 +100,7 @@ def run(request: Request) -> Outcome:
             f"unknown --schedule={request.schedule}. Expected one of: {', '.join(SCHEDULES)}"
         )
     check_profile_steps(request.profile_steps)
+    check_trackers(request.trackers)
     registry.load_plugins(request.t2t_usr_dir)
     # Before everything else: once TensorFlow has computed something, it creates no more devices.
     strategy = make_strategy(request.strategy, request.devices)
@@ -236,8 +239,15 @@ def _train(
     )
     _describe(state, replicas, examples.plan, settings, start)
     with contextlib.ExitStack() as stack:
-        log = MetricsLog(output_dir, start_step=start, is_chief=replicas.is_chief)
+        trackers = None
+        if request.trackers and replicas.is_chief:
+            trackers = Trackers(request.trackers, output_dir, settings)
+        log = MetricsLog(
+            output_dir, start_step=start, is_chief=replicas.is_chief, trackers=trackers
+        )
         stack.callback(log.close)
+        if not start:
+            log.write_hparams(shown_settings(settings))
         if request.profile_steps and replicas.is_chief:
             step_fn = ProfiledStep(
                 step_fn, request.profile_steps, output_dir.join(metrics_log.TRAIN)

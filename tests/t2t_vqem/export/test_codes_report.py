@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
+from google.protobuf import text_format
 
 from t2t_vqem import runtime
 from t2t_vqem.constants import UsageError
@@ -91,7 +92,8 @@ def test_the_files_hold_all_codes_and_the_page_escapes_text(tmp_path):
         Code(0, 1, 3, 0.75, [(0, 0.5)], phrases=[("<b>&", 2), ("für", 1)]),
         Code(0, 2, 0, 0.0, [(0, 1.5)], phrases=[]),
     ]
-    write_report(str(tmp_path / "report"), "Codes of a <run>", Report(lines))
+    codebooks = np.array([[[0.5, -1], [0.1, 2], [3, 4]]])
+    write_report(str(tmp_path / "report"), "Codes of a <run>", Report(lines, codebooks))
     text = (tmp_path / "report" / "codes.jsonl").read_text("utf-8")
     read = [json.loads(line) for line in text.splitlines()]
     assert [line["code"] for line in read] == [0, 1, 2]
@@ -108,3 +110,30 @@ def test_the_files_hold_all_codes_and_the_page_escapes_text(tmp_path):
     assert "Codes of a &lt;run&gt;" in page and "2 of 3 codes are used." in page
     assert page.index('id="c1"') < page.index('id="c0"') < page.index('id="c2"')  # by frequency
     assert '<a href="#c0">0</a> <i>0.5</i>' in page
+
+
+def test_the_projector_gets_the_codebooks_and_labels(tmp_path):
+    """As TensorBoard's projector reads them."""
+    codebooks = np.random.default_rng(0).normal(size=[2, 2, 3]).astype(np.float32)
+    lines = [
+        Code(0, 0, 1, 1.0, [], phrases=[("a\tb", 1), ("c", 1), ("d", 1), ("e", 1)]),
+        Code(0, 1, 0, 0.0, [], phrases=[]),
+        Code(1, 0, 0, 0.0, []),
+        Code(1, 1, 1, 1.0, []),
+    ]
+    write_report(str(tmp_path), "Codes", Report(lines, codebooks))
+    assert (tmp_path / "labels_0.tsv").read_text("utf-8").splitlines() == [
+        "code\tcount\tstands for",
+        "0\t1\ta b | c | d",
+        "1\t0\tcode 1",
+    ]
+    for number, codebook in enumerate(codebooks):
+        found = np.loadtxt(tmp_path / f"vectors_{number}.tsv", delimiter="\t", dtype=np.float32)
+        np.testing.assert_array_equal(found, codebook)
+    config = (tmp_path / "projector_config.pbtxt").read_text("utf-8")
+    messages = pytest.importorskip("tensorboard.plugins.projector.projector_config_pb2")
+    parsed = text_format.Parse(config, messages.ProjectorConfig())
+    assert [(e.tensor_path, e.metadata_path) for e in parsed.embeddings] == [
+        ("vectors_0.tsv", "labels_0.tsv"),
+        ("vectors_1.tsv", "labels_1.tsv"),
+    ]
