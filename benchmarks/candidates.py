@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import statistics
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import report
 import tensorflow as tf
-from runtime_speed import milliseconds, texts
 
 from t2t_vqem.constants import LITERT
 from t2t_vqem.data.text_source import read_lines
@@ -93,6 +94,21 @@ def systems(args: argparse.Namespace, work: str) -> Iterator[tuple[str, str, Tex
             yield str(number), who, runtime_of(loaded, rescorer(), options, args.quantize, path)
 
 
+def texts(model: TextRuntime, lines: list[str]) -> list[str]:
+    """Returns the translations."""
+    return [hypothesis.text for hypothesis in model.translate(lines)]
+
+
+def milliseconds(model: TextRuntime, lines: list[str]) -> float:
+    """Returns the median time of a sentence alone."""
+    times = []
+    for line in lines:
+        begin = time.perf_counter()
+        texts(model, [line])
+        times.append(1000 * (time.perf_counter() - begin))
+    return statistics.median(times)
+
+
 def main() -> None:
     """Prints a table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -112,14 +128,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         found = {(number, who): model for number, who, model in systems(args, work)}
         scores = {
-            name: sacrebleu_score(texts(model.translate(lines)), references)
-            for name, model in found.items()
+            name: sacrebleu_score(texts(model, lines), references) for name, model in found.items()
         }
         times: dict[tuple[str, str], list[float]] = {name: [] for name in found}
         for _ in range(args.rounds):
             for name, model in found.items():
-                translate = lambda given, m=model: texts(m.translate(given))  # noqa: E731
-                times[name].append(milliseconds(translate, lines[: args.alone]))
+                times[name].append(milliseconds(model, lines[: args.alone]))
     best = {name: min(values) for name, values in times.items()}
     table = [
         "| candidates | chosen by | BLEU | ms a sentence, alone | relative to the model's choice |",

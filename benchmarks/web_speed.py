@@ -29,7 +29,7 @@ from playwright.sync_api import sync_playwright
 
 from t2t_vqem import runtime
 from t2t_vqem.constants import LITERT, WEB
-from t2t_vqem.data.text_source import read_lines
+from t2t_vqem.data.lines import read_lines
 from t2t_vqem.decoding.options import parse_options
 from t2t_vqem.export.exporter import export_run
 from t2t_vqem.output_dir import OutputDir
