@@ -21,12 +21,13 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import ctranslate2
-import ctranslate2_model
 import report
 import tensorflow as tf
 
+from t2t_vqem.constants import EOS_ID
 from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.decoding.options import DecodeOptions
+from t2t_vqem.export import ctranslate2_model
 from t2t_vqem.inference.translate import Translator
 from t2t_vqem.metrics import bleu
 from t2t_vqem.output_dir import OutputDir
@@ -34,6 +35,7 @@ from t2t_vqem.output_dir import OutputDir
 OURS = "t2t-vqem float32"
 THREADS = (1, 2)
 BATCH_SIZES = (1, 32)
+MAX_POSITIONS = 1024  # of a source or a translation, in CTranslate2
 PAUSE = 0.5  # seconds between runs, until the threads of the other system are idle
 
 Translate = Callable[[list[str]], list[str]]
@@ -63,13 +65,13 @@ def main() -> None:
     ours = Translator(model, vocabulary, options, max_length=max_length)
     systems = {OURS: lambda lines: [result.text for result in ours.translate(lines)]}
     with tempfile.TemporaryDirectory() as scratch:
-        converted = os.path.join(scratch, "model")
-        ctranslate2_model.convert(model, vocabulary.size, converted)
+        ctranslate2_model.write(model, vocabulary, MAX_POSITIONS, scratch, "none")
+        converted = os.path.join(scratch, ctranslate2_model.FOLDER)
         for compute_type in ("float32", "int8"):
             for threads in THREADS:
                 name = f"CTranslate2 {compute_type}, {threads} thread(s)"
                 systems[name] = peer(
-                    ctranslate2_model.load(
+                    ctranslate2.Translator(
                         converted, compute_type=compute_type, intra_threads=threads
                     ),
                     vocabulary,
@@ -109,10 +111,12 @@ def peer(
     translator: ctranslate2.Translator, vocabulary: Vocabulary, max_length: int, extra_length: int
 ) -> Translate:
     """Returns a function that translates text by CTranslate2, with greedy search, as one batch."""
+    names = ctranslate2_model.names_of(vocabulary)
+    ids_of = {name: id_ for id_, name in enumerate(names)}
 
     def translate(lines: list[str]) -> list[str]:
         sources = [
-            [*map(ctranslate2_model.token, ids[: max_length - 1]), ctranslate2_model.EOS]
+            [names[id_] for id_ in [*ids[: max_length - 1], EOS_ID]]
             for ids in vocabulary.encode(lines)
         ]
         results = translator.translate_batch(
@@ -124,8 +128,8 @@ def peer(
         texts = []
         for source, result in zip(sources, results, strict=True):
             # CTranslate2 has one limit for the batch; ours has one for each sentence.
-            names = result.hypotheses[0][: len(source) + extra_length]
-            texts.append(vocabulary.decode([ctranslate2_model.token_id(name) for name in names]))
+            found = result.hypotheses[0][: len(source) + extra_length]
+            texts.append(vocabulary.decode([ids_of[name] for name in found]))
         return texts
 
     return translate

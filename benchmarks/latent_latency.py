@@ -23,18 +23,19 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import ctranslate2_model
+import ctranslate2
 import keras
 import numpy as np
 import report
 import tensorflow as tf
-from decoding_speed import BATCH_SIZES, THREADS, Measured, Translate, measure, peer
+from decoding_speed import BATCH_SIZES, MAX_POSITIONS, THREADS, Measured, Translate, measure, peer
 
 from t2t_vqem import registry
 from t2t_vqem.data.lines import read_lines
 from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.decoding.latent_search import Latents
 from t2t_vqem.decoding.options import DecodeOptions
+from t2t_vqem.export import ctranslate2_model
 from t2t_vqem.inference.translate import Translator
 from t2t_vqem.metrics import bleu
 from t2t_vqem.models.transformer_nat import TransformerNAT
@@ -234,14 +235,14 @@ def peers(
     teacher: Any, vocabulary: Vocabulary, max_length: int, extra_length: int, scratch: str
 ) -> dict[str, Translate]:
     """Returns CTranslate2 with the teacher's weights, for each type and number of threads."""
-    converted = os.path.join(scratch, "model")
-    ctranslate2_model.convert(teacher, vocabulary.size, converted)
+    ctranslate2_model.write(teacher, vocabulary, MAX_POSITIONS, scratch, "none")
+    converted = os.path.join(scratch, ctranslate2_model.FOLDER)
     device, compute_types, threads = "cpu", ("float32", "int8"), THREADS
     if gpus():
         device, compute_types, threads = "cuda", ("float32", "float16", "int8_float16"), (1,)
     return {
         f"CTranslate2 {compute_type} greedy, {number} thread(s)": peer(
-            ctranslate2_model.load(
+            ctranslate2.Translator(
                 converted, compute_type=compute_type, intra_threads=number, device=device
             ),
             vocabulary,

@@ -212,19 +212,21 @@ def kills(folder, lines, expected, count) -> str:
 
 def peer_command(teacher_dir: str, folder: str) -> list[str]:
     """Converts a transformer for CTranslate2; returns the command that serves it."""
-    import ctranslate2_model
+    from decoding_speed import MAX_POSITIONS
 
+    from t2t_vqem.export import ctranslate2_model
     from t2t_vqem.output_dir import OutputDir
 
     run = OutputDir(teacher_dir)
     model, vocabulary = run.build_model(), run.vocabulary()
     run.restore_for_inference(model)
-    ctranslate2_model.convert(model, vocabulary.size, os.path.join(folder, "model"))
+    ctranslate2_model.write(model, vocabulary, MAX_POSITIONS, folder, "none")
     path = os.path.join(folder, "vocab.model")
     with open(path, "wb") as file:
         file.write(vocabulary.model)
     script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "server_peer.py")
-    return [script, f"--model={os.path.join(folder, 'model')}", f"--vocabulary={path}"]
+    converted = os.path.join(folder, ctranslate2_model.FOLDER)
+    return [script, f"--model={converted}", f"--vocabulary={path}"]
 
 
 def main() -> None:

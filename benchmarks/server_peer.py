@@ -12,14 +12,14 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-import ctranslate2_model
+import ctranslate2
+import sentencepiece
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.server.serving import listen
 
 
@@ -31,19 +31,18 @@ def main() -> None:
     parser.add_argument("--extra_length", type=int, default=50)
     arguments = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
-    vocabulary = Vocabulary(arguments.vocabulary)
-    translator = ctranslate2_model.load(
+    vocabulary = sentencepiece.SentencePieceProcessor(arguments.vocabulary)
+    translator = ctranslate2.Translator(
         arguments.model, compute_type="int8", intra_threads=1, inter_threads=cores
     )
     pool = ThreadPoolExecutor(2 * cores)
 
     def translate(text: str) -> str:
-        ids = vocabulary.encode(text)
-        tokens = [*map(ctranslate2_model.token, ids), ctranslate2_model.EOS]
+        tokens = [*vocabulary.EncodeAsPieces(text), "</s>"]
         (found,) = translator.translate_batch(
             [tokens], beam_size=1, max_decoding_length=len(tokens) + arguments.extra_length
         )
-        return vocabulary.decode([ctranslate2_model.token_id(t) for t in found.hypotheses[0]])
+        return vocabulary.DecodePieces(found.hypotheses[0])
 
     async def answer(request: Request) -> JSONResponse:
         text = json.loads(await request.body())["text"]
