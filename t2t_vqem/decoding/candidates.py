@@ -9,7 +9,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from t2t_vqem.constants import EOS_ID, FILL_ID, PAD_ID
-from t2t_vqem.decoding.greedy import ChooseFn, log_normalizer, most_probable, take
+from t2t_vqem.decoding.greedy import ChooseFn, log_prob_of, most_probable
 from t2t_vqem.ops.blocks import in_blocks
 from t2t_vqem.ops.masks import mask_padding_token
 from t2t_vqem.ops.shapes import Size, is_for_interpreter, larger, reshaped, sizes
@@ -58,7 +58,7 @@ def choose_tokens(
     def choose(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         logits = mask_padding_token(logits_fn(x))
         tokens = most_probable(logits)
-        return tokens, take(logits, tokens) - log_normalizer(logits)
+        return tokens, log_prob_of(logits, tokens, are_best=True)
 
     rows = [tf.reshape(x, [-1, x.shape[-1]])]
     most = x.shape[0] * longest if x.shape[0] and longest else None
@@ -78,7 +78,7 @@ def log_probs_of(
 
     def look_up(x: tf.Tensor, tokens: tf.Tensor) -> tuple[tf.Tensor]:
         logits = tf.cast(logits_fn(x), tf.float32)
-        return (take(logits, tokens) - log_normalizer(logits),)
+        return (log_prob_of(logits, tokens),)
 
     rows = [tf.reshape(x, [-1, x.shape[-1]]), tf.reshape(tokens, [-1])]
     (found,) = in_blocks(look_up, rows, [(tf.float32, [])], vocab_size, block=_LOGITS)

@@ -72,11 +72,28 @@ def log_normalizer(logits: tf.Tensor) -> tf.Tensor:
         highest = tf.reduce_max(logits, -1)
         sums = tf.reduce_sum(tf.exp(logits - tf.expand_dims(highest, -1)), -1)
         return highest + tf.math.log(sums)
-    # By the best one's probability, which is at least 1/V: LiteRT has vector instructions for a
-    # softmax, and none for those sums.
-    best = tf.argmax(logits, -1, output_type=tf.int32)
-    highest, probability = (take(x, best) for x in (logits, tf.nn.softmax(logits)))
-    return highest - tf.math.log(probability)
+    highest = tf.reduce_max(logits, -1)
+    return highest - _best_log_prob(logits)
+
+
+def _best_log_prob(logits: tf.Tensor) -> tf.Tensor:
+    """Returns the highest log-probability, in a graph for an interpreter: [..., V] -> [...]."""
+    # LiteRT has vector instructions for a softmax, and none for sums of exponentials. The highest
+    # probability is at least 1/V.
+    return tf.math.log(tf.reduce_max(tf.nn.softmax(logits), -1))
+
+
+def log_prob_of(logits: tf.Tensor, tokens: tf.Tensor, *, are_best: bool = False) -> tf.Tensor:
+    """Returns log-probabilities of tokens int32 [N], from logits [N, V]: float32 [N], nats.
+
+    Args:
+      logits: float32 [N, V].
+      tokens: int32 [N].
+      are_best: whether they are the most probable tokens.
+    """
+    if are_best and is_for_interpreter():
+        return _best_log_prob(logits)
+    return take(logits, tokens) - log_normalizer(logits)
 
 
 def take(x: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
@@ -114,7 +131,8 @@ def decode(
     def step(rows: _Rows) -> _Rows:
         logits, cache = step_fn(rows.token, rows.position, rows.cache)
         token = choose_fn(logits, rows.position)
-        log_prob = tf.where(rows.ended, 0.0, take(logits, token) - log_normalizer(logits))
+        log_prob = log_prob_of(logits, token, are_best=choose_fn is most_probable)
+        log_prob = tf.where(rows.ended, 0.0, log_prob)
         token = tf.where(rows.ended, PAD_ID, token)
         here = positions == rows.position
         return _Rows(

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from t2t_vqem.layers.common import Dense, Layer, LayerNorm
 from t2t_vqem.ops.random import Rng, dropout
-from t2t_vqem.ops.shapes import reshaped, sizes
+from t2t_vqem.ops.shapes import is_for_interpreter, reshaped, sizes
 
 
 class KeyValue(NamedTuple):
@@ -35,6 +35,13 @@ def split_heads(x: tf.Tensor, num_heads: int) -> tf.Tensor:
     if isinstance(length, int) and length == 1:  # nothing changes places
         return reshaped(x, [batch, num_heads, 1, head_dim])
     return tf.transpose(reshaped(x, [batch, length, num_heads, head_dim]), [0, 2, 1, 3])
+
+
+def split_fused(x: tf.Tensor, num: int, num_heads: int) -> list[tf.Tensor]:
+    """[B, T, num * D] -> num tensors [B, H, T, D/H]."""
+    if not is_for_interpreter():
+        return [split_heads(part, num_heads) for part in tf.split(x, num, axis=-1)]
+    return tf.split(split_heads(x, num * num_heads), num, axis=1)  # fewer operations
 
 
 def combine_heads(x: tf.Tensor) -> tf.Tensor:
@@ -95,8 +102,7 @@ class SelfAttention(Layer):
         self.output_transform = Dense(width, name="output", **args)
 
     def _project(self, x: tf.Tensor) -> tuple[tf.Tensor, KeyValue]:
-        projected = tf.split(self.query_key_value(x), 3, axis=-1)
-        query, key, value = (split_heads(part, self.num_heads) for part in projected)
+        query, key, value = split_fused(self.query_key_value(x), 3, self.num_heads)
         return query, KeyValue(key, value)
 
     def call(self, x: tf.Tensor, bias: tf.Tensor, rng: Rng | None = None) -> tf.Tensor:
@@ -156,8 +162,7 @@ class CrossAttention(Layer):
 
     def project_memory(self, memory: tf.Tensor) -> KeyValue:
         """Returns keys and values of memory [B, S, D], computed once per sentence in decoding."""
-        key, value = tf.split(self.key_value(memory), 2, axis=-1)
-        return KeyValue(split_heads(key, self.num_heads), split_heads(value, self.num_heads))
+        return KeyValue(*split_fused(self.key_value(memory), 2, self.num_heads))
 
     def call(
         self, x: tf.Tensor, memory: tf.Tensor | KeyValue, bias: tf.Tensor, rng: Rng | None = None
