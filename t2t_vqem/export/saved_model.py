@@ -19,7 +19,7 @@ from t2t_vqem.export.graphs import Graphs
 from t2t_vqem.extras import import_extra
 from t2t_vqem.runtime.manifest import Manifest
 from t2t_vqem.runtime.results import Hypothesis
-from t2t_vqem.runtime.text import TRANSLATE
+from t2t_vqem.runtime.text import TRANSLATE, TRANSLATE_ONE
 
 FOLDER = "saved_model"
 _MARK = "\u2581"  # SentencePiece writes it for a space, and reads it as one
@@ -158,7 +158,9 @@ def _spelling(piece: str) -> bytes:
 
 def write(graphs: Graphs, vocabulary: Vocabulary | None, manifest: Manifest, folder: str) -> None:
     """Writes the SavedModel of a text or image run into the subfolder FOLDER."""
-    signatures: dict[str, Any] = dict(graphs.signatures)
+    signatures: dict[str, Any] = {
+        name: function for name, function in graphs.signatures.items() if name != TRANSLATE_ONE
+    }
     module: tf.Module = graphs
     if vocabulary is not None:
         module = TextModel(graphs, vocabulary, manifest)
