@@ -30,7 +30,9 @@ from playwright.sync_api import sync_playwright
 from t2t_vqem import runtime
 from t2t_vqem.constants import LITERT, WEB
 from t2t_vqem.data.lines import read_lines
+from t2t_vqem.data.vocabulary import Vocabulary
 from t2t_vqem.decoding.options import parse_options
+from t2t_vqem.export import web
 from t2t_vqem.export.exporter import export_run
 from t2t_vqem.output_dir import OutputDir
 from t2t_vqem.runtime import manifest
@@ -88,6 +90,23 @@ def in_browser(browser: Any, folder: str, lines: list[str], rounds: int) -> dict
     return found
 
 
+def same_file(folder: str) -> runtime.TextRuntime:
+    """Returns the Python runtime with the model file of an export for the web."""
+    found = manifest.read(folder)
+    home = web.model_folder(folder, os.path.basename(folder))
+    backend = web.StaticInterpreters(os.path.join(home, manifest.MODEL), found)
+    vocabulary = Vocabulary(os.path.join(home, manifest.VOCABULARY))
+    return runtime.TextRuntime(found, vocabulary, backend)
+
+
+def count_equal(ours: list[dict[str, Any]], theirs: Iterator[runtime.Hypothesis]) -> int:
+    """Returns the number of lines with the same text and the same codes."""
+    return sum(
+        our["text"] == their.text and tuple(our.get("codes", ())) == their.codes
+        for our, their in zip(ours, theirs, strict=True)
+    )
+
+
 def size(folder: str) -> float:
     """Returns the size of a folder in MB (10^6 bytes)."""
     files = pathlib.Path(folder).rglob("*")
@@ -102,19 +121,17 @@ def measured(browser: Any, given: str, args: argparse.Namespace, lines: list[str
     folder = exported(path, os.path.join(args.work, f"{name}.web"), WEB, *settings)
     other = exported(path, os.path.join(args.work, f"{name}.litert"), LITERT, *settings)
     found = in_browser(browser, folder, lines, args.rounds)
-    wanted = list(runtime.load(other, threads=1, interpreters=1).translate(lines))
-    pairs = list(zip(found["found"], wanted, strict=True))
-    equal = sum(
-        ours["text"] == theirs.text and tuple(ours.get("codes", ())) == theirs.codes
-        for ours, theirs in pairs
-    )
+    equal = [
+        count_equal(found["found"], model.translate(lines))
+        for model in (same_file(folder), runtime.load(other))
+    ]
     middle, high = (
         statistics.median(found["times"]),
         statistics.quantiles(found["times"], n=100)[98],
     )
     return (
         f"| {name} | {middle:.2f} | {high:.2f} | {found['loading']:.0f} | {size(folder):.1f} | "
-        f"{equal} | {len(lines)} |"
+        f"{equal[0]} | {equal[1]} | {len(lines)} |"
     )
 
 
@@ -138,11 +155,13 @@ def main() -> None:
         browser = started.chromium.launch(executable_path=args.browser, args=flags)
         text += [
             f"Chromium {browser.version}, headless, one thread; weights: {args.quantize}. One "
-            "sentence at a time, from text to text. `equal`: lines with the text and the codes of "
-            "the Python runtime.",
+            "sentence at a time, from text to text. Equal: lines with the same text and codes from "
+            "the Python runtime, with the same model file, and with the export for litert, whose "
+            "8-bit operations round differently.",
             "",
-            "| model | ms a sentence, median | 99 % | loading, ms | folder, MB | equal | lines |",
-            "|---|--:|--:|--:|--:|--:|--:|",
+            "| model | ms a sentence, median | 99 % | loading, ms | folder, MB | equal, same "
+            "file | equal, litert | lines |",
+            "|---|--:|--:|--:|--:|--:|--:|--:|",
         ]
         text += [measured(browser, given, args, lines) for given in args.runs]
         browser.close()
