@@ -107,14 +107,15 @@ def export_run(
     if rescore_dir:
         rescorer = load_rescorer(rescore_dir, loaded.vocabulary, options.num_candidates)
     _check_format(loaded, engine, quantize)
+    name = os.path.basename(os.path.abspath(folder))
     if web_models and engine != WEB:
         raise UsageError(f"--web_models is only for --format={WEB}, got --format={engine}")
+    others = web.models_of(web_models, name)
     graphs = converted = make_graphs(loaded, options, rescorer)
     if engine in (LITERT, WEB):
         graphs.trace()  # the graphs to compare the export with
         litert.prepare(loaded.model, quantize)
         converted = make_graphs(loaded, options, rescorer)
-    name = os.path.basename(os.path.abspath(folder))
     dataset = _open_data(run, data_dir) if verify or phrases else None
     with written_aside(folder) as unfinished:
         _logger.info("writing the model for %s", engine)
@@ -138,7 +139,7 @@ def export_run(
             found = _verified(loaded, manifest, graphs, home, dataset)
             manifest = dataclasses.replace(manifest, about={**manifest.about, **found})
         if engine == WEB:
-            web.write_page(unfinished, name, manifest, loaded.vocabulary, others=web_models)
+            web.write_page(unfinished, name, manifest, loaded.vocabulary, others=others)
             sizes = {"the folder": sum(_sizes(unfinished).values())}
         card = write_card(manifest, name, sizes)
         write_file(os.path.join(unfinished, CARD), card.encode())

@@ -19,8 +19,9 @@ from t2t_vqem.decoding.greedy import POSITION_MULTIPLE
 from t2t_vqem.export.graphs import Graphs
 from t2t_vqem.files import write_file, write_json
 from t2t_vqem.ops.shapes import rounded_up
-from t2t_vqem.runtime import cards, text
 from t2t_vqem.runtime import manifest as manifests
+from t2t_vqem.runtime import text
+from t2t_vqem.runtime.cards import image_card, text_card
 from t2t_vqem.runtime.interpreters import Interpreters
 from t2t_vqem.runtime.manifest import PHRASES, TEXT, Manifest, file_hash
 
@@ -206,7 +207,7 @@ def model_folder(folder: str, name: str) -> str:
 def _card(name: str, manifest: Manifest, vocabulary: Vocabulary | None) -> dict[str, Any]:
     """Returns what the page reads of a model: what a server describes, and how to run it."""
     if vocabulary is None:
-        return {**cards.image_card(name, manifest, most_images=_MOST_IMAGES), "local": {}}
+        return {**image_card(name, manifest, most_images=_MOST_IMAGES), "local": {}}
     decoding = manifest.decoding
     local = {
         "lengths": static_lengths(manifest.max_length),
@@ -214,7 +215,7 @@ def _card(name: str, manifest: Manifest, vocabulary: Vocabulary | None) -> dict[
         "top_k": decoding["sampling_top_k"],
         "byte_ids": vocabulary.byte_ids,
     }
-    card = cards.text_card(
+    card = text_card(
         name,
         manifest,
         can_sample=decoding["beam_size"] == 1,
@@ -238,13 +239,56 @@ def check_browser_files() -> None:
         )
 
 
+class OtherModel(NamedTuple):
+    """A model of another export for the web."""
+
+    folder: str  # of the export
+    card: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.card["name"]
+
+
+def models_of(folders: Sequence[str], name: str) -> list[OtherModel]:
+    """Returns the models of other exports for the web, which a page can offer too.
+
+    Args:
+        folders: the exports.
+        name: name of the model that is exported with them.
+
+    Raises:
+        UsageError: a folder is not such an export, or two models have the same name.
+    """
+    found: dict[str, OtherModel] = {}
+    for folder in folders:
+        other = manifests.read(folder)
+        if other.engine != WEB:
+            raise UsageError(
+                f"{folder} is an export for {other.engine}, expected one for {WEB}: t2t-exporter "
+                f"--format={WEB} makes it"
+            )
+        manifests.check_files(folder, other)
+        with open(os.path.join(folder, _LIST), encoding="utf-8") as file:
+            models = [OtherModel(folder, card) for card in json.load(file)["models"]]
+        for model in models:
+            if model.name == name or model.name in found:
+                raise UsageError(
+                    f"{folder} has a model of the name {model.name!r} as well: export one of them "
+                    "to a folder of another name, which is also the name of the model"
+                )
+            found[model.name] = model
+    return list(found.values())
+
+
 def write_page(
     folder: str,
     name: str,
     manifest: Manifest,
     vocabulary: Vocabulary | None,
     *,
-    others: Sequence[str] = (),
+    others: Sequence[OtherModel] = (),
 ) -> None:
     """Writes the page beside the model of an export.
 
@@ -253,22 +297,12 @@ def write_page(
         name: name of the model on the page.
         manifest: the manifest of the export.
         vocabulary: its vocabulary; None for a model of images.
-        others: other folders with pages, whose models are copied.
-
-    Raises:
-        UsageError: one of them is not such a folder, or two models have the same name.
+        others: models of other folders, see `models_of`.
     """
-    known = {name: _card(name, manifest, vocabulary)}
+    cards = [_card(name, manifest, vocabulary)]
     for other in others:
-        for card in _cards_in(other):
-            if card["name"] in known:
-                raise UsageError(
-                    f"{other} has a model of the name {card['name']!r} as well: export one of them "
-                    "to a folder of another name, which is also the name of the model"
-                )
-            known[card["name"]] = card
-            source = model_folder(other, card["name"])
-            shutil.copytree(source, model_folder(folder, card["name"]))
+        shutil.copytree(model_folder(other.folder, other.name), model_folder(folder, other.name))
+        cards.append(other.card)
     page = importlib.resources.files("t2t_vqem.export").joinpath(_PAGE)
     static = importlib.resources.files("t2t_vqem.server").joinpath("static")
     _copy(static, folder, without=(_OPENAPI,))
@@ -277,21 +311,8 @@ def write_page(
     _copy(page.joinpath(_VENDOR), os.path.join(folder, _VENDOR))
     index = static.joinpath(_INDEX).read_text(encoding="utf-8")
     write_file(os.path.join(folder, _INDEX), index.replace(_HEAD, _HEAD + _METAS, 1).encode())
-    write_json(os.path.join(folder, _LIST), {"models": list(known.values())})
+    write_json(os.path.join(folder, _LIST), {"models": cards})
     _write_list(folder)
-
-
-def _cards_in(folder: str) -> list[dict[str, Any]]:
-    """Returns the cards of the models of another folder with a page, after checking it."""
-    found = manifests.read(folder)
-    if found.engine != WEB:
-        raise UsageError(
-            f"{folder} is an export for {found.engine}, expected one for {WEB}: t2t-exporter "
-            f"--format={WEB} makes it"
-        )
-    manifests.check_files(folder, found)
-    with open(os.path.join(folder, _LIST), encoding="utf-8") as file:
-        return json.load(file)["models"]
 
 
 def _copy(source: Any, folder: str, without: Sequence[str] = ()) -> None:

@@ -193,7 +193,8 @@ def site(page_exports, tmp_path_factory) -> pathlib.Path:
     except UsageError as error:
         pytest.skip(str(error))
     folder = tmp_path_factory.mktemp("site")
-    first, *others = (str(page_exports / "web" / name) for name in ("images", *WEB_MODELS))
+    first, *rest = (str(page_exports / "web" / name) for name in ("images", *WEB_MODELS))
+    others = web.models_of(rest, "images")
     shutil.copytree(f"{first}/models", folder / "models")
     web.write_page(str(folder), "images", manifests.read(first), None, others=others)
     return folder

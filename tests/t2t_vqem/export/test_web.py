@@ -99,6 +99,18 @@ def test_the_guide_has_the_policy():
     assert f"Content-Security-Policy: {web.POLICY}; frame-ancestors 'none'\n" in text
 
 
+def test_what_cannot_be_joined_is_explained(page_exports):
+    images, other = str(page_exports / "web/images"), str(page_exports / "litert/candidates")
+    assert [model.name for model in web.models_of([images], "site")] == ["images"]
+    for folders, name, message in (
+        ([images], "images", "has a model of the name 'images' as well"),
+        ([images, images], "site", "has a model of the name 'images' as well"),
+        ([other], "site", "is an export for litert, expected one for web"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            web.models_of(folders, name)
+
+
 @pytest.mark.slow
 def test_a_run_is_exported_and_joined(untrained_run, browser_files, page_exports, tmp_path):
     from t2t_vqem.export.exporter import export_run
@@ -118,13 +130,7 @@ def test_a_run_is_exported_and_joined(untrained_run, browser_files, page_exports
     assert cards[0]["latents"] == {"num_codes": 9, "tokens_per_code": 4, "phrases": True}
     assert (folder / "models/images/model.tflite").is_file()
     assert (folder / "vendor/LICENSES.txt").is_file()
-    for settings, message in (
-        ({"engine": "web", "web_models": [str(folder)]}, "has a model of the name 'site' as well"),
-        ({"engine": "web", "web_models": [str(page_exports / "litert/candidates")]},
-         "is an export for litert, expected one for web"),
-        ({"web_models": [images]}, "--web_models is only for --format=web"),
-    ):  # fmt: skip
-        with pytest.raises(UsageError, match=message):
-            export_run(run, str(folder), verify=False, phrases=False, **settings)
+    with pytest.raises(UsageError, match="--web_models is only for --format=web"):
+        export_run(run, str(folder), web_models=[images])
     with pytest.raises(UsageError, match="is an export for web, expected one for litert"):
         runtime.load(str(folder))
