@@ -58,37 +58,36 @@ class Filters(NamedTuple):
 
     def reason(
         self,
-        lines: tuple[str, str],
+        source: str,
+        target: str,
         size: tuple[int, int],
-        *,
         duplicate: bool = False,
         held_out: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset()),
     ) -> str | None:
         """Returns the reason to drop a pair; None to keep it.
 
         Args:
-            lines: source and target.
+            source: the line in the source language.
+            target: the line in the target language.
             size: their numbers of tokens, with EOS.
             duplicate: whether the pair occurred before.
             held_out: the lines of dev and test, of each language.
         """
-        if not lines[0].strip() or not lines[1].strip():
+        if not source.strip() or not target.strip():
             return "empty"
         if max(size) > self.max_length:
             return "too long"
         if self.max_ratio and max(size) > self.max_ratio * min(size):
             return "ratio"
-        if self.copies and lines[0] == lines[1]:
+        if self.copies and source == target:
             return "copy"
         if duplicate:
             return "duplicate"
-        if lines[0] in held_out[0] or lines[1] in held_out[1]:
+        if source in held_out[0] or target in held_out[1]:
             return "held out"
-        if any(
-            script and not is_in_script(line, script)
-            for line, script in zip(lines, self.scripts, strict=True)
-        ):
-            return "script"
+        for line, script in zip((source, target), self.scripts, strict=True):
+            if script and not is_in_script(line, script):
+                return "script"
         return None
 
     def describe(self, dropped: dict[str, int]) -> str:

@@ -39,15 +39,14 @@ def read_pairs(paths: Sequence[str], languages: tuple[str, str]) -> _Pairs:
         pairs = _read_two(*paths)
     else:
         pairs = FORMATS[format_of(paths[0])](paths[0], languages)
-    empty = True
-    for pair in pairs:
-        empty = False
-        yield pair
-    if empty:
+    first = next(pairs, None)
+    if first is None:
         what = "one sentence on each line" if len(paths) == 2 else "pairs of sentences"
         raise UsageError(
             f"{' and '.join(paths)} {'are' if len(paths) == 2 else 'is'} empty, expected {what}."
         )
+    yield first
+    yield from pairs
 
 
 def format_of(path: str) -> str | None:

@@ -8,6 +8,7 @@ is killed. They depend only on the text and the settings, not on the number of w
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -22,7 +23,7 @@ from t2t_vqem.data import sentencepiece_model
 from t2t_vqem.data.building import REPORT, check_shard, preparing, remove_unfinished
 from t2t_vqem.data.filters import find_duplicates, hash_pair
 from t2t_vqem.data.progress import Progress
-from t2t_vqem.data.records import lengths_file
+from t2t_vqem.data.records import Schema, lengths_file
 from t2t_vqem.data.text_parts import (
     ALTERED,
     DUPLICATES,
@@ -72,21 +73,21 @@ def build_text(
         UsageError: the text cannot be used; the message has file and line.
         OSError: the disk is full.
     """
-    parts = _prepare(directory, scratch, source, settings, progress)
+    vocabulary, parts = _prepare(directory, scratch, source, settings, progress)
+    record_schema = schema(vocabulary.size)
     remove_unfinished(scratch)
     _encode_parts(parts, num_workers, progress)
-    splits = {
-        split: _join(directory, [p for p in parts if p.split == split], source.corpora(split))
-        for split in SPLITS
-    }
+    splits = {}
+    for split in SPLITS:
+        own = [part for part in parts if part.split == split]
+        splits[split] = _join(directory, own, source.corpora(split), record_schema)
     report = format_report(splits, settings)
     if not splits[TRAIN]["num_examples"]:
         raise UsageError(f"no training pair is left:\n{report}")
     with open(os.path.join(directory, REPORT), "w", encoding="utf-8") as file:
         file.write(report + "\n")
-    vocabulary = Vocabulary(os.path.join(directory, VOCABULARY))
     return {
-        "schema": schema(vocabulary.size).to_json(),
+        "schema": record_schema.to_json(),
         "vocabulary": {"file": VOCABULARY, "size": vocabulary.size, "sha256": vocabulary.hash},
         "splits": splits,
     }
@@ -112,15 +113,15 @@ def build_text_shard(
         The number of finished parts, including those of other shards, and of all parts.
     """
     with preparing(scratch):
-        parts = _prepare(directory, scratch, source, settings, progress)
+        _, parts = _prepare(directory, scratch, source, settings, progress)
     _encode_parts(parts[shard::num_shards], num_workers, progress)
     return sum(os.path.exists(part.result) for part in parts), len(parts)
 
 
 def _prepare(
     directory: str, scratch: str, source: PairSource, settings: TextSettings, progress: bool
-) -> list[Part]:
-    """Copies the text and makes the vocabulary, if that is not done; returns the parts."""
+) -> tuple[Vocabulary, list[Part]]:
+    """Copies the text and makes the vocabulary, if that is not done; returns it and the parts."""
     marks = {}
     hashes = os.path.join(scratch, _HASHES) if settings.filters.duplicates else None
     for split in SPLITS:
@@ -133,11 +134,9 @@ def _prepare(
     if hashes:
         _write_duplicates(scratch, hashes)
     vocabulary = _make_vocabulary(directory, marks[TRAIN], settings)
-    return [
-        part
-        for split in SPLITS
-        for part in _parts(directory, scratch, marks[split], settings, vocabulary.hash)
-    ]
+    model_hash = vocabulary.hash
+    parts = [_parts(directory, scratch, marks[split], settings, model_hash) for split in SPLITS]
+    return vocabulary, list(itertools.chain.from_iterable(parts))
 
 
 class _Marks(NamedTuple):
@@ -275,31 +274,34 @@ def _encode_parts(parts: list[Part], num_workers: int, progress: bool) -> None:
             bar.advance(open_parts[number].num_lines)
 
 
-def _join(directory: str, parts: list[Part], corpora: list[Corpus]) -> dict[str, Any]:
+def _join(
+    directory: str, parts: list[Part], corpora: list[Corpus], record_schema: Schema
+) -> dict[str, Any]:
     """Checks the shards of a split, writes its lengths, returns its entry in the manifest."""
     split, settings = parts[0].split, parts[0].settings
     results = [read_result(part) for part in parts]
-    record_schema = schema(Vocabulary(os.path.join(directory, VOCABULARY)).size)
     for part, result in zip(parts, results, strict=True):
         check_shard(os.path.join(directory, part.shard), len(result.lengths), record_schema)
     lengths = np.concatenate([result.lengths for result in results])
-    dropped, altered, kept = (sum(column) for column in list(zip(*results, strict=True))[1:4])
+    dropped, altered, kept = (
+        np.sum(column, axis=0).tolist() for column in list(zip(*results, strict=True))[1:4]
+    )
     np.save(os.path.join(directory, lengths_file(split)), lengths)
     found = {}
     if settings.sentencepiece_model:
-        counts = [dict(zip(ALTERED, side, strict=True)) for side in altered.tolist()]
+        counts = [dict(zip(ALTERED, side, strict=True)) for side in altered]
         found = {"altered": dict(zip((INPUTS, TARGETS), counts, strict=True))}
     if [corpus.weight for corpus in corpora] != [1.0]:
         sizes = np.diff([0, *parts[0].ends]).tolist()
         found["corpora"] = [
             {"name": name, "weight": weight, "num_lines": size, "num_examples": count}
-            for (name, weight, _), size, count in zip(corpora, sizes, kept.tolist(), strict=True)
+            for (name, weight, _), size, count in zip(corpora, sizes, kept, strict=True)
         ]
     return {
         "shards": [part.shard for part in parts],
         "num_lines": sum(part.num_lines for part in parts),
         "num_examples": len(lengths),
-        "dropped": dict(zip(settings.filters.reasons, dropped.tolist(), strict=True)),
+        "dropped": dict(zip(settings.filters.reasons, dropped, strict=True)),
         "source_tokens": int(lengths[:, 0].sum()),
         "target_tokens": int(lengths[:, 1].sum()),
         "longest": int(lengths[:, :2].max(initial=0)),

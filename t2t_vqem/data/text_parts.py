@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import os
 import zipfile
 from collections import Counter
@@ -84,10 +85,10 @@ class PartResult(NamedTuple):
     """
 
     lengths: np.ndarray
-    dropped: np.ndarray
-    altered: np.ndarray
-    kept: np.ndarray
-    vocabulary: np.ndarray
+    dropped: list[int]
+    altered: list[list[int]]
+    kept: list[int]
+    vocabulary: str
 
 
 def read_result(part: Part) -> PartResult:
@@ -99,13 +100,13 @@ def read_result(part: Part) -> PartResult:
     remedy = f"Delete {part.directory} and run t2t-datagen again."
     try:
         with np.load(part.result) as file:
-            result = PartResult(**file)
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
+            result = PartResult(file["lengths"], **json.loads(str(file["about"])))
+    except (OSError, ValueError, LookupError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise UsageError(f"{part.result}: cannot be read ({error}). {remedy}") from error
-    if str(result.vocabulary) != part.vocabulary_hash:
+    if result.vocabulary != part.vocabulary_hash:
         raise UsageError(
             f"{part.shard} was encoded with another vocabulary (hash "
-            f"{str(result.vocabulary)[:12]}, expected {part.vocabulary_hash[:12]}). {remedy}"
+            f"{result.vocabulary[:12]}, expected {part.vocabulary_hash[:12]}). {remedy}"
         )
     return result
 
@@ -115,8 +116,7 @@ def encode_part(part: Part) -> None:
     vocabulary = _vocabulary(os.path.join(part.directory, VOCABULARY), part.vocabulary_hash)
     shard = os.path.join(part.directory, part.shard)
     record_schema = schema(vocabulary.size)
-    dtype = record_schema.fields[0].dtype
-    encoder = _Encoder(part, vocabulary)
+    encoder = _Encoder(part, vocabulary, record_schema.fields[0].dtype)
     # Shared, because a worker whose parent was killed may still be writing the same part.
     with (
         replacing(shard, folder=part.scratch, shared=True) as unfinished,
@@ -124,17 +124,18 @@ def encode_part(part: Part) -> None:
     ):
         for lines in _chunks(part):
             check_parent()
-            for source, target in encoder.encode(lines):
-                writer.write({INPUTS: np.array(source, dtype), TARGETS: np.array(target, dtype)})
+            for pair in encoder.encode(lines):
+                writer.write(pair)
+    result = encoder.result()._asdict()
     with writing(part.result, shared=True) as file:
-        np.savez(file, **encoder.result()._asdict())
+        np.savez(file, lengths=result.pop("lengths"), about=np.array(json.dumps(result)))
 
 
 class _Encoder:
     """Encodes and filters pairs, and keeps account of them."""
 
-    def __init__(self, part: Part, vocabulary: Vocabulary):
-        self._part, self._vocabulary = part, vocabulary
+    def __init__(self, part: Part, vocabulary: Vocabulary, dtype: str):
+        self._part, self._vocabulary, self._dtype = part, vocabulary, np.dtype(dtype)
         self._filters = part.settings.filters
         self._held_out = _held_out(part)
         self._duplicates = _duplicates(part)
@@ -144,32 +145,36 @@ class _Encoder:
         self._dropped: Counter[str] = Counter()
         self._altered = np.zeros([2, len(ALTERED)], np.int64)
 
-    def encode(self, lines: tuple[list[str], list[str]]) -> list[tuple[list[int], list[int]]]:
-        """Returns the ids of the next pairs, without those that are dropped."""
+    def encode(self, lines: tuple[list[str], list[str]]) -> list[dict[str, np.ndarray]]:
+        """Returns the records of the next pairs, without those that are dropped."""
         ids = [self._vocabulary.encode(side) for side in lines]
         if self._part.settings.sentencepiece_model:
             for side in range(2):
                 self._altered[side] += self._alterations(lines[side], ids[side])
+        training, held_out, dtype = self._part.split == TRAIN, self._held_out, self._dtype
+        duplicates = self._duplicates
         kept = []
-        for pair in zip(*ids, *lines, strict=True):
-            reason = self._part.split == TRAIN and self._reason(*pair)
-            if reason:
-                self._dropped[reason] += 1
-            else:
-                kept.append(pair[:2])
-                self._kept.append(self._line)
-            self._line += 1
-        plain = np.array([[len(source) + 1, len(target) + 1] for source, target in kept], np.int32)
-        grouped = grouped_lengths([target for _, target in kept], self._vocabulary.word_starts)
-        self._lengths.append(np.concatenate([plain.reshape(-1, 2), grouped], 1))
+        for line, (source, target, left, right) in enumerate(
+            zip(*ids, *lines, strict=True), self._line
+        ):
+            if training:
+                duplicate = duplicates is not None and duplicates[line]
+                size = len(source) + 1, len(target) + 1  # with EOS
+                reason = self._filters.reason(left, right, size, duplicate, held_out)
+                if reason:
+                    self._dropped[reason] += 1
+                    continue
+            kept.append({INPUTS: np.array(source, dtype), TARGETS: np.array(target, dtype)})
+            self._kept.append(line)
+        self._line += len(lines[0])
+        self._lengths.append(self._measure(kept))
         return kept
 
-    def _reason(self, source: list[int], target: list[int], left: str, right: str) -> str | None:
-        duplicate = self._duplicates is not None and self._duplicates[self._line]
-        size = len(source) + 1, len(target) + 1  # with EOS
-        return self._filters.reason(
-            (left, right), size, duplicate=duplicate, held_out=self._held_out
-        )
+    def _measure(self, pairs: list[dict[str, np.ndarray]]) -> np.ndarray:
+        """Returns lengths with EOS, int32 [n, 2 + groups]: source, target, and grouped target."""
+        plain = [[len(pair[side]) + 1 for side in (INPUTS, TARGETS)] for pair in pairs]
+        grouped = grouped_lengths([pair[TARGETS] for pair in pairs], self._vocabulary.word_starts)
+        return np.concatenate([np.array(plain, np.int32).reshape(-1, 2), grouped], 1)
 
     def _alterations(self, lines: list[str], ids: list[list[int]]) -> list[int]:
         """Returns how much of the text the vocabulary cannot represent as it is; see ALTERED."""
@@ -184,10 +189,10 @@ class _Encoder:
         corpora = np.searchsorted(self._part.ends, numbers, side="right")
         return PartResult(
             np.concatenate(self._lengths),
-            np.array([self._dropped[reason] for reason in self._filters.reasons]),
-            self._altered,
-            np.bincount(corpora, minlength=len(self._part.ends)),
-            np.array(self._part.vocabulary_hash),
+            [self._dropped[reason] for reason in self._filters.reasons],
+            self._altered.tolist(),
+            np.bincount(corpora, minlength=len(self._part.ends)).tolist(),
+            self._part.vocabulary_hash,
         )
 
 

@@ -37,16 +37,16 @@ def test_scripts(text, scripts, expected):
 def test_the_first_reason_counts():
     found = Filters(9, 2.0, copies=True, scripts=("latin", "cyrillic"))
     assert found.reasons == ["empty", "too long", "ratio", "copy", "script"]
-    assert found.reason(("", "a" * 99), (1, 99)) == "empty"
-    assert found.reason(("a", "a"), (2, 10)) == "too long"
-    assert found.reason(("a", "a"), (2, 5)) == "ratio"
-    assert found.reason(("a", "a"), (2, 4), duplicate=True) == "copy"
-    assert found.reason(("a", "b"), (2, 4), duplicate=True) == "duplicate"
+    assert found.reason("", "a" * 99, (1, 99)) == "empty"
+    assert found.reason("a", "a", (2, 10)) == "too long"
+    assert found.reason("a", "a", (2, 5)) == "ratio"
+    assert found.reason("a", "a", (2, 4), duplicate=True) == "copy"
+    assert found.reason("a", "b", (2, 4), duplicate=True) == "duplicate"
     held_out = frozenset({"a"}), frozenset({"b"})
-    assert found.reason(("a", "c"), (2, 4), held_out=held_out) == "held out"
-    assert found.reason(("c", "b"), (2, 4), held_out=held_out) == "held out"
-    assert found.reason(("b", "a"), (2, 4), held_out=held_out) == "script"
-    assert found.reason(("b", "\u0430"), (2, 4), held_out=held_out) is None
+    assert found.reason("a", "c", (2, 4), held_out=held_out) == "held out"
+    assert found.reason("c", "b", (2, 4), held_out=held_out) == "held out"
+    assert found.reason("b", "a", (2, 4), held_out=held_out) == "script"
+    assert found.reason("b", "\u0430", (2, 4), held_out=held_out) is None
 
 
 @hypothesis.given(
