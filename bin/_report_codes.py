@@ -16,8 +16,8 @@ _USED = (
 _logger = logging.getLogger(__name__)
 
 
-def run(values: flags.FlagValues) -> None:
-    """Writes the report that the flags of t2t-decoder ask for."""
+def run(values: flags.FlagValues, images: bool) -> None:
+    """Writes the report that the flags of t2t-decoder ask for, of a run of images or of text."""
     for name in values:
         if values[name].present and name not in _USED:
             raise UsageError(
@@ -38,7 +38,7 @@ def run(values: flags.FlagValues) -> None:
         )
     checkpoint = run.restore_for_inference(model, values.checkpoint)
     dataset = run.problem().open(values.data_dir or run.settings().data_dir)
-    report = (_images if hasattr(dataset, "images") else _text)(values, run, model, dataset)
+    report = (_images if images else _text)(values, run, model, dataset)
     codes_report.write_report(values.codes_report, f"Codes of {checkpoint}", report)
     _logger.info("%s/%s shows %d codes", values.codes_report, codes_report.PAGE, len(report.codes))
 

@@ -321,7 +321,7 @@ def main(argv: list[str]) -> None:
             f"t2t-trainer --output_dir={FLAGS.output_dir} --schedule=evaluate"
         )
     if FLAGS.codes_report:
-        _report_codes.run(FLAGS)
+        _report_codes.run(FLAGS, images)
         return
     for name in TEXT_ONLY if images else IMAGES_ONLY:
         if FLAGS[name].present:

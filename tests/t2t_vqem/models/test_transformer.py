@@ -314,3 +314,8 @@ def test_a_translation_begins_with_its_prefix_and_is_scored_as_a_whole(beam_size
     longer = tf.repeat(prefix[:1], 3, axis=1)[:, :9]  # longer than the source allows
     found = model.infer(inputs[:1, :2], options, max_length=16, prefix=longer)
     assert found.tokens.numpy()[0, :9].tolist() == longer.numpy()[0].tolist()
+
+
+def test_all_weights_count_as_parameters():
+    model = make()
+    assert model.count_params() == sum(int(np.prod(v.shape)) for v in model.variables)
