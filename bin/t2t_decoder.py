@@ -188,6 +188,7 @@ flags.DEFINE_list(
     "Models that translate token by token: further runs with the same vocabulary, whose "
     "probabilities are averaged with those of --output_dir.",
     flag_values=FLAGS,
+    allow_overwrite=False,
 )
 flags.DEFINE_bool(
     "return_alignment",

@@ -101,6 +101,7 @@ def _define_flags() -> None:
         "Record a profile for TensorBoard from the first of two steps until the second, such as "
         "10,20.",
         flag_values=FLAGS,
+        allow_overwrite=False,
     )
     flags.DEFINE_list(
         "trackers",
@@ -108,6 +109,7 @@ def _define_flags() -> None:
         "Experiment trackers that get settings and metrics of the run: wandb, mlflow. Where they "
         "store them is set in the environment, as they document it.",
         flag_values=FLAGS,
+        allow_overwrite=False,
     )
     text(
         "checkpoint",
