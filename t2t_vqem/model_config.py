@@ -95,7 +95,6 @@ class BottleneckHParams(Config):
     codebook_decay: float = quantizer_option("decay", 0.99)
     revive_below: float = quantizer_option("revive_below")
     balance: float = quantizer_option("balance")
-    bottleneck_gradient: str = quantizer_option("gradient")
     codebook_start: str = option(
         "kmeans++",
         "first codes: k-means++ over the vectors of the first batches, or vectors drawn from them",

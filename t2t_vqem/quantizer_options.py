@@ -73,12 +73,6 @@ class QuantizerOptions(Config):
         "distance; 1 or 2 remove most of the inequality, 0: only distances count",
         minimum=0,
     )
-    gradient: str = option(
-        "straight_through",
-        "gradient that the encoder gets. straight_through: that of the codes, unchanged; rotation: "
-        "turned and scaled as the codes are turned and scaled vectors (Fifty et al. 2024)",
-        choices=("straight_through", "rotation"),
-    )
     normalize: bool = option(
         False, "compare only directions: vectors and codes are scaled to length 1 first"
     )

@@ -23,7 +23,7 @@ _OPTIONS = [field.name for field in dataclasses.fields(QuantizerOptions)]
 class Quantized(NamedTuple):
     """The result of quantising vectors [..., D]."""
 
-    vectors: tf.Tensor  # [..., D], with the gradient that the options name
+    vectors: tf.Tensor  # [..., D], with the straight-through gradient
     ids: tf.Tensor  # int32 [..., C], the nearest codes
     samples: tf.Tensor | None  # int32 [..., C, m], drawn codes; None if none were drawn
     loss: tf.Tensor  # float32 scalar, commitment and codebook loss, sum over real vectors
@@ -148,7 +148,8 @@ class VectorQuantizer(Codebooks):
         parts = self._in_turn(
             real, lambda i, x: self._quantize_part(x, steps[i], weights, training=rng is not None)
         )
-        vectors = self._pass_gradient(everything, self._join([part.vectors for part in parts]))
+        vectors = self._join([part.vectors for part in parts])
+        vectors = quantization.straight_through(everything, vectors)
         samples = None
         if self._draws(rng):
             samples = tf.stack([part.samples for part in parts], 1)
@@ -160,14 +161,6 @@ class VectorQuantizer(Codebooks):
             loss=tf.add_n([part.loss for part in parts]),
             statistics=None if rng is None else self._statistics(parts, weights, rng, tf.shape(x)),
         )
-
-    def _pass_gradient(self, x: tf.Tensor, quantized: tf.Tensor) -> tf.Tensor:
-        """Returns the quantised vectors, with the gradient of x that the options name."""
-        passing = {
-            "straight_through": quantization.straight_through,
-            "rotation": quantization.rotation,
-        }
-        return passing[self.options.gradient](x, quantized)
 
     def _steps(self, state: CodebookState, x: tf.Tensor, rng: Rng | None) -> list["_EStep"]:
         """Returns the inputs of the E step of each codebook."""

@@ -25,7 +25,6 @@ _BLOCK = 2**21  # numbers (such as distances) for one block of vectors: 8 MiB fi
 _GROUP = 64  # codes in a group
 _LLOYD_ITERATIONS = 5  # after k-means++; training continues from there
 _LEAST_LOG_PRIOR = -10.0  # a code that the prior rules out can still be chosen, and so learned
-_SHORTEST = 1e-6  # vectors shorter than this have no direction
 _FAR = 1e30  # the distance to the codes that pad the last group
 
 
@@ -290,35 +289,6 @@ def straight_through(x: tf.Tensor, quantized: tf.Tensor) -> tuple[tf.Tensor, Cal
 
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:
         return upstream, None
-
-    return tf.identity(quantized), gradient
-
-
-@tf.custom_gradient
-def rotation(x: tf.Tensor, quantized: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-    """Returns `quantized`, with the gradient of x rotated and scaled: the rotation trick.
-
-    The Jacobian for x is the constant s R, where R is the rotation in the plane of x and q that
-    turns x into the direction of q, and s = |q| / |x|, so that s R x = q (Fifty et al. 2024,
-    equations 4 and 5). Where x is opposite to q, R is a reflection. Where x is 0, the Jacobian is
-    the identity.
-
-    Args:
-      x: float32 [..., D].
-      quantized: float32 [..., D], q.
-    """
-    lengths = tf.norm(x, axis=-1, keepdims=True)
-    known = lengths > _SHORTEST
-    scale = tf.norm(quantized, axis=-1, keepdims=True) / tf.where(known, lengths, 1.0)
-    start, end = tf.math.l2_normalize(x, -1), tf.math.l2_normalize(quantized, -1)
-    middle = tf.math.l2_normalize(start + end, -1, epsilon=_SHORTEST)  # 0 if they are opposite
-
-    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:
-        def along(axis: tf.Tensor) -> tf.Tensor:
-            return tf.reduce_sum(axis * upstream, -1, keepdims=True)
-
-        rotated = upstream - 2 * middle * along(middle) + 2 * start * along(end)
-        return tf.where(known, scale * rotated, upstream), None
 
     return tf.identity(quantized), gradient
 

@@ -13,7 +13,6 @@ from t2t_vqem.ops.quantization import (
     kmeans_plus_plus,
     lloyd,
     perplexity,
-    rotation,
     squared_error,
     straight_through,
     sufficient_statistics,
@@ -344,57 +343,6 @@ def test_kmeans_plus_plus_with_fewer_vectors_than_codes():
     x = np.array([[1, 2], [3, 4]], np.float32)
     codes = kmeans_plus_plus(x, 5, 0).numpy()
     assert {tuple(code) for code in codes} == {(1, 2), (3, 4)}
-
-
-def rotation_matrix(x: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Returns the matrix that turns x into the direction of q (Rodrigues), and scales it to q."""
-    start, end = x / np.linalg.norm(x), q / np.linalg.norm(q)
-    cosine = start @ end
-    side = end - cosine * start
-    sine = np.linalg.norm(side)
-    if sine < 1e-9:  # parallel; opposite vectors have no plane, so x is reflected
-        turned = np.eye(len(x)) + (cosine - 1) * np.outer(start, start)
-    else:
-        side /= sine
-        turned = np.eye(len(x))
-        turned += sine * (np.outer(side, start) - np.outer(start, side))
-        turned += (cosine - 1) * (np.outer(start, start) + np.outer(side, side))
-    np.testing.assert_allclose(turned @ turned.T, np.eye(len(x)), atol=1e-9)
-    return np.linalg.norm(q) / np.linalg.norm(x) * turned
-
-
-@pytest.mark.parametrize("compiled", [False, True])
-def test_rotation_passes_the_gradient_through_the_rotation_from_vector_to_code(compiled):
-    rng = np.random.default_rng(0)
-    x, q, upstream = (rng.normal(size=(2, 7, 5)).astype(np.float32) for _ in range(3))
-    x[0, 0] = -2 * q[0, 0]
-    x[0, 1] = q[0, 1]
-    x[0, 2] = 0.0
-    q[0, 3] = 0.0
-
-    @tf.function(jit_compile=compiled)
-    def gradient(x, q):
-        with tf.GradientTape() as tape:
-            tape.watch([x, q])
-            y = rotation(x, q)
-            used = tf.reduce_sum(y * upstream)
-        found, none = tape.gradient(used, [x, q])
-        assert none is None
-        return y, found
-
-    y, found = gradient(tf.constant(x), tf.constant(q))
-    np.testing.assert_array_equal(y, q)
-    for place in np.ndindex(2, 7):
-        vector, code, wanted = (part[place].astype(np.float64) for part in (x, q, upstream))
-        if not vector.any():
-            expected = wanted  # no direction to turn: as straight through
-        elif not code.any():
-            expected = np.zeros(5)
-        else:
-            matrix = rotation_matrix(vector, code)
-            np.testing.assert_allclose(matrix @ vector, code, atol=1e-9)
-            expected = matrix.T @ wanted
-        np.testing.assert_allclose(found[place], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_straight_through_is_exactly_the_identity():
