@@ -16,7 +16,7 @@ from absl import flags
 
 from t2t_vqem import __version__, capabilities
 from t2t_vqem.capabilities import LatentTextModel, TokenModel
-from t2t_vqem.constants import NotExportableError, UsageError
+from t2t_vqem.constants import MAX_EXTRA_LENGTH, NotExportableError, UsageError
 from t2t_vqem.data.lines import read_stream
 from t2t_vqem.data.progress import Progress
 from t2t_vqem.export import cached
@@ -250,6 +250,11 @@ def _by_engine(
 
 def _litert_translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
     """Translates with an export of the run, which is made if there is none yet."""
+    if values.extra_length > MAX_EXTRA_LENGTH:
+        raise NotExportableError(
+            f"--extra_length={values.extra_length}: LiteRT takes up to {MAX_EXTRA_LENGTH}. Use a "
+            "lower number, or --engine=tensorflow"
+        )
     graph = cached.graph_of(
         **{name: values[name].value for name in cached.GRAPH},
         sampling_temperature=values.sampling_temp or 0.0,

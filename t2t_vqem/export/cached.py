@@ -7,6 +7,7 @@ if the run is not writable. Its name is a hash of everything that it depends on.
 from __future__ import annotations
 
 import functools
+import glob
 import hashlib
 import json
 import logging
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import t2t_vqem
-from t2t_vqem import runtime
+from t2t_vqem import registry, runtime
 from t2t_vqem.constants import NotExportableError, UsageError
 from t2t_vqem.files import LockedError, locked
 from t2t_vqem.runtime.manifest import FORMAT, MANIFEST
@@ -137,6 +138,7 @@ def load_cached(
         "rescorer": rescore_dir and checkpoint_hash(rescore_dir, None),
         "graph": dict(graph),
         "quantize": quantize,
+        "plug-ins": _plugin_hash(),
         "t2t_vqem": t2t_vqem.__version__,
         "format": FORMAT,
     }
@@ -226,6 +228,18 @@ def checkpoint_hash(run: str, checkpoint: str | None) -> str:
     from t2t_vqem import output_dir  # handles damaged files, and explains errors
 
     return output_dir.checkpoint_hash(output_dir.OutputDir(run).find_checkpoint(checkpoint))
+
+
+def _plugin_hash() -> str:
+    """Returns a hash of the code in the user's plug-ins, which can have the model."""
+    digest = hashlib.sha256()
+    for folder in sorted(registry.named_usr_dirs()):
+        for path in sorted(
+            glob.glob(os.path.join(glob.escape(folder), "**", "*.py"), recursive=True)
+        ):
+            with open(path, "rb") as file:
+                digest.update(file.read())
+    return digest.hexdigest()
 
 
 def _latest(folder: str) -> str:

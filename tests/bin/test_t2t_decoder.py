@@ -461,6 +461,8 @@ def test_engines_translate_and_score_alike(run, decode, tmp_path):
     assert len(set(texts[0])) > 10
     assert [float(s) for s in scores[0]] == pytest.approx([float(s) for s in scores[1]], rel=1e-3)
     assert len(list(pathlib.Path(run.path, "exports").iterdir())) == 1  # the same for both
+    too_long = decode(*files, "--engine=litert", "--extra_length=257", status=2).err
+    assert "--extra_length=257: LiteRT takes up to 256" in too_long
 
 
 @pytest.mark.parametrize(

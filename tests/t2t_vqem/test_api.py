@@ -245,7 +245,10 @@ def test_images_from_data_to_samples(tmp_path):
     assert manifest.about["verification"]["images"] == 150
     with t2t.load(tmp_path / "export") as exported:
         assert (exported.encode(images) == codes).mean() > 0.95
-        assert exported.sample(2, seed=5).shape == (2, *images.shape[1:])
+        sampled = exported.sample(2, seed=5)
+        assert sampled.shape == (2, *images.shape[1:])
+    with t2t.load(tmp_path / "run", engine="litert") as exported:
+        np.testing.assert_array_equal(exported.sample(2, seed=5), sampled)
 
 
 def test_an_argument_that_does_not_exist_is_refused(tmp_path):

@@ -162,7 +162,7 @@ def test_commands_and_api_import_it_only_if_it_is_named(untrained_run, tmp_path,
     with pytest.raises(UsageError, match="If you trust"):
         t2t.load(run)
     assert not was_imported(plugin)
-    with t2t.load(run, t2t_usr_dir=plugin) as translator:
+    with t2t.load(run, t2t_usr_dir=plugin, engine="tensorflow") as translator:
         assert not translator.has_latents
     assert was_imported(plugin)
 

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 import t2t_vqem
+from t2t_vqem import registry
 from t2t_vqem.constants import NotExportableError, UsageError
 from t2t_vqem.export import cached
 from tests.conftest import wait_until
@@ -98,6 +99,16 @@ def test_weights_rescorer_and_version_belong_to_it(run, made, monkeypatch, tmp_p
     monkeypatch.setattr(t2t_vqem, "__version__", "0.0.1")
     load(run)
     assert len(set(made)) == len(made) == 5
+
+
+def test_code_of_a_plug_in_belongs_to_it(run, made, monkeypatch, tmp_path):
+    code = tmp_path / "mine" / "models" / "model.py"
+    code.parent.mkdir(parents=True)
+    monkeypatch.setattr(registry, "_usr_dirs", {str(tmp_path / "mine")})
+    for text, expected in (("x = 1", 1), ("x = 1", 1), ("x = 2", 2)):
+        code.write_text(text)
+        load(run)
+        assert len(made) == expected
 
 
 def test_only_the_newest_are_kept(run, made):
