@@ -117,8 +117,8 @@ class Dense(Layer):
           offset: [in].
           scale: [out].
         """
-        kernel = np.array(self.kernel, np.float64)
-        bias = offset @ kernel + (0 if self.bias is None else np.array(self.bias))
+        kernel = np.asarray(self.kernel).astype(np.float64)
+        bias = offset @ kernel + (0 if self.bias is None else np.asarray(self.bias))
         kernel, bias = gain[:, None] * kernel * scale, bias * scale
         self._folded = tf.constant(kernel, tf.float32), tf.constant(bias, tf.float32)
 
@@ -148,7 +148,7 @@ class LayerNorm(Layer):
     def fold_into(self, dense: Dense, scale: np.ndarray | None = None) -> None:
         """From now on leaves gain and bias to the layer after it; see `Dense.fold`."""
         scale = np.ones(dense.units) if scale is None else scale
-        dense.fold(np.array(self.gamma), np.array(self.beta), scale)
+        dense.fold(np.asarray(self.gamma), np.asarray(self.beta), scale)
         self._is_folded = True
 
 
