@@ -41,7 +41,7 @@ from runtime_systems import (
     trained_roles,
 )
 
-from t2t_vqem.data.text_source import read_lines
+from t2t_vqem.data.lines import read_lines
 from t2t_vqem.files import write_file, write_json
 from t2t_vqem.metrics.bleu import sacrebleu_score
 
