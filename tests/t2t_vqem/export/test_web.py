@@ -25,7 +25,7 @@ TINY = {
     "num_heads": 2,
     "num_codes": 9,
     "code_size": 4,
-    "max_length": 20,
+    "max_length": 16,
 }
 
 
