@@ -30,9 +30,9 @@ SCRIPTS = (  # first words of the names of Unicode's letters
     *("tamil", "telugu", "thai", "tibetan"),
 )
 HASH_BYTES = 8
-_GROUP = 1 << 22  # hashes that are sorted at once
+_GROUP = 1 << 19  # hashes that are sorted at once
 _MAX_GROUPS = 64
-_BLOCK = 1 << 20  # hashes that are read at once
+_BLOCK = 1 << 17  # hashes that are read at once
 
 
 class Filters(NamedTuple):
