@@ -23,7 +23,7 @@ import report
 import tensorflow as tf
 
 from t2t_vqem.constants import LITERT
-from t2t_vqem.data.text_source import read_lines
+from t2t_vqem.data.lines import read_lines
 from t2t_vqem.decoding import candidates
 from t2t_vqem.decoding.options import parse_options
 from t2t_vqem.export import litert
@@ -71,8 +71,7 @@ def runtime_of(
 ) -> TextRuntime:
     """Converts a model to a file for LiteRT and loads it."""
     parsed = parse_options(options)
-    if quantize == litert.INT8:
-        litert.embeddings_in_int8(loaded.model)
+    litert.prepare(loaded.model, quantize)
     with open(path, "wb") as file:
         file.write(litert.convert(make_graphs(loaded, parsed, rescorer), quantize))
     manifest = describe(loaded, parsed, engine=LITERT, quantize=quantize, files={})
