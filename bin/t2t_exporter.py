@@ -77,6 +77,7 @@ flags.DEFINE_list(
     [],
     "Format web: other folders of this format, whose models the page offers too.",
     flag_values=FLAGS,
+    allow_overwrite=False,
 )
 flags.DEFINE_bool(
     "verify", True, "Compare the export with the run on the dev split.", flag_values=FLAGS

@@ -323,7 +323,9 @@ def test_codes_cannot_be_encoded_again(decode, tmp_path):
 
 
 def test_flags_for_images_are_not_for_text(tmp_path, capfd):
-    (tmp_path / "flags.json").write_text(json.dumps({"problem": "translate_text"}))
+    (tmp_path / "flags.json").write_text(
+        json.dumps({"problem": "translate_text", "model": "transformer"})
+    )
     for flag in ("--num_samples=3", "--encode_to_file=x.npz", "--search_passes=1"):
         assert run(t2t_decoder, f"--output_dir={tmp_path}", flag) == 2
         name = flag.partition("=")[0]
@@ -337,7 +339,7 @@ class Counts(Problem):
 
 
 def test_a_run_of_something_else_is_refused(tmp_path, capfd):
-    (tmp_path / "flags.json").write_text(json.dumps({"problem": "counts"}))
+    (tmp_path / "flags.json").write_text(json.dumps({"problem": "counts", "model": "transformer"}))
     with problems.temporary():
         problems.register()(Counts)
         assert run(t2t_decoder, f"--output_dir={tmp_path}", "--decode_split=dev") == 2

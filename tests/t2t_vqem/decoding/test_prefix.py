@@ -19,14 +19,14 @@ from tests.t2t_vqem.decoding.test_decoding import (
     strip,
 )
 
-PREFIX = tf.constant([[3, 2], [4, 0], [0, 0]])
+PREFIX = np.array([[3, 2], [4, 0], [0, 0]], np.int32)
 STARTS = [(3, 2), (4,), ()]
 
 
 def test_greedy_search_continues_the_prefix():
     table = language()
     step, cache = step_fn(table)
-    choose = begin_with(PREFIX, None)
+    choose = begin_with(tf.constant(PREFIX), None)
     decoded = decode(step, cache, tf.fill([B], T), max_length=T, choose_fn=choose)
     for b, start in enumerate(STARTS):
         expected = list(start)
@@ -49,7 +49,7 @@ def test_the_n_best_of_a_wide_beam_are_the_n_best_that_begin_so(alpha):
         alpha,
         max_length=T,
         num_best=num,
-        mask_fn=prefix_mask(PREFIX, beam_size),
+        mask_fn=prefix_mask(tf.constant(PREFIX), beam_size),
     )
     for b, start in enumerate(STARTS):
         scored = sorted(
@@ -72,7 +72,7 @@ def test_samples_continue_the_prefix_by_the_models_own_draws():
     table = language(2)
     choose = sampler(1.0, seed=5, row_ids=tf.range(B))
     step, cache = step_fn(table)
-    forced = begin_with(PREFIX, choose)
+    forced = begin_with(tf.constant(PREFIX), choose)
     decoded = decode(step, cache, tf.fill([B], T), max_length=T, choose_fn=forced)
     for b, start in enumerate(STARTS):
         expected = list(start)
