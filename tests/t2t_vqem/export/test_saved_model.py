@@ -168,8 +168,12 @@ def test_moved_folder_translates_in_a_fresh_process(untrained_run, tmp_path):
     assert blank == ["", ""]
 
 
+@pytest.mark.parametrize("vocabulary", ["exact"], indirect=True)
 def test_bytes_that_are_no_utf_8_are_read_as_replacements(model, vocabulary):
-    """One for each byte, as in the output; t2t-decoder refuses such a file."""
+    """One for each byte, as in the output; t2t-decoder refuses such a file.
+
+    The other vocabularies normalise a U+FFFD of the text to a space, but not that of a byte.
+    """
     given = [
         b"one \xff\xfe two",
         b"\xe2\x96 one",
