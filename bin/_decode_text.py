@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TextIO
 from absl import flags
 
 from t2t_vqem import __version__, capabilities
+from t2t_vqem.bin import _quiet
 from t2t_vqem.capabilities import LatentTextModel, TokenModel
 from t2t_vqem.constants import MAX_EXTRA_LENGTH, NotExportableError, UsageError
 from t2t_vqem.data.lines import read_stream
@@ -276,15 +277,16 @@ def _litert_translator(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
 def _load_cached(values: flags.FlagValues, graph: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Returns the export of the run, and everything that its results depend on, except options."""
     quantize = "int8" if values.int8 else "none"
-    model = cached.load_cached(
-        os.path.abspath(os.path.expanduser(values.output_dir)),
-        checkpoint=values.checkpoint,
-        graph=graph,
-        quantize=quantize,
-        rescore_dir=values.rescore_dir and os.path.expanduser(values.rescore_dir),
-        threads=values.intra_op_threads,
-        batch_tokens=values.batch_size,
-    )
+    with _quiet.harmless_lines_hidden():  # of the conversion at the first use
+        model = cached.load_cached(
+            os.path.abspath(os.path.expanduser(values.output_dir)),
+            checkpoint=values.checkpoint,
+            graph=graph,
+            quantize=quantize,
+            rescore_dir=values.rescore_dir and os.path.expanduser(values.rescore_dir),
+            threads=values.intra_op_threads,
+            batch_tokens=values.batch_size,
+        )
     identity = {
         "engine": cached.LITERT,
         "precision": quantize,
