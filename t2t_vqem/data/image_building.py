@@ -19,7 +19,7 @@ from t2t_vqem.data.building import REPORT, check_shard, remove_unfinished
 from t2t_vqem.data.image_source import ImageSource, Unreadable
 from t2t_vqem.data.progress import Progress
 from t2t_vqem.data.records import Field, RecordWriter, Schema
-from t2t_vqem.data.workers import check_parent, run_tasks
+from t2t_vqem.data.workers import check_parent, run_parts
 from t2t_vqem.files import replacing, write_json
 
 IMAGE = "image"
@@ -133,12 +133,9 @@ def build_image_shard(
 
 
 def _write_parts(parts: list[_Part], num_workers: int, progress: bool) -> None:
-    open_parts = [part for part in parts if not os.path.exists(part.result)]
     total = sum(part.num_images for part in parts)
     with Progress("writing", total, "images", enabled=progress) as bar:
-        bar.advance(total - sum(part.num_images for part in open_parts), skipped=True)
-        for number, _ in run_tasks(_write_part, open_parts, num_workers):
-            bar.advance(open_parts[number].num_images)
+        run_parts(_write_part, parts, lambda part: part.num_images, num_workers, bar)
 
 
 def schema(shape: tuple[int, int, int]) -> Schema:

@@ -36,7 +36,7 @@ from t2t_vqem.data.text_parts import (
 )
 from t2t_vqem.data.text_source import Corpus, PairSource
 from t2t_vqem.data.vocabulary import Vocabulary
-from t2t_vqem.data.workers import run_tasks
+from t2t_vqem.data.workers import run_parts
 from t2t_vqem.files import write_file, write_json, writing
 
 _HASHES = "hashes.bin"  # in the folder for temporary files: of each training pair
@@ -266,12 +266,9 @@ def _parts(
 
 
 def _encode_parts(parts: list[Part], num_workers: int, progress: bool) -> None:
-    open_parts = [part for part in parts if not os.path.exists(part.result)]
     total = sum(part.num_lines for part in parts)
     with Progress("encoding", total, "pairs", enabled=progress) as bar:
-        bar.advance(total - sum(part.num_lines for part in open_parts), skipped=True)
-        for number, _ in run_tasks(encode_part, open_parts, num_workers):
-            bar.advance(open_parts[number].num_lines)
+        run_parts(encode_part, parts, lambda part: part.num_lines, num_workers, bar)
 
 
 def _join(

@@ -17,6 +17,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from t2t_vqem.data.progress import Progress
+
 _parent: int | None = None  # in a worker, the id of the process that started it
 
 
@@ -25,6 +27,28 @@ def default_num_workers() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def run_parts(
+    function: Callable[[Any], Any],
+    parts: Sequence[Any],
+    size: Callable[[Any], int],
+    num_workers: int,
+    bar: Progress,
+) -> None:
+    """Runs `function`, as `run_tasks` does, on every part whose file `result` does not exist yet.
+
+    Args:
+        function: see `run_tasks`; writes the file `result` of its part.
+        parts: the parts, including finished ones.
+        size: number of items in a part.
+        num_workers: the largest number of processes.
+        bar: counts the items of all parts.
+    """
+    open_parts = [part for part in parts if not os.path.exists(part.result)]
+    bar.advance(sum(map(size, parts)) - sum(map(size, open_parts)), skipped=True)
+    for number, _ in run_tasks(function, open_parts, num_workers):
+        bar.advance(size(open_parts[number]))
 
 
 def run_tasks(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import itertools
 import json
 import os
@@ -97,7 +98,7 @@ class Sampling(NamedTuple):
     top_k: int
 
 
-class Service:
+class Service(abc.ABC):
     """A model with its queue; `_compute` of a subclass runs in the threads of the queue.
 
     Attributes:
@@ -150,16 +151,17 @@ class Service:
         self._queue.close()
 
     @property
+    @abc.abstractmethod
     def card(self) -> dict[str, Any]:
         """Description of the model and its capabilities, as JSON."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _warm(self, worker: int) -> None:
-        raise NotImplementedError
+        """Runs an interpreter once."""
 
+    @abc.abstractmethod
     def _compute(self, worker: int, kind: tuple[Any, ...], rows: list[Any]) -> list[Any]:
         """Computes rows of one kind with one interpreter; the result of a row can be an error."""
-        raise NotImplementedError
 
 
 class TextService(Service):

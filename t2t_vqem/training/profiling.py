@@ -9,7 +9,11 @@ from t2t_vqem.constants import UsageError
 
 
 def check_profile_steps(steps: Sequence[int]) -> None:
-    """Raises a UsageError unless these are no steps, or two as `ProfiledStep` takes them."""
+    """Checks `--profile_steps`.
+
+    Raises:
+        UsageError: there are steps, but not a first one and a later one.
+    """
     if steps and (len(steps) != 2 or not 0 <= steps[0] < steps[1]):
         raise UsageError(
             f"--profile_steps={','.join(map(str, steps))}: expected the first step and the one "
